@@ -41,5 +41,5 @@ class GraphError(UsageError):
     """A graph that cannot be: a cycle, an unknown operator, shapes that do not fit, no output."""
 
 
-class Infeasible(IosfarmError):
+class Infeasible(IosfarmError):  # noqa: N818 - a verdict about a stage, in the design's own word
     """This stage can never run on this device: a property of the stage, not a failure of the machine."""

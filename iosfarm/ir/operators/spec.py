@@ -1,0 +1,144 @@
+"""What an operator kind is: its attributes, how it infers shapes, what parameters it has, what it costs.
+
+Shapes are NCHW (or N, features after `flatten`), batch included. An operator has exactly one output; `split` is
+written as one `slice` per piece.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from iosfarm.ir.errors import GraphError
+
+Shape = tuple[int, ...]
+Attribute = int | float | str | bool | tuple[int, ...]
+Attributes = Mapping[str, Attribute]
+
+InferShape = Callable[[Attributes, Sequence[Shape]], Shape]
+InferParameters = Callable[[Attributes, Sequence[Shape]], dict[str, Shape]]
+CountFlops = Callable[[Attributes, Sequence[Shape], Shape], int]
+
+ACTIVATIONS = (
+    "relu", "relu6", "sigmoid", "tanh", "silu", "gelu", "hard_sigmoid", "hard_swish", "elu", "leaky_relu",
+)  # fmt: skip
+"""Activations, as operators of their own and (all but the parametrised `leaky_relu`, `elu`) fused into others."""
+
+FUSED_ACTIVATIONS = ("none", *(name for name in ACTIVATIONS if name not in ("elu", "leaky_relu")))
+
+
+def no_parameters(_: Attributes, __: Sequence[Shape]) -> dict[str, Shape]:
+    """Most operators have none."""
+    return {}
+
+
+def one_per_output(_: Attributes, __: Sequence[Shape], output: Shape) -> int:
+    """One floating-point operation for each output element."""
+    return math.prod(output)
+
+
+@dataclass(frozen=True)
+class OperatorSpec:
+    """One operator kind.
+
+    attributes: name -> default; a default that is a type means "required, of this type". arity: (fewest, most)
+    inputs, most None for any number. flops: multiply-add counts as two.
+    """
+
+    kind: str
+    attributes: Mapping[str, Attribute | type]
+    infer: InferShape
+    arity: tuple[int, int | None] = (1, 1)
+    parameters: InferParameters = no_parameters
+    flops: CountFlops = one_per_output
+
+    def normalise(self, attributes: Mapping[str, object], where: str) -> dict[str, Attribute]:
+        """Check names and types, fill in defaults, turn lists into tuples.
+
+        Raises:
+            GraphError: an attribute is unknown, missing or of another type.
+        """
+        for name in attributes:
+            if name not in self.attributes:
+                near = difflib.get_close_matches(name, self.attributes, 1)
+                known = f"did you mean {near[0]}?" if near else f"it has {', '.join(self.attributes) or 'none'}"
+                raise GraphError(f"{self.kind} has no attribute {name!r}", where=where, hint=known)
+        result: dict[str, Attribute] = {}
+        for name, default in self.attributes.items():
+            kind = default if isinstance(default, type) else type(default)
+            if name not in attributes:
+                if isinstance(default, type):
+                    raise GraphError(f"{self.kind} needs the attribute {name!r}", where=where)
+                result[name] = default
+                continue
+            result[name] = _convert(attributes[name], kind, f"{self.kind}.{name}", where)
+        activation = result.get("activation", "none")
+        if activation not in FUSED_ACTIVATIONS:
+            raise GraphError(
+                f"{self.kind} cannot fuse the activation {activation!r}",
+                where=where,
+                hint=f"use one of {', '.join(FUSED_ACTIVATIONS)}",
+            )
+        return result
+
+
+def _convert(value: object, kind: type, what: str, where: str) -> Attribute:
+    if kind is tuple and isinstance(value, (list, tuple)):
+        items = tuple(value)
+        if all(isinstance(i, int) and not isinstance(i, bool) for i in items):
+            return items
+    elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if math.isfinite(value):
+            return float(value)
+    elif kind in (bool, int, str) and type(value) is kind:
+        return value
+    expected = "a list of integers" if kind is tuple else f"a {kind.__name__}"
+    raise GraphError(f"{what} is {value!r}", where=where, hint=f"expected {expected}")
+
+
+def fail(message: str) -> GraphError:
+    """An error of shape inference; `Graph` adds the operator's name and position."""
+    return GraphError(message)
+
+
+def spatial(shape: Shape, kind: str) -> Shape:
+    """`shape` if it is NCHW.
+
+    Raises:
+        GraphError: it is not.
+    """
+    if len(shape) != 4:
+        raise fail(f"{kind} needs an NCHW input, got {list(shape)}")
+    return shape
+
+
+def window(size: int, kernel: int, stride: int, before: int, after: int, dilation: int, ceil: bool) -> int:
+    """Output size of a sliding window along one axis (PyTorch's formula, `ceil_mode` included).
+
+    Raises:
+        GraphError: the window is larger than the padded input.
+    """
+    room = size + before + after - dilation * (kernel - 1) - 1
+    if room < 0:
+        raise fail(
+            f"a window of {dilation * (kernel - 1) + 1} is larger than the padded input of {size + before + after}"
+        )
+    steps = -(-room // stride) if ceil else room // stride
+    # PyTorch: the last window must start inside the input or its left padding.
+    if ceil and steps * stride >= size + before:
+        steps -= 1
+    return steps + 1
+
+
+def pair(attributes: Attributes, name: str, least: int) -> tuple[int, int]:
+    """A (vertical, horizontal) attribute with both values at least `least`.
+
+    Raises:
+        GraphError: otherwise.
+    """
+    value = attributes[name]
+    if not isinstance(value, tuple) or len(value) != 2 or min(value) < least:
+        raise fail(f"{name} must be two integers of at least {least}, got {value}")
+    return value[0], value[1]

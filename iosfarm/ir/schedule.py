@@ -1,0 +1,127 @@
+"""`Schedule`: the stages of a network, in order, and what is known of their latencies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from iosfarm.ir.errors import UsageError
+from iosfarm.ir.graph import Graph
+from iosfarm.ir.key import PlacedStage, StageFactory
+from iosfarm.ir.merge import merge_class, merged_convolution
+from iosfarm.ir.stage import LAYOUTS, STRATEGIES
+
+
+@dataclass(frozen=True)
+class ScheduledStage:
+    """One stage of a schedule, by the names of its units.
+
+    part: which part of the graph it belongs to. key: the stage's key. predicted: seconds, None where nothing is known.
+    measurement: id of the measurement in the latency database that the prediction rests on.
+    """
+
+    part: int
+    strategy: str
+    groups: tuple[tuple[str, ...], ...]
+    key: str = ""
+    predicted: float | None = None
+    measurement: int | None = None
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """How far a schedule's predicted latency can be from the best one that the search space holds, in seconds.
+
+    kind: `exhaustive` (every stage measured) or `structural` (stages that were not measured are bounded from below
+    by `assumptions`). gap: (upper - lower) / lower. audit: how many bounds were put to the test by a
+    later measurement, and how many of them failed.
+    """
+
+    kind: str
+    lower: float
+    upper: float
+    assumptions: tuple[str, ...] = ()
+    audited: int = 0
+    broken: int = 0
+
+    @property
+    def gap(self) -> float:
+        """Relative to the lower bound; infinite where nothing is known."""
+        return max(0.0, self.upper / self.lower - 1) if self.lower > 0 else float("inf")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Stages in order. `method` says where it comes from: sequential, greedy, or the search's method."""
+
+    stages: tuple[ScheduledStage, ...]
+    method: str = ""
+    certificate: Certificate | None = field(default=None, compare=False)
+
+    @property
+    def predicted(self) -> float | None:
+        """Sum of the stages' latencies in seconds, None where one is missing."""
+        known = [stage.predicted for stage in self.stages if stage.predicted is not None]
+        return sum(known) if len(known) == len(self.stages) else None
+
+    def place(self, graph: Graph, layout: str) -> list[PlacedStage]:
+        """The stages to execute, validated against a graph.
+
+        Raises:
+            UsageError: a unit is missing, unknown or scheduled twice, a stage runs before something it needs, or
+                a merge is not possible; the line says which stage and unit.
+        """
+        if layout not in LAYOUTS:
+            raise UsageError(f"unknown layout {layout!r}", hint=f"use one of {', '.join(LAYOUTS)}")
+        return place(graph, self.stages, layout)
+
+
+def place(graph: Graph, stages: Sequence[ScheduledStage], layout: str) -> list[PlacedStage]:
+    """See `Schedule.place`."""
+    index = {unit.name: i for i, unit in enumerate(graph.units)}
+    factory = StageFactory(graph, layout)
+    done: set[int] = set()
+    placed = []
+    for position, stage in enumerate(stages):
+        where = f"stage {position}"
+        unknown = [name for group in stage.groups for name in group if name not in index]
+        if unknown:
+            raise UsageError(f"{graph.name} has no unit {unknown[0]!r}", where=where, hint="is this another graph?")
+        groups = [[index[name] for name in group] for group in stage.groups]
+        _check_stage(graph, stage.strategy, groups, done, where)
+        placed.append(factory.make(groups, stage.strategy))
+        done.update(unit for group in groups for unit in group)
+    missing = [unit.name for i, unit in enumerate(graph.units) if i not in done]
+    if missing:
+        raise UsageError(f"the unit {missing[0]!r} is in no stage", where=graph.name, hint="the schedule is incomplete")
+    return placed
+
+
+def _check_stage(graph: Graph, strategy: str, groups: Sequence[Sequence[int]], done: set[int], where: str) -> None:
+    if strategy not in STRATEGIES:
+        raise UsageError(f"unknown strategy {strategy!r}", where=where, hint=f"use one of {', '.join(STRATEGIES)}")
+    seen: set[int] = set()
+    group_of = {unit: number for number, group in enumerate(groups) for unit in group}
+    if not group_of or any(not group for group in groups):
+        raise UsageError("an empty group", where=where)
+    for number, group in enumerate(groups):
+        for unit in group:
+            name = graph.units[unit].name
+            if unit in done or unit in seen:
+                raise UsageError(f"the unit {name!r} is scheduled twice", where=where)
+            seen.add(unit)
+            for needed in graph.unit_predecessors[unit]:
+                if needed not in done and group_of.get(needed) != number:
+                    raise UsageError(f"{name!r} needs {graph.units[needed].name!r}, which has not run", where=where)
+    if strategy == "merge" and not mergeable(graph, [unit for group in groups for unit in group]):
+        raise UsageError("these units cannot be merged into one convolution", where=where)
+
+
+def mergeable(graph: Graph, units: Sequence[int]) -> bool:
+    """Whether two or more units can run as one merged convolution."""
+    classes = {merge_class(graph, unit) for unit in units}
+    if len(units) < 2 or len(classes) != 1 or None in classes:
+        return False
+    operators = [graph.operator(graph.units[unit].operators[0]) for unit in units]
+    height, width = graph.shape(operators[0].inputs[0])[2:]
+    return merged_convolution([o.attributes for o in operators], (height, width)) is not None

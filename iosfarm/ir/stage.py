@@ -1,0 +1,207 @@
+"""`Stage`: a self-contained piece of work that a worker can execute with random weights, knowing nothing of the model.
+
+A stage is always in canonical form: isomorphic stages are equal, have the same `key`, and run in the same order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from iosfarm.ir.device import canonical_json
+from iosfarm.ir.errors import GraphError
+from iosfarm.ir.graph import DTYPES
+from iosfarm.ir.operators import Attribute, Shape, spec
+from iosfarm.ir.summary import OperatorSummary, StageSummary
+
+KEY_VERSION = 1
+"""Raise it whenever the canonical form changes: keys of another version never match."""
+
+STRATEGIES = ("concurrent", "merge")
+LAYOUTS = ("nchw", "nhwc")
+
+
+@dataclass(frozen=True)
+class StageOperator:
+    """One operator. A reference i >= 0 is the output of the stage's operator i; -1 - k is the stage's input k."""
+
+    kind: str
+    attributes: Mapping[str, Attribute]
+    references: tuple[int, ...]
+    shape: Shape
+
+
+@dataclass(frozen=True)
+class StageUnit:
+    """Operators that run together, numbered `first`, `first` + 1, … within the stage; the last is the output."""
+
+    first: int
+    operators: tuple[StageOperator, ...]
+
+    @property
+    def output(self) -> int:
+        """Number of the operator whose output is the unit's."""
+        return self.first + len(self.operators) - 1
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Groups side by side (`concurrent`), or convolutions fused into one (`merge`, one unit a group).
+
+    inputs: shapes of the distinct tensors that come from outside, batch included. groups: longest first; the units of a
+    group run in order. Made by `iosfarm.ir.key.canonical_stage` or `from_json`.
+    """
+
+    strategy: str
+    dtype: str
+    layout: str
+    inputs: tuple[Shape, ...]
+    groups: tuple[tuple[StageUnit, ...], ...]
+
+    @cached_property
+    def canonical(self) -> str:
+        """Canonical JSON text: the stage can be rebuilt from it, and the key is its hash."""
+        return canonical_json(
+            {
+                "version": KEY_VERSION,
+                "strategy": self.strategy,
+                "dtype": self.dtype,
+                "layout": self.layout,
+                "inputs": self.inputs,
+                "groups": [[[_operator_json(o) for o in unit.operators] for unit in group] for group in self.groups],
+            }
+        )
+
+    @cached_property
+    def key(self) -> str:
+        """SHA-256 (hex) of the canonical form, its version included."""
+        return hashlib.sha256(self.canonical.encode()).hexdigest()
+
+    @classmethod
+    def from_json(cls, text: str) -> Stage:
+        """The stage of a canonical JSON text.
+
+        Raises:
+            GraphError: the text is not a stage of this version, or its shapes do not fit.
+        """
+        try:
+            document = json.loads(text)
+            if document["version"] != KEY_VERSION:
+                raise GraphError(f"stage version {document['version']!r}", hint=f"this program reads {KEY_VERSION}")
+            inputs = tuple(tuple(shape) for shape in document["inputs"])
+            outputs: list[Shape] = []
+            groups = tuple(
+                tuple(_unit_from_json(unit, inputs, outputs) for unit in group) for group in document["groups"]
+            )
+            stage = cls(document["strategy"], document["dtype"], document["layout"], inputs, groups)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise GraphError(f"not a stage: {type(error).__name__} {error}") from error
+        if stage.strategy not in STRATEGIES or stage.dtype not in DTYPES or stage.layout not in LAYOUTS:
+            raise GraphError(f"not a stage: {stage.strategy}, {stage.dtype}, {stage.layout}")
+        return stage
+
+    @property
+    def units(self) -> Iterator[StageUnit]:
+        """All units, group by group."""
+        return (unit for group in self.groups for unit in group)
+
+    @property
+    def operators(self) -> Iterator[StageOperator]:
+        """All operators in the order of their numbers."""
+        return (operator for unit in self.units for operator in unit.operators)
+
+    def shape_of(self, reference: int) -> Shape:
+        """Shape of what a reference stands for."""
+        return self.inputs[-1 - reference] if reference < 0 else self._shapes[reference]
+
+    @cached_property
+    def _shapes(self) -> tuple[Shape, ...]:
+        return tuple(operator.shape for operator in self.operators)
+
+    def parameters(self, operator: StageOperator) -> dict[str, Shape]:
+        """Shapes of an operator's weights."""
+        return spec(operator.kind).parameters(operator.attributes, [self.shape_of(r) for r in operator.references])
+
+    def flops(self, operator: StageOperator) -> int:
+        """Floating-point operations of one operator."""
+        shapes = [self.shape_of(r) for r in operator.references]
+        return spec(operator.kind).flops(operator.attributes, shapes, operator.shape)
+
+    def bytes_moved(self, operator: StageOperator) -> int:
+        """Bytes that an operator reads (inputs and weights) and writes, each once."""
+        shapes = [self.shape_of(r) for r in operator.references]
+        elements = sum(map(math.prod, [*shapes, *self.parameters(operator).values(), operator.shape]))
+        return elements * DTYPES[self.dtype]
+
+    @cached_property
+    def summary(self) -> StageSummary:
+        """What the latency database keeps of the stage."""
+        return StageSummary(
+            key=self.key,
+            key_version=KEY_VERSION,
+            canonical=self.canonical,
+            strategy=self.strategy,
+            dtype=self.dtype,
+            layout=self.layout,
+            batch=self.inputs[0][0],
+            groups=len(self.groups),
+            units=sum(len(group) for group in self.groups),
+            flops=sum(self.flops(o) for o in self.operators),
+            bytes_moved=sum(self.bytes_moved(o) for o in self.operators),
+            operators=tuple(_summary(o, self.shape_of(o.references[0])) for o in self.operators),
+        )
+
+    def describe(self) -> str:
+        """One short line for people: `conv2d 3x3 64→96 | avg_pool 3x3, conv2d 1x1`."""
+        groups = [
+            ", ".join(_words(o, self.shape_of(o.references[0])) for u in g for o in u.operators) for g in self.groups
+        ]
+        return (" + " if self.strategy == "merge" else " | ").join(groups)
+
+
+def _words(operator: StageOperator, shape: Shape) -> str:
+    words = operator.kind
+    kernel = operator.attributes.get("kernel")
+    if isinstance(kernel, tuple):
+        words += f" {kernel[0]}x{kernel[1]}"
+    if len(shape) > 1 and shape[1] != operator.shape[1]:
+        words += f" {shape[1]}→{operator.shape[1]}"
+    return words
+
+
+def _operator_json(operator: StageOperator) -> list[object]:
+    return [operator.kind, dict(operator.attributes), operator.references]
+
+
+def _unit_from_json(unit: Sequence[Sequence[object]], inputs: tuple[Shape, ...], outputs: list[Shape]) -> StageUnit:
+    first = len(outputs)
+    operators = []
+    for kind, attributes, references in unit:
+        if not isinstance(kind, str) or not isinstance(attributes, dict) or not isinstance(references, list):
+            raise TypeError("an operator is [kind, attributes, references]")
+        if any(not -len(inputs) <= r < len(outputs) for r in references) or not references:
+            raise IndexError(f"references {references}")
+        normalised = spec(kind).normalise(attributes, kind)
+        shapes = [outputs[r] if r >= 0 else inputs[-1 - r] for r in references]
+        outputs.append(spec(kind).infer(normalised, shapes))
+        operators.append(StageOperator(kind, normalised, tuple(references), outputs[-1]))
+    return StageUnit(first, tuple(operators))
+
+
+def _summary(operator: StageOperator, shape: Shape) -> OperatorSummary:
+    kernel, stride = operator.attributes.get("kernel"), operator.attributes.get("stride")
+    spatial = len(shape) == 4
+    return OperatorSummary(
+        operator.kind,
+        in_channels=shape[1],
+        out_channels=operator.shape[1],
+        height=shape[2] if spatial else None,
+        width=shape[3] if spatial else None,
+        kernel_height=kernel[0] if isinstance(kernel, tuple) else None,
+        kernel_width=kernel[1] if isinstance(kernel, tuple) else None,
+        stride=stride[0] if isinstance(stride, tuple) else None,
+    )

@@ -1,0 +1,84 @@
+"""The contract of what executes: `Runtime` and `Executable`.
+
+Implementations add no second description. All pass the conformance suite in `tests/kernels/conformance.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from iosfarm.ir.device import Device, Environment
+from iosfarm.ir.graph import Graph
+from iosfarm.ir.schedule import Schedule
+from iosfarm.ir.stage import Stage
+
+Array = NDArray[np.generic]
+Weights = Mapping[str, Array]
+"""`operator.parameter` -> values, for instance `conv2d_1.weight`; shapes as `Graph.parameters` gives them."""
+
+
+class Executable(Protocol):
+    """Something prepared: run it, time it, close it. A context manager; not safe to share between threads."""
+
+    def run(self, *inputs: Array) -> list[Array]:
+        """Execute once and return outputs, NCHW, float32 on the host, whatever the layout inside.
+
+        For a stage: one output a unit, in the order of `stage.units`; for a schedule: the graph's outputs. Without
+        inputs, random ones are used. What is returned is the caller's: later runs do not change it.
+
+        Raises:
+            ValueError: inputs of a wrong number or shape.
+        """
+        ...
+
+    def time(self, repeats: int) -> list[float]:
+        """Execute `repeats` times after each other; seconds of each execution, measured on the device.
+
+        Inputs are in place and warm; nothing is copied from or to the host inside the time.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give everything back. Closing twice is allowed; using it afterwards raises RuntimeError."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class Runtime(Protocol):
+    """One device in one environment. One process, one thread uses it; executables are made and closed in any order."""
+
+    @property
+    def layout(self) -> str:
+        """The memory layout that stages have on this runtime, `nchw` or `nhwc`: part of a stage's key."""
+        ...
+
+    def fingerprint(self) -> tuple[Device, Environment]:
+        """What measures and what else decides a latency. Does not change while the runtime lives."""
+        ...
+
+    def prepare(self, stage: Stage, weights: Sequence[Mapping[str, Array]] | None = None) -> Executable:
+        """Allocate, pick plans, capture. Random weights unless given: one mapping for each of `stage.operators`.
+
+        Raises:
+            Infeasible: this stage can never run here (too large, an operator or dtype that the device lacks).
+        """
+        ...
+
+    def prepare_schedule(self, graph: Graph, schedule: Schedule, weights: Weights) -> Executable:
+        """A whole network, stage after stage, with a barrier between stages.
+
+        Raises:
+            Infeasible: as `prepare`. UsageError: the schedule does not fit the graph.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give everything back."""
+        ...
