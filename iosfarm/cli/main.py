@@ -1,0 +1,110 @@
+"""The `iosfarm` command: one file per command group; every failure is one line and an exit code.
+
+Exit codes: 0 success, 1 a failed run, 2 wrong usage, 130 interrupted. Command modules are imported here, at
+start; what is slow to import (torch, ray, SQLAlchemy, …) they import inside their functions.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+from iosfarm.cli import doctor
+from iosfarm.ir.errors import IosfarmError
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_LONGEST_MESSAGE = 600  # characters of an unexpected error's message; some libraries put whole logs there
+
+app = typer.Typer(
+    name="iosfarm",
+    help="Find, keep and run the fastest schedules of neural networks.",
+    epilog="Example: iosfarm search --models zoo.yaml",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"iosfarm {version('iosfarm')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("doctor")(doctor.command)
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Run the command line on `args` (default: the process's own); returns the exit code, raises nothing."""
+    command = typer.main.get_command(app)
+    try:
+        # Outside standalone mode Typer raises usage errors, and returns the code of an Exit; it makes a
+        # KeyboardInterrupt an Exit with code 130.
+        code = command.main(
+            args=None if args is None else list(args), prog_name="iosfarm", standalone_mode=False
+        )
+        sys.stdout.flush()
+    except IosfarmError as error:
+        return _fail(str(error), error.exit_code, error)
+    except typer.TyperException as error:
+        return _wrong_usage(error)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        return _reader_left()
+    except SystemExit as stop:  # Typer's own answer to a reader that left, or a command's sys.exit
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except Exception as error:
+        message = " ".join(str(error).split())[:_LONGEST_MESSAGE]
+        line = f"internal error: {type(error).__name__}: {message} (set IOSFARM_DEBUG=1 for the traceback)"
+        return _fail(line, 1, error, prefix="")
+    if code == INTERRUPTED:
+        return _fail("interrupted", INTERRUPTED, prefix="")
+    return code if isinstance(code, int) else 0
+
+
+def main() -> NoReturn:
+    """Entry point of the `iosfarm` script."""
+    sys.exit(run())
+
+
+def _fail(line: str, code: int, error: BaseException | None = None, prefix: str = "error: ") -> int:
+    if error is not None and os.environ.get("IOSFARM_DEBUG", "0") not in ("", "0"):
+        traceback.print_exception(error)
+    print(f"{prefix}{line}", file=sys.stderr)
+    return code
+
+
+def _wrong_usage(error: typer.TyperException) -> int:
+    message = error.format_message().strip()
+    if "\n" in message:  # a command group without a command: Typer's message is its help
+        print(message, file=sys.stderr)
+        return error.exit_code
+    context: typer.Context | None = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "iosfarm"
+    return _fail(f"{message.rstrip('.')}; see '{path} --help'", error.exit_code)
+
+
+def _reader_left() -> int:
+    # As in `iosfarm models list | head`. Python flushes stdout once more at exit: give it somewhere to go.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
