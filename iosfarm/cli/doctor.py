@@ -8,9 +8,18 @@ from typing import Annotated
 import typer
 
 from iosfarm.cli.checks import Check
+from iosfarm.ir.errors import UsageError
 
 
 def command(
+    db: Annotated[
+        str | None,
+        typer.Option(
+            "--db",
+            metavar="URL",
+            help="The latency database to reach; by default $IOSFARM_DB, else the one in your data directory.",
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Tell what this machine has, what is missing and what to install.
@@ -21,7 +30,7 @@ def command(
     """
     from iosfarm.cli.output import print_json, print_table
 
-    results = examine()
+    results = examine(db)
     works = all(check.status == "ok" for check in results if check.required)
     if json:
         print_json({"cpu_path_works": works, "checks": [check.as_dict() for check in results]})
@@ -32,9 +41,9 @@ def command(
         raise typer.Exit(1)
 
 
-def examine() -> list[Check]:
+def examine(database_url: str | None = None) -> list[Check]:
     """Every check of this machine, in the order of the report; a check that raises becomes a problem."""
-    from iosfarm.cli.checks import cuda, system
+    from iosfarm.cli.checks import cuda, storage, system
 
     checks: list[tuple[str, bool, Callable[[], Check]]] = [
         ("python", True, system.python),
@@ -44,7 +53,9 @@ def examine() -> list[Check]:
         ("torch", True, system.torch),
         ("numba", True, system.numba),
         ("ray", True, system.ray),
-        ("sqlite", True, system.sqlite),
+        ("sqlite", True, storage.sqlite),
+        ("data directory", True, lambda: storage.data_directory(database_url)),
+        ("database", True, lambda: storage.database(database_url)),
         ("cuda driver", False, cuda.driver),
         ("cupy", False, cuda.cupy),
         ("cudnn", False, cuda.cudnn),
@@ -56,6 +67,8 @@ def examine() -> list[Check]:
 def _guarded(name: str, required: bool, check: Callable[[], Check]) -> Check:
     try:
         return check()
+    except UsageError:  # what the user typed is wrong, not the machine
+        raise
     except Exception as error:  # a broken library can raise anything when it is imported
         detail = " ".join(f"{type(error).__name__}: {error}".split())
         return Check(name, "problem", detail, "reinstall it: pip install --force-reinstall iosfarm", required)

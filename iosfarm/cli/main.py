@@ -59,16 +59,14 @@ def run(args: Sequence[str] | None = None) -> int:
     try:
         # Outside standalone mode Typer raises usage errors, and returns the code of an Exit; it makes a
         # KeyboardInterrupt an Exit with code 130.
-        code = command.main(
-            args=None if args is None else list(args), prog_name="iosfarm", standalone_mode=False
-        )
+        code = command.main(args=None if args is None else list(args), prog_name="iosfarm", standalone_mode=False)
         sys.stdout.flush()
     except IosfarmError as error:
         return _fail(str(error), error.exit_code, error)
     except typer.TyperException as error:
         return _wrong_usage(error)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", INTERRUPTED)
+        code = INTERRUPTED
     except BrokenPipeError:
         return _reader_left()
     except SystemExit as stop:  # Typer's own answer to a reader that left, or a command's sys.exit

@@ -31,7 +31,10 @@ def probe_driver(library: str = "libcuda.so.1") -> Driver:
     cuda = ctypes.CDLL(library)
 
     def call(name: str, *args: object) -> None:
-        code = getattr(cuda, name)(*args)
+        function = getattr(cuda, name, None)
+        if function is None:
+            raise RuntimeError(f"{library} has no {name}: it is not NVIDIA's")
+        code = function(*args)
         if code != 0:
             raise RuntimeError(f"{name} returned error {code}")
 

@@ -1,4 +1,4 @@
-"""What searching on the CPU needs: Python and its packages, cores, memory, a place for the database."""
+"""What searching on the CPU needs: Python and its packages, cores, memory."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from iosfarm.cli.checks import Check
 
 GIB = 2**30
 MIN_MEMORY = 2 * GIB  # Ray's object store, torch and the weights of one large network
-MIN_DISK = GIB // 4  # a database of a hundred thousand measurements with all their samples
-MIN_SQLITE = (3, 35, 0)  # RETURNING
+WANTED = {"torch": "torch>=2.5", "numba": "numba>=0.61", "ray": "ray>=2.40"}
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 
@@ -106,7 +105,7 @@ def torch() -> Check:
     try:
         import torch
     except ImportError as error:
-        return Check("torch", "missing", str(error), "pip install 'torch>=2.5'")
+        return Check("torch", "missing", str(error), f"pip install '{WANTED['torch']}'")
     with torch.inference_mode():
         out = torch.nn.functional.conv2d(torch.ones(1, 2, 5, 5), torch.ones(3, 2, 3, 3), padding=1)
     if out[0, 0, 2, 2].item() != 18.0:
@@ -121,7 +120,7 @@ def numba() -> Check:
     try:
         import numba
     except ImportError as error:
-        return Check("numba", "missing", str(error), "pip install 'numba>=0.61'")
+        return Check("numba", "missing", str(error), f"pip install '{WANTED['numba']}'")
 
     if numba.njit(_successor)(1) != 2:
         todo = "reinstall it: pip install --force-reinstall numba llvmlite"
@@ -138,19 +137,9 @@ def ray() -> Check:
     try:
         import ray
     except ImportError as error:
-        return Check("ray", "missing", str(error), "pip install 'ray>=2.40'; without it: --executor inline")
+        todo = f"pip install '{WANTED['ray']}'; without it: --executor inline"
+        return Check("ray", "missing", str(error), todo)
     return Check("ray", "ok", str(ray.__version__))
-
-
-def sqlite() -> Check:
-    """The SQLite library that Python was built with."""
-    import sqlite3
-
-    if sqlite3.sqlite_version_info < MIN_SQLITE:
-        wanted = ".".join(map(str, MIN_SQLITE))
-        todo = f"use a Python built with SQLite {wanted} or newer, or PostgreSQL: --db postgresql+psycopg://…"
-        return Check("sqlite", "problem", sqlite3.sqlite_version, todo)
-    return Check("sqlite", "ok", sqlite3.sqlite_version)
 
 
 def _read(file: Path) -> str:

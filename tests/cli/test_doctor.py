@@ -1,0 +1,210 @@
+"""`iosfarm doctor` on the machine that runs the tests, and its judgements of machines that it is not."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from iosfarm.cli import doctor, main
+from iosfarm.cli.checks import Check, cuda, storage, system
+from iosfarm.db import LatencyDatabase
+
+
+def test_every_check_of_this_machine() -> None:
+    checks = {check.name: check for check in doctor.examine()}
+    assert [name for name, check in checks.items() if check.required and check.status != "ok"] == []
+    assert {"python", "torch", "numba", "ray", "sqlite", "cores", "memory", "cuda driver"} <= set(checks)
+    assert all(check.todo for check in checks.values() if check.status != "ok")
+
+
+def test_json_is_the_report(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["doctor", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["cpu_path_works"] is True
+    assert {"name", "status", "detail", "todo", "required"} == set(document["checks"][0])
+
+
+def test_table_is_the_report(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["doctor"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.splitlines()[-1] == "The CPU path works."
+
+
+def test_broken_library_fails_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken() -> Check:
+        raise OSError("libtorch_cpu.so: undefined symbol")
+
+    monkeypatch.setattr(system, "torch", broken)
+    assert main.run(["doctor", "--json"]) == 1
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert document["cpu_path_works"] is False
+    (row,) = [check for check in document["checks"] if check["status"] == "problem" and check["required"]]
+    assert row["name"] == "torch"
+    assert row["detail"] == "OSError: libtorch_cpu.so: undefined symbol"
+    assert err == ""
+
+
+def cgroup(root: Path, lines: str, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    own = root / "own"
+    own.write_text(lines)
+    return own
+
+
+def test_quota_is_the_tightest_on_the_way_up(tmp_path: Path) -> None:
+    own = cgroup(
+        tmp_path,
+        "0::/farm/job\n",
+        {"farm/cpu.max": "150000 100000\n", "farm/job/cpu.max": "400000 100000\n", "cpu.max": "max 100000\n"},
+    )
+    assert system.cgroup_cores(tmp_path, own) == 1.5
+
+
+def test_limits_of_cgroup_version_1(tmp_path: Path) -> None:
+    own = cgroup(
+        tmp_path,
+        "4:memory:/job\n2:cpu,cpuacct:/job\n",
+        {
+            "cpu,cpuacct/job/cpu.cfs_quota_us": "250000\n",
+            "cpu,cpuacct/job/cpu.cfs_period_us": "100000\n",
+            "cpu,cpuacct/cpu.cfs_quota_us": "-1\n",
+            "cpu,cpuacct/cpu.cfs_period_us": "100000\n",
+            "memory/job/memory.limit_in_bytes": "1073741824\n",
+        },
+    )
+    assert system.cgroup_cores(tmp_path, own) == 2.5
+    assert system.cgroup_memory(tmp_path, own) == system.GIB
+
+
+def test_container_that_sees_its_own_cgroup_as_the_root(tmp_path: Path) -> None:
+    own = cgroup(tmp_path, "0::/host/path/of/it\n", {"cpu.max": "200000 100000", "memory.max": "max"})
+    assert system.cgroup_cores(tmp_path, own) == 2.0
+    assert system.cgroup_memory(tmp_path, own) is None
+
+
+def test_no_cgroups(tmp_path: Path) -> None:
+    assert system.cgroup_cores(tmp_path, tmp_path / "none") is None
+    assert system.cgroup_memory(tmp_path, tmp_path / "none") is None
+
+
+def test_quota_below_the_cores_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "affinity", lambda: 8)
+    monkeypatch.setattr(system, "cgroup_cores", lambda: 2.5)
+    check = system.cores()
+    assert (check.status, check.required) == ("problem", False)
+    assert "8 cores, of which the control group grants 2.5" in check.detail
+    assert "taskset --cpu-list 0-1" in check.todo
+
+
+def test_little_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "cgroup_memory", lambda: system.GIB)
+    assert (system.memory().status, system.memory().detail) == ("problem", "1.0 GiB")
+
+
+def test_no_driver() -> None:
+    check = cuda.driver("libthere-is-no-such.so.1")
+    assert (check.status, check.required) == ("missing", False)
+
+
+def test_library_that_is_not_the_driver() -> None:
+    check = cuda.driver("libc.so.6")
+    assert (check.status, check.required) == ("problem", False)
+    assert check.detail == "libc.so.6 has no cuDriverGetVersion: it is not NVIDIA's"
+
+
+def test_no_database_yet_is_fine(tmp_path: Path) -> None:
+    file = tmp_path / "data" / "iosfarm" / "latency.db"
+    assert storage.database(None) == Check("database", "ok", f"{file}: none yet, the first search makes it")
+    assert storage.data_directory(None).status == "ok"
+    assert not file.parent.exists()  # to look changes nothing
+
+
+def test_database_that_is_there(tmp_path: Path) -> None:
+    file = tmp_path / "latency.db"
+    LatencyDatabase(str(file)).close()
+    check = storage.database(str(file))
+    assert (check.status, check.detail) == ("ok", f"{file}: 0 measurements of 0 stages")
+
+
+def test_database_file_that_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "latency.db"
+    file.write_bytes(b"not a database, but long enough to be taken for one" * 100)
+    check = storage.database(str(file))
+    assert check.status == "problem"
+    assert check.detail == f"{file}: the file is not a database"
+    assert "--db" in check.todo
+
+
+def test_server_that_does_not_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["doctor", "--json", "--db", "postgresql://user:secret@127.0.0.1:1/latency"]) == 1
+    out = capsys.readouterr().out
+    assert "secret" not in out
+    (row,) = [check for check in json.loads(out)["checks"] if check["name"] == "database"]
+    assert row["status"] == "problem"
+    assert row["todo"]
+
+
+def test_malformed_database_url_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["doctor", "--db", "mysql://host/latency"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: iosfarm does not run on mysql; ")
+
+
+def test_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "MIN_DISK", 2**60)
+    check = storage.data_directory(str(tmp_path / "latency.db"))
+    assert check.status == "problem"
+    assert str(tmp_path) in check.detail
+
+
+def test_directory_that_is_not_there(tmp_path: Path) -> None:
+    check = storage.data_directory(str(tmp_path / "none" / "latency.db"))
+    assert check.status == "missing"
+    assert check.todo == f"mkdir -p {tmp_path / 'none'}"
+
+
+@pytest.mark.parametrize(
+    ("variants", "driver", "status", "todo"),
+    [
+        ({}, None, "missing", "iosfarm[cuda12]"),
+        ({}, 13, "missing", "iosfarm[cuda13]"),
+        ({"cupy-cuda12x": "14.0"}, None, "ok", ""),
+        ({"cupy-cuda12x": "14.0"}, 13, "ok", ""),  # newer drivers run older CUDA
+        ({"cupy-cuda13x": "14.0"}, 12, "problem", "pip uninstall cupy-cuda13x"),
+        ({"cupy-cuda12x": "14.0", "cupy-cuda13x": "14.0"}, 13, "problem", "keep one"),
+    ],
+)
+def test_cupy_fits_the_driver(variants: dict[str, str], driver: int | None, status: str, todo: str) -> None:
+    check = cuda.judge_cupy(variants, driver)
+    assert check.status == status
+    assert todo in check.todo
+    assert bool(check.todo) == bool(todo)
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(None, "missing"), ("1.24.9", "problem"), ("1.25.0", "ok"), ("1.26.3", "ok"), ("1.27.0", "problem")],
+)
+def test_frontend_range(number: str | None, status: str) -> None:
+    assert cuda.judge_frontend(number).status == status
+
+
+def test_what_doctor_asks_for_is_what_the_project_declares(root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    for name, major in cuda.CUPY_VARIANTS.items():
+        cupy, frontend = extras[f"cuda{major}"]
+        assert cupy.startswith(name + ">=")
+        assert frontend in cuda.judge_frontend(None).todo
+    for check in ("torch", "numba", "ray"):
+        (declared,) = [item for item in project["dependencies"] if item.startswith(f"{check}>=")]
+        assert system.WANTED[check] == declared
