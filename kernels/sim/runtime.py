@@ -1,0 +1,188 @@
+"""`SimRuntime`: the Runtime contract over the analytic model. Nothing is executed to tell the time; nothing sleeps."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn, Self
+
+import numpy as np
+
+from iosfarm.ir.device import Device, Environment
+from iosfarm.ir.errors import UsageError
+from iosfarm.ir.graph import Graph
+from iosfarm.ir.operators import Shape
+from iosfarm.ir.schedule import Schedule
+from iosfarm.ir.stage import Stage
+from iosfarm.kernels.runtime import Array, Weights
+from iosfarm.kernels.sim.devices import device
+from iosfarm.kernels.sim.model import MODEL_VERSION, StageModel
+from iosfarm.kernels.sim.options import DEFAULT_NOISE, parse_spec
+
+Compute = Callable[[Sequence[Array]], list[Array]]
+
+
+class SimRuntime:
+    """The device `sim:NAME`. Sample number n of a stage depends on the seed, the stage and n, and on nothing else.
+
+    noise: standard deviation of the logarithm of a sample; None for the default of 1.5 %.
+
+    Raises:
+        UsageError: there is no device of that name.
+    """
+
+    layout = "nhwc"
+
+    def __init__(self, name: str, seed: int = 0, noise: float | None = None) -> None:
+        self._device = device(name)
+        self._seed = seed
+        self._noise = DEFAULT_NOISE if noise is None else noise
+        self._model = StageModel(self._device)
+        self._closed = False
+
+    @classmethod
+    def from_spec(cls, text: str) -> Self:
+        """The runtime of `sim:NAME?noise=0&seed=3`; errors as in `parse_spec`."""
+        spec = parse_spec(text)
+        return cls(spec.name, spec.seed, spec.noise)
+
+    def fingerprint(self) -> tuple[Device, Environment]:
+        kind = f"sim:{self._device.name}"
+        return (
+            Device(kind, f"{kind} {self._device.model}", {"sms": self._device.sms, "memory": self._device.memory}),
+            Environment(
+                hard={
+                    "runtime": "sim",
+                    "model_version": MODEL_VERSION,
+                    "precision": "ieee",
+                    "timing": "simulated",
+                    "noise": self._noise,
+                },
+                soft={"seed": self._seed},
+            ),
+        )
+
+    def prepare(self, stage: Stage, weights: Sequence[Mapping[str, Array]] | None = None) -> SimExecutable:
+        self._check_open()
+        if stage.layout != self.layout:
+            raise UsageError(f"the stage's layout is {stage.layout}", hint=f"sim devices run {self.layout}")
+        if weights is not None:
+            _check_stage_weights(stage, weights)
+
+        def compute(inputs: Sequence[Array]) -> list[Array]:
+            # Loaded on first use: telling the time needs no torch.
+            from iosfarm.kernels.reference import run_stage
+
+            return run_stage(stage, weights or _random_weights(stage), inputs)
+
+        return self._executable(self._model.seconds(stage), stage.key, stage.inputs, compute)
+
+    def prepare_schedule(self, graph: Graph, schedule: Schedule, weights: Weights) -> SimExecutable:
+        self._check_open()
+        placed = schedule.place(graph, self.layout)
+        for operator in graph.operators:
+            for name, shape in graph.parameters(operator).items():
+                full = f"{operator.name}.{name}"
+                if full not in weights:
+                    raise UsageError(f"the weight {full!r} is missing", where=graph.name)
+                _check_weight_shape(full, weights[full], shape)
+
+        def compute(inputs: Sequence[Array]) -> list[Array]:
+            from iosfarm.kernels.reference import run_graph
+
+            return run_graph(graph, weights, inputs)
+
+        seconds = sum(self._model.seconds(item.stage) for item in placed)
+        key = hashlib.sha256("".join(item.stage.key for item in placed).encode()).hexdigest()
+        return self._executable(seconds, key, tuple(graph.shape(i.name) for i in graph.inputs), compute)
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _executable(self, seconds: float, key: str, inputs: Sequence[Shape], compute: Compute) -> SimExecutable:
+        noise = np.random.Philox(key=[self._seed, int(key[:16], 16)])
+        return SimExecutable(seconds, self._noise, np.random.Generator(noise), inputs, compute)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the runtime is closed")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("cannot pickle a runtime: open one where it is used")
+
+
+class SimExecutable:
+    """See `iosfarm.kernels.runtime.Executable`. `seconds` is the latency without noise."""
+
+    def __init__(
+        self, seconds: float, noise: float, rng: np.random.Generator, inputs: Sequence[Shape], compute: Compute
+    ) -> None:
+        self.seconds = seconds
+        self._noise = noise
+        self._rng = rng
+        self._inputs = inputs
+        self._compute = compute
+        self._closed = False
+
+    def run(self, *inputs: Array) -> list[Array]:
+        self._check_open()
+        if inputs and len(inputs) != len(self._inputs):
+            raise ValueError(f"{len(self._inputs)} input(s) are needed, got {len(inputs)}")
+        for number, (array, shape) in enumerate(zip(inputs, self._inputs, strict=False)):
+            if tuple(array.shape) != shape:
+                raise ValueError(f"input {number} has the shape {list(array.shape)}, not {list(shape)}")
+        arrays = list(inputs) or [np.random.default_rng(0).standard_normal(shape) for shape in self._inputs]
+        # A copy, because an output can be an input itself (dropout).
+        return [np.array(output, dtype=np.float32) for output in self._compute(arrays)]
+
+    def time(self, repeats: int) -> list[float]:
+        self._check_open()
+        factors = np.exp(self._noise * self._rng.standard_normal(repeats))
+        samples: list[float] = (self.seconds * factors).tolist()
+        return samples
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the executable is closed")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("cannot pickle an executable: prepare one where it is used")
+
+
+def _check_stage_weights(stage: Stage, weights: Sequence[Mapping[str, Array]]) -> None:
+    operators = list(stage.operators)
+    if len(weights) != len(operators):
+        raise UsageError(f"weights of {len(weights)} operators for a stage of {len(operators)}")
+    for number, (operator, given) in enumerate(zip(operators, weights, strict=True)):
+        for name, shape in stage.parameters(operator).items():
+            if name not in given:
+                raise UsageError(f"operator {number} ({operator.kind}) lacks the weight {name!r}")
+            _check_weight_shape(f"{number}.{name}", given[name], shape)
+
+
+def _check_weight_shape(name: str, values: Array, shape: Shape) -> None:
+    if tuple(values.shape) != shape:
+        raise UsageError(f"the weight {name!r} has the shape {list(values.shape)}, not {list(shape)}")
+
+
+def _random_weights(stage: Stage) -> list[dict[str, Array]]:
+    """Values that keep activations near 1 in size; a variance is positive."""
+    rng = np.random.default_rng(0)
+    result: list[dict[str, Array]] = []
+    for operator in stage.operators:
+        values: dict[str, Array] = {}
+        for name, shape in stage.parameters(operator).items():
+            scale = 1 / math.sqrt(math.prod(shape[1:]))
+            values[name] = rng.uniform(0.5, 2.0, shape) if name == "running_var" else rng.normal(0, scale, shape)
+        result.append(values)
+    return result
