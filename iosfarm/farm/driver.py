@@ -1,0 +1,239 @@
+"""The farm's loop: one queue of wanted stages for each device, fed by all jobs; what returns is recorded at once.
+
+A stage that two jobs want is measured once. Whatever ends the loop (a budget, Ctrl-C, a kill), what the workers
+returned is in the database, and the next search starts from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from time import monotonic
+
+from iosfarm.db import LatencyDatabase
+from iosfarm.farm.executor import MEASURES_AHEAD, DeviceInfo, EvaluateTask, Executor, MeasureTask, Outcome
+from iosfarm.farm.job_search import JobSearch
+from iosfarm.farm.jobs import Job, JobResult
+from iosfarm.ir.measurement import Measurement, Status
+from iosfarm.ir.stage import Stage
+from iosfarm.search.solver import NoScheduleError
+from iosfarm.workers.evaluating import Evaluation, EvaluationSettings
+
+CHUNK = 16
+"""Stages of one task: they are measured in turns, so that a slow moment hits all alike."""
+
+SIMULATED_CHUNK = 512
+
+MAX_ATTEMPTS = 3
+"""How often a stage is tried when the infrastructure fails."""
+
+POLL = 0.5
+"""Seconds between two looks at the clock while devices are busy."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The state of a run, for people: stages known of those wanted, and what each device has queued."""
+
+    known: int
+    wanted: int
+    measured: int
+    failed: int
+    finished_jobs: int
+    jobs: int
+    busy: dict[str, int]
+    message: str = ""
+
+
+@dataclass
+class _Queue:
+    """What one device still has to measure."""
+
+    info: DeviceInfo
+    stages: dict[str, Stage] = field(default_factory=dict)
+    attempts: dict[str, int] = field(default_factory=dict)
+    flying: dict[int, dict[str, Stage]] = field(default_factory=dict)
+
+
+class Driver:
+    """Runs jobs on an executor's devices with a database behind them. `run` once."""
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        database: LatencyDatabase,
+        executor: Executor,
+        *,
+        evaluation: EvaluationSettings | None = None,
+        report: Callable[[Progress], None] = lambda _: None,
+        finished: Callable[[JobResult], None] = lambda _: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """report: called often. finished: called with each result as soon as it is there. stop: asked often; once it
+        says yes, what is under way is left.
+        """
+        self._jobs = list(jobs)
+        self._database = database
+        self._executor = executor
+        self._evaluation = evaluation or EvaluationSettings()
+        self._report = report
+        self._finished = finished
+        self._stop = stop
+        self._queues: dict[str, _Queue] = {}
+        self._searches: list[JobSearch] = []
+        self._evaluating: dict[int, JobSearch] = {}
+        self._results: dict[int, JobResult] = {}
+        self._notes: dict[int, list[str]] = {}
+        self._started = monotonic()
+
+    def run(self) -> list[JobResult]:
+        """Search all jobs; results in the order of the jobs.
+
+        `stop`, or a job's budget, ends the measuring: the best schedules of what is known are returned, marked as
+        interrupted; a job for which nothing is known yet is left out.
+
+        Raises:
+            UsageError: a job that cannot be. NoScheduleError: no schedule exists, or the budget was too small for one.
+            DatabaseError: what was measured cannot be recorded.
+        """
+        for job in self._jobs:
+            if not self._stop():
+                self._prepare(job)
+        self._feed()
+        while len(self._results) < len(self._searches) and not self._stop():
+            self._tell_progress()
+            for outcome in self._executor.wait(POLL):
+                self._take(outcome)
+            self._expire()
+            self._feed()
+        for search in self._searches:
+            if id(search) not in self._results:
+                with suppress(NoScheduleError):
+                    self._conclude(search, None, interrupted=True)
+        self._tell_progress()
+        return [self._results[id(search)] for search in self._searches if id(search) in self._results]
+
+    # -- stages --------------------------------------------------------------------------------------------------
+
+    def _prepare(self, job: Job) -> None:
+        self._report(self._progress(f"opening {job.device}"))
+        info = self._executor.open(job.device)
+        queue = self._queues.setdefault(job.device, _Queue(info))
+        self._report(self._progress(f"enumerating {job.label}"))
+        search = JobSearch(job, info)
+        notes: list[str] = []
+        self._notes[id(search)] = notes
+        recorded = self._database.lookup(list(search.wanted), info.device, info.environment)
+        soft: set[str] = set()
+        for key, found in recorded.items():
+            search.tell(key, found.measurement, found.id, found=True)
+            soft.update(found.soft_differences)
+        if soft:
+            notes.append(f"some latencies were measured with another {', '.join(sorted(soft))}")
+        for key, stage in search.wanted.items():
+            queue.stages.setdefault(key, stage)
+        self._searches.append(search)
+
+    def _feed(self) -> None:
+        """Keep every device busy, and have finished jobs evaluated."""
+        evaluating = {id(search) for search in self._evaluating.values()}
+        for search in self._searches:
+            if search.done and id(search) not in self._results and id(search) not in evaluating:
+                self._evaluate(search)
+        for spec, queue in self._queues.items():
+            # A model of a device answers at once: larger tasks, fewer trips.
+            chunk = SIMULATED_CHUNK if queue.info.device.simulated else CHUNK
+            while queue.stages and self._executor.pending(spec) < MEASURES_AHEAD:
+                keys = list(islice(queue.stages, chunk))
+                stages = {key: queue.stages.pop(key) for key in keys}
+                number = self._executor.submit(spec, MeasureTask(tuple(s.canonical for s in stages.values())))
+                queue.flying[number] = stages
+
+    def _take(self, outcome: Outcome) -> None:
+        if outcome.task in self._evaluating:
+            search = self._evaluating.pop(outcome.task)
+            if outcome.error:
+                self._notes[id(search)].append(f"not measured end to end: {outcome.error}")
+            self._conclude(search, outcome.evaluation, interrupted=False)
+            return
+        queue = self._queues[outcome.spec]
+        stages = queue.flying.pop(outcome.task)
+        measurements = list(outcome.measurements)
+        if outcome.error:
+            measurements = [Measurement(key, Status.FAILED, reason=outcome.error) for key in stages]
+        numbers = self._database.record(
+            [(stages[m.stage_key].summary, m) for m in measurements], queue.info.device, queue.info.environment
+        )
+        for measurement, number in zip(measurements, numbers, strict=True):
+            self._tell(queue, stages[measurement.stage_key], measurement, number)
+
+    def _tell(self, queue: _Queue, stage: Stage, measurement: Measurement, number: int) -> None:
+        key = measurement.stage_key
+        searches = [s for s in self._searches if s.device.spec == queue.info.spec]
+        if measurement.status in (Status.OK, Status.INFEASIBLE):
+            for search in searches:
+                search.tell(key, measurement, number, found=False)
+            return
+        queue.attempts[key] = queue.attempts.get(key, 0) + 1
+        if queue.attempts[key] < MAX_ATTEMPTS:
+            queue.stages[key] = stage  # behind all others: a passing cause may have passed by then
+            return
+        for search in searches:
+            if search.give_up(key):
+                note = f"gave up on {stage.describe()}: {measurement.status}, {measurement.reason}"
+                self._notes[id(search)].append(note)
+
+    def _expire(self) -> None:
+        """A job whose budget is over wants no more: stages that no other job of the device wants leave the queue."""
+        elapsed = monotonic() - self._started
+        expired = False
+        for search in self._searches:
+            budget = search.job.settings.budget
+            if budget is not None and elapsed >= budget and not search.done:
+                search.expire()
+                expired = True
+                self._notes[id(search)].append(f"the budget of {budget:g} s ended the search")
+        if expired:
+            for spec, queue in self._queues.items():
+                wanted = [s.wanted for s in self._searches if s.device.spec == spec]
+                queue.stages = {k: stage for k, stage in queue.stages.items() if any(k in w for w in wanted)}
+
+    # -- answers -------------------------------------------------------------------------------------------------
+
+    def _evaluate(self, search: JobSearch) -> None:
+        job = search.job
+        task = EvaluateTask(job.graph, search.runnable(), job.weights, job.seed, self._settings(search))
+        self._evaluating[self._executor.submit(job.device, task)] = search
+
+    def _settings(self, search: JobSearch) -> EvaluationSettings:
+        # What a model of a device computes is the reference itself: there is nothing to check.
+        check = self._evaluation.check and not search.device.device.simulated
+        return EvaluationSettings(self._evaluation.rounds, self._evaluation.warmup, check)
+
+    def _conclude(self, search: JobSearch, evaluation: Evaluation | None, *, interrupted: bool) -> None:
+        schedules = search.schedules()
+        seconds = monotonic() - self._started
+        notes = self._notes[id(search)]
+        result = search.result(schedules, evaluation, seconds, interrupted or search.expired, notes)
+        self._results[id(search)] = result
+        self._finished(result)
+
+    # -- progress ------------------------------------------------------------------------------------------------
+
+    def _tell_progress(self) -> None:
+        self._report(self._progress("checking schedules end to end" if self._evaluating else ""))
+
+    def _progress(self, message: str) -> Progress:
+        counts = [search.counts() for search in self._searches]
+        return Progress(
+            known=sum(c.found + c.measured for c in counts),
+            wanted=sum(c.wanted for c in counts),
+            measured=sum(c.measured for c in counts),
+            failed=sum(c.failed for c in counts),
+            finished_jobs=len(self._results),
+            jobs=len(self._jobs),
+            busy={spec: self._executor.pending(spec) for spec in self._queues},
+            message=message,
+        )

@@ -1,0 +1,196 @@
+"""One job under search: which stages it still needs, and its schedules once it has them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from iosfarm.farm.executor import DeviceInfo
+from iosfarm.farm.jobs import Job, JobResult, StageCounts
+from iosfarm.ir.measurement import Measurement, Status
+from iosfarm.ir.schedule import Certificate, Schedule, ScheduledStage
+from iosfarm.ir.stage import Stage
+from iosfarm.search.baselines import greedy, sequential
+from iosfarm.search.parts import cut
+from iosfarm.search.problem import problems
+from iosfarm.search.solver import PartSearch, check_method
+from iosfarm.workers.evaluating import Evaluation
+
+NOISE = 0.01
+"""A schedule that is less than this much faster than another, end to end, is not counted as faster."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A latency that may be used: seconds (infinite: infeasible) and the measurement's id in the database."""
+
+    seconds: float
+    measurement: int
+
+
+class JobSearch:
+    """A job's parts being solved, all stages of the baselines included."""
+
+    def __init__(self, job: Job, device: DeviceInfo) -> None:
+        check_method(job.settings.method)
+        self.job = job
+        self.device = device
+        self.parts = cut(job.graph, max_part_size=job.settings.max_part_size)
+        self._problems = problems(self.parts, job.settings.space, device.layout)
+        self._searches: dict[int, PartSearch] = {id(p): PartSearch(p) for p in self._problems}
+        self.baselines = {
+            "sequential": sequential(job.graph, self.parts, device.layout),
+            "greedy": greedy(job.graph, self.parts, device.layout),
+        }
+        # In the order in which they are worth knowing: the baselines first, so that there is a schedule early.
+        self._wanted: dict[str, Stage] = {}
+        for schedule in self.baselines.values():
+            self._wanted.update((item.stage.key, item.stage) for item in schedule.place(job.graph, device.layout))
+        self._interested: dict[str, list[PartSearch]] = {}
+        for search in self._searches.values():
+            for key in search.wanted():
+                self._wanted.setdefault(key, search.stage(key))
+                self._interested.setdefault(key, []).append(search)
+        self._total = len(self._wanted)
+        self._known: dict[str, Known] = {}
+        self._found = 0
+        self._failed = 0
+        self._infeasible = 0
+        self.expired = False
+
+    @property
+    def wanted(self) -> Mapping[str, Stage]:
+        """Stages that are neither known nor given up, by key, in the order in which they are worth knowing."""
+        return {} if self.expired else self._wanted
+
+    @property
+    def done(self) -> bool:
+        """Nothing more is wanted."""
+        return self.expired or not self._wanted
+
+    def expire(self) -> None:
+        """Want no more: the budget is over. What still comes in counts."""
+        self.expired = True
+
+    def tell(self, key: str, measurement: Measurement, number: int, *, found: bool) -> None:
+        """A usable measurement (`ok` or `infeasible`) of a stage; others' stages and known ones are ignored.
+
+        found: it was in the database before.
+        """
+        if key not in self._wanted:
+            return
+        del self._wanted[key]
+        infeasible = measurement.status is Status.INFEASIBLE
+        seconds = math.inf if infeasible else measurement.median
+        self._known[key] = Known(seconds, number)
+        self._found += found
+        self._infeasible += infeasible
+        for search in self._interested.get(key, ()):
+            search.tell(key, seconds)
+
+    def give_up(self, key: str) -> bool:
+        """A stage that cannot be measured though it may be feasible: it is not used, and stays bounded from below.
+
+        False where the job does not want it.
+        """
+        if key not in self._wanted:
+            return False
+        del self._wanted[key]
+        self._failed += 1
+        return True
+
+    def counts(self) -> StageCounts:
+        """How many distinct stages are known, and from where."""
+        return StageCounts(self._total, self._found, len(self._known) - self._found, self._failed, self._infeasible)
+
+    def schedules(self) -> dict[str, Schedule]:
+        """`sequential`, `greedy` and `optimised` with what is known of their latencies.
+
+        Raises:
+            NoScheduleError: a unit cannot run on the device, or single units were not measured yet.
+        """
+        stages: list[ScheduledStage] = []
+        certificates = []
+        solutions = {key: search.solution() for key, search in self._searches.items()}
+        for part, problem in zip(self.parts, self._problems, strict=True):
+            solution = solutions[id(problem)]
+            certificates.append(solution.certificate)
+            for stage, number in zip(solution.stages, solution.stage_numbers, strict=True):
+                local = problem.stages[number].groups
+                groups = tuple(tuple(self.job.graph.units[part.units[i]].name for i in group) for group in local)
+                stages.append(replace(stage, part=part.index, groups=groups))
+        optimised = Schedule(tuple(stages), self.job.settings.method, _total(certificates))
+        result = {**self.baselines, "optimised": optimised}
+        return {name: self._predicted(schedule) for name, schedule in result.items()}
+
+    def _predicted(self, schedule: Schedule) -> Schedule:
+        stages = []
+        for stage in schedule.stages:
+            known = self._known.get(stage.key)
+            if known is not None and math.isfinite(known.seconds):
+                stage = replace(stage, predicted=known.seconds, measurement=known.measurement)
+            stages.append(stage)
+        return replace(schedule, stages=tuple(stages))
+
+    def runnable(self) -> dict[str, Schedule]:
+        """Those schedules that the device can run: greedy may hold a stage that is infeasible."""
+        return {
+            name: schedule
+            for name, schedule in self.schedules().items()
+            if not any(self._known.get(s.key, _UNKNOWN).seconds == math.inf for s in schedule.stages)
+        }
+
+    def result(
+        self,
+        schedules: Mapping[str, Schedule],
+        evaluation: Evaluation | None,
+        seconds: float,
+        interrupted: bool,
+        notes: list[str],
+    ) -> JobResult:
+        """The job's result; the fastest schedule end to end is chosen, the simpler one where noise decides."""
+        chosen = "optimised"
+        if evaluation is not None:
+            chosen = fastest({name: m.median for name, m in evaluation.latencies.items()})
+            if chosen != "optimised":
+                notes = [*notes, f"the optimised schedule did not win end to end: {chosen} was chosen"]
+        return JobResult(
+            self.job,
+            self.device,
+            schedules,
+            chosen,
+            self.counts(),
+            seconds,
+            interrupted,
+            evaluation.latencies if evaluation else {},
+            evaluation.errors if evaluation else {},
+            tuple(notes),
+        )
+
+
+_UNKNOWN = Known(math.nan, 0)
+
+
+def fastest(latencies: Mapping[str, float]) -> str:
+    """The schedule to use. One that is not faster than the sequential one beyond noise is not worth its streams."""
+    chosen = "sequential"
+    for name in ("greedy", "optimised"):
+        if name in latencies and latencies[name] < (1 - NOISE) * latencies[chosen]:
+            chosen = name
+    if "optimised" in latencies and chosen == "greedy" and latencies["optimised"] <= latencies["greedy"]:
+        chosen = "optimised"
+    return chosen
+
+
+def _total(certificates: list[Certificate]) -> Certificate:
+    """Parts run after each other: bounds add up; one part that is not exhaustive makes the whole not exhaustive."""
+    exhaustive = all(c.kind == "exhaustive" for c in certificates)
+    return Certificate(
+        "exhaustive" if exhaustive else "structural",
+        sum(c.lower for c in certificates),
+        sum(c.upper for c in certificates),
+        tuple(dict.fromkeys(text for c in certificates for text in c.assumptions)),
+        sum(c.audited for c in certificates),
+        sum(c.broken for c in certificates),
+    )

@@ -1,0 +1,99 @@
+"""A job, one model × device × batch × dtype, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from iosfarm.farm.executor import DeviceInfo
+from iosfarm.ir.graph import Graph
+from iosfarm.ir.measurement import Measurement
+from iosfarm.ir.schedule import Schedule
+from iosfarm.kernels.runtime import Weights
+from iosfarm.search.parts import MAX_PART_SIZE
+from iosfarm.search.space import SpaceSettings
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How to search. budget: seconds of searching, None for as long as it takes."""
+
+    space: SpaceSettings = field(default_factory=SpaceSettings)
+    method: str = "exhaustive"
+    max_part_size: int = MAX_PART_SIZE
+    budget: float | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to search. graph: bound to its batch and dtype. weights None: random ones from `seed`."""
+
+    label: str
+    graph: Graph
+    device: str
+    settings: SearchSettings = field(default_factory=SearchSettings)
+    weights: Weights | None = None
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """Label, device, batch and dtype: the name of the schedule's file."""
+        device = "".join(c if c.isalnum() else "-" for c in self.device).strip("-")
+        return f"{self.label}-{device}-b{self.graph.batch}-{self.graph.dtype}"
+
+
+@dataclass(frozen=True)
+class StageCounts:
+    """Distinct stages of a job: wanted = found (in the database) + measured (now) + failed + left (not reached).
+
+    infeasible: how many of those found or measured can never run on the device.
+    """
+
+    wanted: int
+    found: int
+    measured: int
+    failed: int
+    infeasible: int
+
+    @property
+    def left(self) -> int:
+        """Not reached: the budget ended, or the search was interrupted."""
+        return self.wanted - self.found - self.measured - self.failed
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What a search found for a job.
+
+    schedules: `sequential`, `greedy` and `optimised`, each with predicted latencies where they are known. chosen: the
+    name of the one that is fastest end to end. latencies, errors: end to end and against float64, by name; empty where
+    the search was interrupted before.
+    """
+
+    job: Job
+    device: DeviceInfo
+    schedules: Mapping[str, Schedule]
+    chosen: str
+    counts: StageCounts
+    seconds: float
+    interrupted: bool
+    latencies: Mapping[str, Measurement] = field(default_factory=dict)
+    errors: Mapping[str, float | None] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def schedule(self) -> Schedule:
+        """The chosen one."""
+        return self.schedules[self.chosen]
+
+    def latency(self, name: str) -> float | None:
+        """Seconds end to end of a schedule, None where it was not measured."""
+        return self.latencies[name].median if name in self.latencies else None
+
+    @property
+    def speedup(self) -> float | None:
+        """The chosen schedule over the sequential one, end to end; predicted where that was not measured."""
+        ours, sequential = self.latency(self.chosen), self.latency("sequential")
+        if ours is None or sequential is None:
+            ours, sequential = self.schedule.predicted, self.schedules["sequential"].predicted
+        return sequential / ours if ours and sequential else None

@@ -1,0 +1,94 @@
+"""Whole schedules on a device: their numbers against float64, their latencies side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+
+from iosfarm.ir.graph import Graph
+from iosfarm.ir.measurement import Measurement, Status
+from iosfarm.ir.schedule import Schedule
+from iosfarm.kernels.runtime import Array, Runtime, Weights
+
+TOLERANCE = 1e-4
+"""Largest error in float32, relative to the largest absolute value of float64's result."""
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """rounds: samples of each schedule, taken in turns. warmup: executions before. check: compare numbers."""
+
+    rounds: int = 20
+    warmup: int = 3
+    check: bool = True
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Of each schedule by name: its end-to-end samples, and its largest relative error (None: not checked)."""
+
+    latencies: Mapping[str, Measurement]
+    errors: Mapping[str, float | None]
+
+
+def evaluate(
+    runtime: Runtime,
+    graph: Graph,
+    schedules: Mapping[str, Schedule],
+    weights: Weights,
+    settings: EvaluationSettings,
+    seed: int = 0,
+) -> Evaluation:
+    """Execute schedules of one graph, interleaved, so that a slow moment of the machine hits all alike.
+
+    Inputs are standard normal, from `seed`. The reference is float64, computed by torch, operator after operator.
+    """
+    generator = np.random.default_rng(seed)
+    inputs = [generator.standard_normal(graph.shape(i.name)).astype(np.float32) for i in graph.inputs]
+    errors: dict[str, float | None] = dict.fromkeys(schedules)
+    with ExitStack() as stack:
+        executables = {
+            name: stack.enter_context(runtime.prepare_schedule(graph, schedule, weights))
+            for name, schedule in schedules.items()
+        }
+        if settings.check:
+            from iosfarm.kernels.reference import run_graph
+
+            expected = run_graph(graph, weights, inputs)
+            for name, executable in executables.items():
+                errors[name] = relative_error(executable.run(*inputs), expected)
+        samples: dict[str, list[float]] = {name: [] for name in schedules}
+        names = list(executables)
+        for executable in executables.values():
+            executable.time(settings.warmup)
+        for round_number in range(settings.rounds):
+            # The order turns, so that no schedule always runs after the same other one.
+            for step in range(len(names)):
+                name = names[(round_number + step) % len(names)]
+                # The first of a pair finds the caches as the schedule before left them, and is not counted.
+                samples[name].append(executables[name].time(2)[-1])
+    latencies = {
+        name: Measurement(schedule_key(schedules[name]), Status.OK, tuple(samples[name]), rounds=settings.rounds)
+        for name in names
+    }
+    return Evaluation(latencies, errors)
+
+
+def relative_error(actual: list[Array], expected: list[Array]) -> float:
+    """max |actual - expected| / max |expected| over all outputs; infinite where a number is not finite."""
+    worst = 0.0
+    for a, e in zip(actual, expected, strict=True):
+        scale = float(np.abs(e).max()) or 1.0
+        difference = float(np.abs(a.astype(np.float64) - e.astype(np.float64)).max())
+        worst = max(worst, difference / scale if np.isfinite(a.astype(np.float64)).all() else float("inf"))
+    return worst
+
+
+def schedule_key(schedule: Schedule) -> str:
+    """The keys of a schedule's stages, as one."""
+    import hashlib
+
+    return hashlib.sha256("".join(stage.key for stage in schedule.stages).encode()).hexdigest()
