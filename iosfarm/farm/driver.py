@@ -29,6 +29,9 @@ SIMULATED_CHUNK = 512
 MAX_ATTEMPTS = 3
 """How often a stage is tried when the infrastructure fails."""
 
+DRAIN = 20.0
+"""Seconds to wait, when asked to stop, for the tasks under way."""
+
 POLL = 0.5
 """Seconds between two looks at the clock while devices are busy."""
 
@@ -72,7 +75,7 @@ class Driver:
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
         """report: called often. finished: called with each result as soon as it is there. stop: asked often; once it
-        says yes, what is under way is left.
+        says yes, what is under way is recorded and the rest is left.
         """
         self._jobs = list(jobs)
         self._database = database
@@ -108,12 +111,23 @@ class Driver:
                 self._take(outcome)
             self._expire()
             self._feed()
+        if self._stop():
+            self._drain()
         for search in self._searches:
             if id(search) not in self._results:
                 with suppress(NoScheduleError):
                     self._conclude(search, None, interrupted=True)
         self._tell_progress()
         return [self._results[id(search)] for search in self._searches if id(search) in self._results]
+
+    def _drain(self) -> None:
+        """Before stopping, wait for the task that each device is in the middle of: its samples are paid for."""
+        deadline = monotonic() + DRAIN
+        awaited = {spec for spec in self._queues if self._executor.pending(spec)}
+        while awaited and monotonic() < deadline:
+            for outcome in self._executor.wait(POLL):
+                self._take(outcome)
+                awaited.discard(outcome.spec)
 
     # -- stages --------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,194 @@
+"""Searching from Python, and what the command line stands on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from iosfarm.farm.jobs import Job, JobResult, SearchSettings
+from iosfarm.ir.errors import UsageError
+from iosfarm.search.space import SpaceSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from iosfarm.db import LatencyDatabase
+    from iosfarm.farm.driver import Progress
+    from iosfarm.farm.executor import Executor
+    from iosfarm.ir.graph import Graph
+    from iosfarm.ir.schedule import Schedule
+    from iosfarm.kernels.runtime import Weights
+    from iosfarm.workers.evaluating import EvaluationSettings
+
+EXECUTORS = ("ray", "inline")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A job's result and the file it was written to (None: no folder was given)."""
+
+    result: JobResult
+    path: Path | None
+
+
+def search(
+    graph: Graph,
+    *,
+    device: str = "auto",
+    batch_size: int = 1,
+    dtype: str = "float32",
+    database: str | None = None,
+    executor: str = "inline",
+    max_group_size: int | None = 3,
+    max_groups: int | None = 8,
+    strategies: Sequence[str] = ("concurrent", "merge"),
+    method: str = "exhaustive",
+    budget: float | None = None,
+    weights: Weights | None = None,
+) -> Schedule:
+    """Find the fastest schedule of a graph on a device: `iosfarm.search(iosfarm.load("squeezenet"), device="cpu")`.
+
+    What is measured goes to the latency database (`database`: a URL or a file, default the user's own), and what is
+    there already is not measured again. budget: seconds.
+
+    Raises:
+        UsageError: a setting that cannot be. NoScheduleError: the device cannot run the graph, or the budget was too
+            small. DatabaseError.
+    """
+    space = SpaceSettings(max_group_size, max_groups, tuple(strategies))
+    settings = SearchSettings(space, method, budget=budget)
+    job = Job(graph.name, graph.bind(batch=batch_size, dtype=dtype), resolve_device(device), settings, weights)
+    return run_jobs([job], database=database, executor=executor)[0].result.schedule
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    *,
+    database: str | None = None,
+    executor: str = "ray",
+    ray_address: str | None = None,
+    out: Path | None = None,
+    evaluation: EvaluationSettings | None = None,
+    report: Callable[[Progress], None] = lambda _: None,
+    finished: Callable[[Saved], None] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[Saved]:
+    """Search jobs, write a schedule file for each into `out`, and record everything in the database.
+
+    Raises what `Driver.run` raises, and OutputError before anything is measured if `out` cannot be written.
+    """
+    from iosfarm.db import LatencyDatabase
+    from iosfarm.farm.driver import Driver
+    from iosfarm.farm.schedule_file import check_folder
+
+    names = [job.name for job in jobs]
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise UsageError(f"two jobs are named {repeated[0]!r}", hint="give one of them another label")
+    if out is not None:
+        check_folder(out)
+    with LatencyDatabase(database) as memory:
+        identifiers = {job.name: memory.start_search(job.label, _settings(job)) for job in jobs}
+        done: dict[str, Saved] = {}
+
+        def keep(result: JobResult) -> None:
+            saved = Saved(result, _keep(memory, result, identifiers[result.job.name], out))
+            done[result.job.name] = saved
+            finished(saved)
+
+        try:
+            with open_executor(executor, ray_address) as devices:
+                driver = Driver(jobs, memory, devices, evaluation=evaluation, report=report, finished=keep, stop=stop)
+                driver.run()
+        except BaseException as error:
+            state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            _finish(memory, [identifiers[name] for name in names if name not in done], state)
+            raise
+        _finish(memory, [identifiers[name] for name in names if name not in done], "interrupted")
+        return [done[name] for name in names if name in done]
+
+
+@contextmanager
+def open_executor(kind: str, ray_address: str | None = None) -> Iterator[Executor]:
+    """An executor by name, closed at the end.
+
+    Raises:
+        UsageError: no such executor.
+    """
+    if kind not in EXECUTORS:
+        raise UsageError(f"unknown executor {kind!r}", hint=f"use one of {', '.join(EXECUTORS)}")
+    opened: Executor
+    if kind == "ray":
+        from iosfarm.farm.ray_executor import RayExecutor
+
+        opened = RayExecutor(ray_address)
+    else:
+        from iosfarm.farm.executor import InlineExecutor
+
+        opened = InlineExecutor()
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def resolve_device(spec: str) -> str:
+    """`auto` becomes the best device that this version can use."""
+    return "cpu" if spec == "auto" else spec
+
+
+def _settings(job: Job) -> dict[str, object]:
+    space = job.settings.space
+    return {
+        "device": job.device,
+        "batch": job.graph.batch,
+        "dtype": job.graph.dtype,
+        "method": job.settings.method,
+        "budget": job.settings.budget,
+        "max_group_size": space.max_group_size,
+        "max_groups": space.max_groups,
+        "strategies": list(space.strategies),
+        "endings": space.endings,
+        "max_part_size": job.settings.max_part_size,
+    }
+
+
+def _finish(memory: LatencyDatabase, identifiers: Sequence[int], state: str) -> None:
+    for identifier in identifiers:
+        memory.finish_search(identifier, state, {})
+
+
+def _keep(memory: LatencyDatabase, result: JobResult, identifier: int, out: Path | None) -> Path | None:
+    """Write the schedule file and the rows of one result."""
+    from iosfarm.db import ScheduledStageRow
+    from iosfarm.farm.schedule_file import document, save
+
+    content = document(result)
+    schedule, job = result.schedule, result.job
+    certificate = result.schedules["optimised"].certificate
+    memory.record_schedule(
+        search_id=identifier,
+        model=job.label,
+        graph_hash=job.graph.content_hash,
+        batch=job.graph.batch,
+        dtype=job.graph.dtype,
+        device=result.device.device,
+        environment=result.device.environment,
+        predicted=schedule.predicted or 0.0,
+        measured=result.latency(result.chosen),
+        lower_bound=certificate.lower if certificate else None,
+        document=content.model_dump_json(),
+        stages=[
+            ScheduledStageRow(position, s.part, s.key, s.strategy, s.predicted or 0.0, s.measurement)
+            for position, s in enumerate(schedule.stages)
+        ],
+    )
+    memory.finish_search(identifier, "interrupted" if result.interrupted else "finished", asdict(result.counts))
+    if out is None:
+        return None
+    path = out / f"{job.name}.json"
+    save(content, path)
+    return path

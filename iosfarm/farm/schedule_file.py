@@ -1,0 +1,309 @@
+"""Schedule files: versioned JSON that says what to run, where it was found, and how good it is.
+
+The file holds the graph, so that it can be shown and run wherever it is taken. Latencies are in seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from iosfarm.farm.jobs import JobResult
+from iosfarm.ir.device import Device, Environment
+from iosfarm.ir.errors import IosfarmError, UsageError
+from iosfarm.ir.graph import Graph
+from iosfarm.ir.schedule import Certificate, Schedule, ScheduledStage
+
+FORMAT = "iosfarm-schedule"
+VERSION = 1
+
+Fact = bool | int | float | str
+PositiveSeconds = float
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class StageEntry(_Strict):
+    """One stage: groups run side by side, the units of a group in order."""
+
+    part: int = Field(ge=0)
+    strategy: Literal["concurrent", "merge"]
+    groups: list[list[str]] = Field(min_length=1)
+    key: str
+    predicted: float | None = Field(default=None, gt=0)
+    measurement: int | None = None
+
+
+class CertificateEntry(_Strict):
+    """How far the predicted latency can be from the best of the search space."""
+
+    kind: Literal["exhaustive", "structural"]
+    lower: float = Field(ge=0)
+    upper: float = Field(gt=0)
+    gap: float | None = Field(default=None, ge=0, description="(upper - lower) / lower; null where lower is 0")
+    assumptions: list[str] = []
+    audited: int = 0
+    broken: int = 0
+
+
+class LatencyEntry(_Strict):
+    """One schedule's latency: the sum of its stages, and what was measured end to end."""
+
+    predicted: float | None = Field(default=None, gt=0)
+    measured: float | None = Field(default=None, gt=0, description="median of the samples")
+    samples: list[float] = []
+    relative_error: float | None = Field(default=None, ge=0, description="against float64; null: not checked")
+
+
+class DeviceEntry(_Strict):
+    """What measured."""
+
+    spec: str
+    kind: str
+    model: str
+    simulated: bool
+    properties: dict[str, Fact]
+    environment: dict[str, Fact]
+    environment_soft: dict[str, Fact]
+
+
+class SettingsEntry(_Strict):
+    """How the schedule was searched for."""
+
+    method: str
+    max_group_size: int | None
+    max_groups: int | None
+    strategies: list[str]
+    endings: str
+    max_part_size: int
+    budget: float | None
+    seed: int
+
+
+class CountsEntry(_Strict):
+    """Distinct stages of the search."""
+
+    wanted: int
+    found: int
+    measured: int
+    failed: int
+    infeasible: int
+
+
+class ScheduleFile(_Strict):
+    """The whole document."""
+
+    format: Literal["iosfarm-schedule"] = "iosfarm-schedule"
+    version: Literal[1] = 1
+    iosfarm: str
+    created: datetime
+    model: str
+    graph_hash: str
+    batch: int = Field(ge=1)
+    dtype: str
+    layout: str
+    device: DeviceEntry
+    chosen: str = Field(description="which schedule `stages` are: optimised, sequential or greedy")
+    stages: list[StageEntry] = Field(min_length=1)
+    certificate: CertificateEntry | None = Field(description="of the optimised schedule")
+    latencies: dict[str, LatencyEntry]
+    settings: SettingsEntry
+    counts: CountsEntry
+    seconds: float = Field(ge=0)
+    interrupted: bool
+    notes: list[str] = []
+    graph: dict[str, Any]
+
+    def schedule(self) -> Schedule:
+        """The stages as a `Schedule`."""
+        stages = tuple(
+            ScheduledStage(s.part, s.strategy, tuple(map(tuple, s.groups)), s.key, s.predicted, s.measurement)
+            for s in self.stages
+        )
+        c = self.certificate
+        certificate = (
+            Certificate(c.kind, c.lower, c.upper, tuple(c.assumptions), c.audited, c.broken) if c is not None else None
+        )
+        return Schedule(stages, self.chosen, certificate)
+
+
+def document(result: JobResult) -> ScheduleFile:
+    """The file of a search's result."""
+    job, info, schedule = result.job, result.device, result.schedule
+    certificate = result.schedules["optimised"].certificate
+    settings = job.settings
+    return ScheduleFile(
+        iosfarm=version("iosfarm"),
+        created=datetime.now(UTC),
+        model=job.label,
+        graph_hash=job.graph.content_hash,
+        batch=job.graph.batch,
+        dtype=job.graph.dtype,
+        layout=info.layout,
+        device=_device(info.spec, info.device, info.environment),
+        chosen=result.chosen,
+        stages=[
+            StageEntry(
+                part=s.part,
+                strategy=s.strategy,  # type: ignore[arg-type]
+                groups=[list(g) for g in s.groups],
+                key=s.key,
+                predicted=s.predicted,
+                measurement=s.measurement,
+            )
+            for s in schedule.stages
+        ],
+        certificate=_certificate(certificate) if certificate else None,
+        latencies={
+            name: LatencyEntry(
+                predicted=candidate.predicted,
+                measured=result.latency(name),
+                samples=list(result.latencies[name].samples) if name in result.latencies else [],
+                relative_error=result.errors.get(name),
+            )
+            for name, candidate in result.schedules.items()
+        },
+        settings=SettingsEntry(
+            method=settings.method,
+            max_group_size=settings.space.max_group_size,
+            max_groups=settings.space.max_groups,
+            strategies=list(settings.space.strategies),
+            endings=settings.space.endings,
+            max_part_size=settings.max_part_size,
+            budget=settings.budget,
+            seed=job.seed,
+        ),
+        counts=CountsEntry(
+            wanted=result.counts.wanted,
+            found=result.counts.found,
+            measured=result.counts.measured,
+            failed=result.counts.failed,
+            infeasible=result.counts.infeasible,
+        ),
+        seconds=result.seconds,
+        interrupted=result.interrupted,
+        notes=list(result.notes),
+        graph=job.graph.to_json(),
+    )
+
+
+def _certificate(certificate: Certificate) -> CertificateEntry:
+    return CertificateEntry(
+        kind=certificate.kind,  # type: ignore[arg-type]
+        lower=certificate.lower,
+        upper=certificate.upper,
+        gap=certificate.gap if certificate.lower > 0 else None,
+        assumptions=list(certificate.assumptions),
+        audited=certificate.audited,
+        broken=certificate.broken,
+    )
+
+
+def _device(spec: str, device: Device, environment: Environment) -> DeviceEntry:
+    return DeviceEntry(
+        spec=spec,
+        kind=device.kind,
+        model=device.model,
+        simulated=device.simulated,
+        properties=dict(device.properties),
+        environment=dict(environment.hard),
+        environment_soft=dict(environment.soft),
+    )
+
+
+class OutputError(IosfarmError):
+    """The output folder or a file in it cannot be written."""
+
+
+def check_folder(folder: Path) -> None:
+    """Make an output folder and prove that it can be written, before anything is measured.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"cannot write here: {error.strerror or error}", where=str(folder), hint="choose another folder with --out"
+        ) from error
+
+
+def save(content: ScheduleFile, path: Path) -> None:
+    """Write a schedule file whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    text = content.model_dump_json(indent=1) + "\n"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(
+            f"cannot write the schedule: {error.strerror or error}",
+            where=str(path),
+            hint="what was measured is in the database; search again with another --out",
+        ) from error
+
+
+def load(path: Path, graph: Graph | None = None) -> tuple[ScheduleFile, Graph]:
+    """A schedule file and its graph, validated. graph: the one that it must fit, default the one in the file.
+
+    Raises:
+        UsageError: the file is missing, truncated, of another format or version, or for another graph; the line says
+            what does not fit.
+    """
+    where = str(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise UsageError(f"cannot read the schedule: {reason}", where=where) from error
+    try:
+        raw = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"not JSON ({error})", where=where, hint="is the file truncated? search again to write a new one"
+        ) from error
+    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+        raise UsageError("not a schedule file", where=where, hint=f'expected an object with "format": "{FORMAT}"')
+    if raw.get("version") != VERSION:
+        hint = f"this program reads version {VERSION}"
+        raise UsageError(f"schedule file version {raw.get('version')!r}", where=where, hint=hint)
+    try:
+        content = ScheduleFile.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise UsageError(f"{place}: {first['msg']}{more}", where=where, hint="was the file edited?") from error
+    try:
+        own = Graph.from_json(content.graph)
+    except UsageError as error:
+        raise UsageError(f"its graph: {error.what}", where=where, hint=error.hint) from error
+    fits = own if graph is None else graph.bind(batch=content.batch, dtype=content.dtype)
+    if fits.content_hash != content.graph_hash:
+        raise UsageError(
+            f"made for another graph than {fits.name!r}: hash {content.graph_hash[:12]}, not {fits.content_hash[:12]}",
+            where=where,
+            hint="search again for this graph",
+        )
+    try:
+        content.schedule().place(fits, content.layout)
+    except UsageError as error:
+        raise UsageError(str(error), where=where) from error
+    return content, fits
