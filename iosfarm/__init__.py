@@ -43,21 +43,23 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    if name == "search":
-        # Also the name of the subpackage, which Python puts here as soon as anything imports it: so the
-        # subpackage itself is callable, and what `iosfarm.search` is does not depend on the order of imports.
-        return importlib.import_module("iosfarm.search")
-    if name == "__version__":
-        from importlib.metadata import version
+if not TYPE_CHECKING:  # a type checker would let every misspelt name pass
 
-        value: object = version("iosfarm")
-    elif name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
-    else:
-        raise AttributeError(f"module 'iosfarm' has no attribute '{name}'")
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        if name == "search":
+            # Also the name of the subpackage, which Python puts here as soon as anything imports it: so the
+            # subpackage itself is callable, and what `iosfarm.search` is does not depend on the order of imports.
+            return importlib.import_module("iosfarm.search")
+        if name == "__version__":
+            from importlib.metadata import version
+
+            value: object = version("iosfarm")
+        elif name in _HOMES:
+            value = getattr(importlib.import_module(_HOMES[name]), name)
+        else:
+            raise AttributeError(f"module 'iosfarm' has no attribute '{name}'")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

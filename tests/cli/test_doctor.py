@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -112,6 +115,63 @@ def test_little_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_driver() -> None:
     check = cuda.driver("libthere-is-no-such.so.1")
     assert (check.status, check.required) == ("missing", False)
+
+
+FAKE_LIBRARIES = r"""
+#include <stddef.h>
+#include <string.h>
+int cuDriverGetVersion(int *number) { *number = 13020; return 0; }
+int cuInit(unsigned flags) { return flags == 0 ? INIT : 1; }
+int cuDeviceGetCount(int *count) { *count = GPUS; return 0; }
+int cuDeviceGet(int *device, int index) { *device = 40 + index; return 0; }
+int cuDeviceGetName(char *name, int length, int device) {
+    strncpy(name, device == 40 ? "NVIDIA H200" : "NVIDIA L4", length); return 0;
+}
+int cuDeviceGetAttribute(int *value, int attribute, int device) {
+    *value = device == 40 ? (attribute == 75 ? 9 : 0) : (attribute == 75 ? 8 : 9); return 0;
+}
+size_t cudnnGetVersion(void) { return 91002; }
+"""
+
+
+@pytest.fixture
+def build_library(tmp_path: Path) -> Callable[[int, int], str]:
+    """Compiles stand-ins for libcuda and libcudnn: GPUs shown, what cuInit returns -> path."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler to build a stand-in for the driver with")
+
+    def build(gpus: int, init: int) -> str:
+        source, library = tmp_path / "fake.c", tmp_path / f"libfake-{gpus}-{init}.so"
+        source.write_text(FAKE_LIBRARIES)
+        flags = ["-shared", "-fPIC", f"-DGPUS={gpus}", f"-DINIT={init}"]
+        subprocess.run([compiler, *flags, "-o", str(library), str(source)], check=True)
+        return str(library)
+
+    return build
+
+
+def test_driver_with_two_gpus(build_library: Callable[[int, int], str]) -> None:
+    check = cuda.driver(build_library(2, 0))
+    assert check.status == "ok"
+    assert check.detail == "CUDA 13.2: NVIDIA H200 (sm_90), NVIDIA L4 (sm_89)"
+
+
+def test_driver_without_a_gpu(build_library: Callable[[int, int], str]) -> None:
+    for gpus, init in ((0, 0), (1, cuda.NO_DEVICE)):
+        check = cuda.driver(build_library(gpus, init))
+        assert (check.status, check.detail) == ("missing", "CUDA 13.2: no GPU")
+
+
+def test_driver_that_does_not_start(build_library: Callable[[int, int], str]) -> None:
+    check = cuda.driver(build_library(1, 999))
+    assert (check.status, check.detail) == ("problem", "cuInit returned error 999")
+
+
+def test_cudnn_of_the_system(build_library: Callable[[int, int], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda, "CUDNN_WHEELS", ())
+    assert cuda.cudnn(build_library(1, 0)).detail == "9.10.2 of the system"
+    assert cuda.cudnn("libthere-is-no-such.so.1").status == "missing"
 
 
 def test_library_that_is_not_the_driver() -> None:

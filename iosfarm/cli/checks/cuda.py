@@ -13,6 +13,11 @@ CUDNN_WHEELS = ("nvidia-cudnn-cu12", "nvidia-cudnn-cu13")
 FRONTEND = "nvidia-cudnn-frontend"
 FRONTEND_RANGE = ((1, 25), (1, 27))  # from, below; 1.27 and later pull in large packages
 MIN_CUDA = 12
+NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE: the driver works and shows no GPU
+
+
+class NoDeviceError(RuntimeError):
+    """libcuda says that there is no GPU."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +40,18 @@ def probe_driver(library: str = "libcuda.so.1") -> Driver:
         if function is None:
             raise RuntimeError(f"{library} has no {name}: it is not NVIDIA's")
         code = function(*args)
+        if code == NO_DEVICE:
+            raise NoDeviceError
         if code != 0:
             raise RuntimeError(f"{name} returned error {code}")
 
     number, count = ctypes.c_int(), ctypes.c_int()
     call("cuDriverGetVersion", ctypes.byref(number))
-    call("cuInit", 0)
-    call("cuDeviceGetCount", ctypes.byref(count))
+    try:
+        call("cuInit", 0)
+        call("cuDeviceGetCount", ctypes.byref(count))
+    except NoDeviceError:
+        count.value = 0
     gpus = []
     for index in range(count.value):
         device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
@@ -101,7 +111,7 @@ def judge_cupy(variants: dict[str, str], driver_major: int | None) -> Check:
     return _check("cupy", "ok", detail)
 
 
-def cudnn() -> Check:
+def cudnn(system_library: str = "libcudnn.so.9") -> Check:
     """The cuDNN library: from its wheel, else the system's."""
     wheels = {name: found for name in CUDNN_WHEELS if (found := installed(name))}
     if len(wheels) > 1:
@@ -112,10 +122,10 @@ def cudnn() -> Check:
         ((name, number),) = wheels.items()
         return _check("cudnn", "ok", f"{name} {number}")
     try:
-        library = ctypes.CDLL("libcudnn.so.9")
+        library = ctypes.CDLL(system_library)
     except OSError:
         todo = "for --device cuda: pip install nvidia-cudnn-cu12 (or -cu13, as your CuPy)"
-        return _check("cudnn", "missing", "neither a wheel nor libcudnn.so.9", todo)
+        return _check("cudnn", "missing", f"neither a wheel nor {system_library}", todo)
     library.cudnnGetVersion.restype = ctypes.c_size_t
     number = library.cudnnGetVersion()
     return _check("cudnn", "ok", f"{number // 10000}.{number % 10000 // 100}.{number % 100} of the system")
