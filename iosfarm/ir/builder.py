@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from iosfarm.ir.errors import GraphError
-from iosfarm.ir.graph import Graph, GraphInput, Operator, Unit
+from iosfarm.ir.graph import Graph, GraphInput, Operator, Unit, check_input_shape
 from iosfarm.ir.operators import ACTIVATIONS, Shape, spec
 
 Value = str
@@ -41,8 +41,14 @@ class GraphBuilder:
     # -- structure -----------------------------------------------------------------------------------------------
 
     def input(self, shape: Sequence[int], *, name: str | None = None) -> Value:
-        """A tensor to feed, shape without the batch: (channels, height, width)."""
+        """A tensor to feed, shape without the batch: (channels, height, width).
+
+        Raises:
+            GraphError: a shape that cannot be, or a name that is taken.
+        """
         name = name or self._fresh("input")
+        self._check_free(name)
+        check_input_shape(shape, f"{self.name}: input {name!r}")
         self._inputs.append(GraphInput(name, tuple(shape)))
         self._shapes[name] = (1, *shape)
         return name
@@ -71,8 +77,8 @@ class GraphBuilder:
         where = f"{self.name}: operator {len(self._operators)} {name!r}"
         kind_spec = spec(kind, where)
         normalised = kind_spec.normalise(attributes, where)
-        if name in self._shapes:
-            raise GraphError(f"two tensors are named {name!r}", where=self.name)
+        self._check_free(name)
+        kind_spec.check_arity(len(inputs), where)
         for value in inputs:
             if value not in self._shapes:
                 raise GraphError(f"reads {value!r}, which does not exist", where=where)
@@ -250,5 +256,12 @@ class GraphBuilder:
         return self.operator("resize", [x], size=size, mode=mode, align_corners=align_corners)
 
     def _fresh(self, kind: str) -> str:
-        self._counts[kind] += 1
-        return f"{kind}_{self._counts[kind]}"
+        while True:
+            self._counts[kind] += 1
+            name = f"{kind}_{self._counts[kind]}"
+            if name not in self._shapes:
+                return name
+
+    def _check_free(self, name: str) -> None:
+        if name in self._shapes:
+            raise GraphError(f"two tensors are named {name!r}", where=self.name)

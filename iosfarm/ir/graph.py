@@ -3,48 +3,34 @@
 from __future__ import annotations
 
 import hashlib
-import heapq
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 from iosfarm.ir.device import canonical_json
+from iosfarm.ir.document import FORMAT, FORMAT_VERSION, read_document
 from iosfarm.ir.errors import GraphError, UsageError
-from iosfarm.ir.operators import Attribute, Shape, spec
+from iosfarm.ir.nodes import GraphInput as GraphInput
+from iosfarm.ir.nodes import Operator as Operator
+from iosfarm.ir.nodes import Unit as Unit
+from iosfarm.ir.operators import Shape, spec
+from iosfarm.ir.ordering import sorted_operators, sorted_units
 
-FORMAT_VERSION = 1
 DTYPES = {"float32": 4, "float16": 2, "bfloat16": 2}
 """Supported dtypes and their bytes an element."""
 
 MAX_BATCH = 65536
+MAX_ELEMENTS = 2**40
 
 
-@dataclass(frozen=True)
-class Operator:
-    """One node. `inputs` name operators or graph inputs; the output is named like the operator."""
+def check_input_shape(shape: Sequence[int], where: str) -> None:
+    """The shape of an input, without the batch, has to be of positive integers.
 
-    name: str
-    kind: str
-    inputs: tuple[str, ...]
-    attributes: Mapping[str, Attribute] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class GraphInput:
-    """A tensor that the user feeds: shape without the batch, e.g. (3, 299, 299)."""
-
-    name: str
-    shape: Shape
-
-
-@dataclass(frozen=True)
-class Unit:
-    """What the scheduler places: operators that always run together, in order. The last one is its output."""
-
-    name: str
-    operators: tuple[str, ...]
+    Raises:
+        GraphError: it is not.
+    """
+    if not shape or not all(type(length) is int and 1 <= length < MAX_ELEMENTS for length in shape):
+        raise GraphError(f"the shape {list(shape)}", where=where, hint="use positive integers, without the batch")
 
 
 class Graph:
@@ -71,7 +57,7 @@ class Graph:
     ) -> None:
         if dtype not in DTYPES:
             raise UsageError(f"unknown dtype {dtype!r}", where=name, hint=f"use one of {', '.join(DTYPES)}")
-        if not isinstance(batch, int) or not 1 <= batch <= MAX_BATCH:
+        if type(batch) is not int or not 1 <= batch <= MAX_BATCH:
             raise UsageError(f"batch size {batch!r}", where=name, hint=f"use an integer from 1 to {MAX_BATCH}")
         if not inputs:
             raise GraphError("a graph needs an input", where=name)
@@ -82,7 +68,7 @@ class Graph:
         self.outputs = tuple(outputs)
         self.batch = batch
         self.dtype = dtype
-        self.operators = _sorted(name, self.inputs, operators)
+        self.operators = sorted_operators(name, self.inputs, operators)
         self._by_name = {operator.name: operator for operator in self.operators}
         self.shapes: Mapping[str, Shape] = self._infer()
         for output in self.outputs:
@@ -90,7 +76,7 @@ class Graph:
                 raise GraphError(f"the output {output!r} is not in the graph", where=name)
         if units is None:
             units = [Unit(operator.name, (operator.name,)) for operator in self.operators]
-        self.units = self._check_units(units)
+        self.units = sorted_units(name, self.operators, self.outputs, units)
 
     # -- looking things up ---------------------------------------------------------------------------------------
 
@@ -154,7 +140,7 @@ class Graph:
     def to_json(self) -> dict[str, object]:
         """A JSON document without weights; `from_json` gives an equal graph back."""
         return {
-            "format": "iosfarm-graph",
+            "format": FORMAT,
             "version": FORMAT_VERSION,
             "name": self.name,
             "batch": self.batch,
@@ -180,25 +166,16 @@ class Graph:
         Raises:
             GraphError: the document is not a graph, or of a newer version.
         """
-        if not isinstance(document, dict) or document.get("format") != "iosfarm-graph":
-            raise GraphError("not a graph document", hint='expected an object with "format": "iosfarm-graph"')
-        if document.get("version") != FORMAT_VERSION:
-            raise GraphError(
-                f"graph format version {document.get('version')!r}",
-                hint=f"this program reads version {FORMAT_VERSION}",
-            )
-        try:
-            return cls(
-                str(document["name"]),
-                [GraphInput(i["name"], tuple(i["shape"])) for i in document["inputs"]],
-                [Operator(o["name"], o["kind"], tuple(o["inputs"]), o["attributes"]) for o in document["operators"]],
-                document["outputs"],
-                units=[Unit(u["name"], tuple(u["operators"])) for u in document["units"]],
-                batch=document["batch"],
-                dtype=document["dtype"],
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise GraphError(f"malformed graph document: {type(error).__name__} {error}") from error
+        parts = read_document(document)
+        return cls(
+            parts.name,
+            parts.inputs,
+            parts.operators,
+            parts.outputs,
+            units=parts.units,
+            batch=parts.batch,
+            dtype=parts.dtype,
+        )
 
     @cached_property
     def content_hash(self) -> str:
@@ -221,9 +198,9 @@ class Graph:
     def _infer(self) -> dict[str, Shape]:
         shapes: dict[str, Shape] = {}
         for item in self.inputs:
-            if not item.shape or min(item.shape) < 1:
-                raise GraphError(f"the input {item.name!r} has the shape {list(item.shape)}", where=self.name)
+            check_input_shape(item.shape, f"{self.name}: input {item.name!r}")
             shapes[item.name] = (self.batch, *item.shape)
+            self._check_size(shapes[item.name], f"{self.name}: input {item.name!r}")
         for position, operator in enumerate(self.operators):
             where = f"{self.name}: operator {position} {operator.name!r} ({operator.kind})"
             try:
@@ -231,98 +208,9 @@ class Graph:
             except GraphError as error:
                 raise GraphError(error.what, where=where, hint=error.hint) from None
             shapes[operator.name] = shape
-            if math.prod(shape) >= 2**40:
-                raise GraphError(f"an output of {math.prod(shape)} elements is not sensible", where=where)
+            self._check_size(shape, where)
         return shapes
 
-    def _check_units(self, units: Sequence[Unit]) -> tuple[Unit, ...]:
-        placed = Counter(name for unit in units for name in unit.operators)
-        missing = [o.name for o in self.operators if placed[o.name] != 1]
-        extra = [name for name in placed if name not in self._by_name]
-        if missing or extra:
-            raise GraphError(f"units must hold every operator once: see {(missing + extra)[0]!r}", where=self.name)
-        names = Counter(unit.name for unit in units)
-        repeated = [name for name, count in names.items() if count > 1]
-        if repeated:
-            raise GraphError(f"two units are named {repeated[0]!r}", where=self.name)
-        position = {operator.name: index for index, operator in enumerate(self.operators)}
-        owner = {name: unit.name for unit in units for name in unit.operators}
-        inner = {name for unit in units for name in unit.operators[:-1]}
-        for operator in self.operators:
-            for i in operator.inputs:
-                if i in inner and owner[i] != owner[operator.name]:
-                    raise GraphError(
-                        f"{i!r} is inside the unit {owner[i]!r} and read by {operator.name!r}",
-                        where=self.name,
-                    )
-        for output in self.outputs:
-            if output in inner:
-                raise GraphError(f"the output {output!r} is inside the unit {owner[output]!r}", where=self.name)
-        for unit in units:
-            if [position[n] for n in unit.operators] != sorted(position[n] for n in unit.operators):
-                raise GraphError(f"the operators of unit {unit.name!r} are out of order", where=self.name)
-        return _units_in_order(self, units, owner)
-
-
-def _units_in_order(graph: Graph, units: Sequence[Unit], owner: Mapping[str, str]) -> tuple[Unit, ...]:
-    """Units sorted topologically; contracting units of an acyclic graph can make a cycle, which is refused."""
-    by_name = {unit.name: unit for unit in units}
-    before: dict[str, list[str]] = {unit.name: [] for unit in units}
-    for operator in graph.operators:
-        for i in operator.inputs:
-            if i in owner and owner[i] != owner[operator.name]:
-                before[owner[operator.name]].append(owner[i])
-    first_seen = list(dict.fromkeys(owner[operator.name] for operator in graph.operators))
-    order = _topological(first_seen, before)
-    if len(order) < len(units):
-        stuck = next(name for name in first_seen if name not in set(order))
-        raise GraphError(f"units depend on each other in a cycle, see {stuck!r}", where=graph.name)
-    return tuple(by_name[name] for name in order)
-
-
-def _sorted(graph: str, inputs: Sequence[GraphInput], operators: Sequence[Operator]) -> tuple[Operator, ...]:
-    """Operators with normalised attributes, sorted topologically and stably."""
-    names = Counter([*(i.name for i in inputs), *(o.name for o in operators)])
-    repeated = [name for name, count in names.items() if count > 1]
-    if repeated:
-        raise GraphError(f"two tensors are named {repeated[0]!r}", where=graph)
-    checked: dict[str, Operator] = {}
-    fed = {i.name for i in inputs}
-    for position, operator in enumerate(operators):
-        where = f"{graph}: operator {position} {operator.name!r}"
-        kind = spec(operator.kind, where)
-        least, most = kind.arity
-        if len(operator.inputs) < least or (most is not None and len(operator.inputs) > most):
-            expected = str(least) if least == most else f"at least {least}"
-            raise GraphError(f"{operator.kind} takes {expected} input(s), got {len(operator.inputs)}", where=where)
-        for name in operator.inputs:
-            if name not in names:
-                raise GraphError(f"reads {name!r}, which does not exist", where=where)
-        attributes = kind.normalise(operator.attributes, where)
-        checked[operator.name] = Operator(operator.name, operator.kind, tuple(operator.inputs), attributes)
-    order = _topological(list(checked), {o.name: [i for i in o.inputs if i not in fed] for o in checked.values()})
-    if len(order) < len(checked):
-        stuck = next(name for name in checked if name not in set(order))
-        raise GraphError(f"the graph has a cycle, see {stuck!r}", where=graph)
-    return tuple(checked[name] for name in order)
-
-
-def _topological(names: Sequence[str], before: Mapping[str, Iterable[str]]) -> list[str]:
-    """Kahn's algorithm, stable in the order of `names`; shorter than `names` where there is a cycle."""
-    index = {name: i for i, name in enumerate(names)}
-    waiting = {name: len(set(before[name])) for name in names}
-    after: dict[str, list[str]] = {name: [] for name in names}
-    for name in names:
-        for earlier in set(before[name]):
-            after[earlier].append(name)
-    ready = [index[name] for name in names if not waiting[name]]
-    heapq.heapify(ready)
-    order = []
-    while ready:
-        name = names[heapq.heappop(ready)]
-        order.append(name)
-        for later in after[name]:
-            waiting[later] -= 1
-            if not waiting[later]:
-                heapq.heappush(ready, index[later])
-    return order
+    def _check_size(self, shape: Shape, where: str) -> None:
+        if math.prod(shape) >= MAX_ELEMENTS:
+            raise GraphError(f"a tensor of {list(shape)} is not sensible", where=where)

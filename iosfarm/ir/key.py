@@ -9,7 +9,7 @@ measurement made twice and never a wrong one, because the key is a hash of the w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from iosfarm.ir.device import canonical_json
@@ -70,7 +70,7 @@ class StageFactory:
         inside = {node.name for node in nodes}
         inputs = list(dict.fromkeys(i for node in nodes for i in node.inputs if i not in inside))
         rank = _canonical_ranks(nodes, inputs, self._graph.shapes, [
-            [node.name for unit in group for node in self._nodes[unit]] for group in groups
+            [[node.name for node in self._nodes[unit]] for unit in group] for group in groups
         ])  # fmt: skip
         ordered = [self._order(group, rank) for group in groups]
         ordered.sort(key=lambda group: (-self._work(group), [rank[self._nodes[u][-1].name] for u in group]))
@@ -131,10 +131,12 @@ def _size(shape: Shape) -> int:
 
 
 def _canonical_ranks(
-    nodes: Sequence[_Node], inputs: Sequence[str], shapes: object, groups: Sequence[Sequence[str]]
+    nodes: Sequence[_Node],
+    inputs: Sequence[str],
+    shapes: Mapping[str, Shape],
+    groups: Sequence[Sequence[Sequence[str]]],
 ) -> dict[str, int]:
     """A rank for every node and input that does not depend on names or on the order they came in."""
-    assert isinstance(shapes, dict)
     names = [*(node.name for node in nodes), *inputs]
     index = {name: i for i, name in enumerate(names)}
     colours = _ranked([*(node.label for node in nodes), *(f"input {shapes[name]}" for name in inputs)])
@@ -143,14 +145,14 @@ def _canonical_ranks(
     for reader, sources in enumerate(reads):
         for position, source in enumerate(sources):
             readers[source].append((position, reader))
-    peers: list[list[int]] = [[] for _ in names]
+    peers: list[tuple[int, ...]] = [()] * len(names)  # nodes of the same group
+    mates: list[tuple[int, ...]] = [()] * len(names)  # nodes of the same unit
     for group in groups:
-        if len(group) > 1:
-            members = [index[name] for name in group]
-            for member in members:
-                peers[member] = members
+        _mark_together(peers, [index[name] for unit in group for name in unit])
+        for unit in group:
+            _mark_together(mates, [index[name] for name in unit])
     while True:
-        colours = _refine(colours, reads, readers, peers)
+        colours = _refine(colours, reads, readers, peers, mates)
         classes: dict[int, list[int]] = {}
         for i, colour in enumerate(colours):
             classes.setdefault(colour, []).append(i)
@@ -161,8 +163,18 @@ def _canonical_ranks(
         colours = _ranked([(colour, 0 if i == chosen else 1) for i, colour in enumerate(colours)])
 
 
+def _mark_together(table: list[tuple[int, ...]], members: Sequence[int]) -> None:
+    if len(members) > 1:
+        for member in members:
+            table[member] = tuple(members)
+
+
 def _refine(
-    colours: list[int], reads: list[list[int]], readers: list[list[tuple[int, int]]], peers: list[list[int]]
+    colours: list[int],
+    reads: list[list[int]],
+    readers: list[list[tuple[int, int]]],
+    peers: list[tuple[int, ...]],
+    mates: list[tuple[int, ...]],
 ) -> list[int]:
     count = len(set(colours))
     while count < len(colours):
@@ -173,6 +185,7 @@ def _refine(
                     tuple([colours[r] for r in reads[i]]),
                     tuple(sorted([(position, colours[r]) for position, r in readers[i]])),
                     tuple(sorted([colours[p] for p in peers[i]])),
+                    tuple(sorted([colours[m] for m in mates[i]])),
                 )
                 for i in range(len(colours))
             ]

@@ -113,7 +113,11 @@ def _check_stage(graph: Graph, strategy: str, groups: Sequence[Sequence[int]], d
             for needed in graph.unit_predecessors[unit]:
                 if needed not in done and group_of.get(needed) != number:
                     raise UsageError(f"{name!r} needs {graph.units[needed].name!r}, which has not run", where=where)
-    if strategy == "merge" and not mergeable(graph, [unit for group in groups for unit in group]):
+    if strategy != "merge":
+        return
+    if any(len(group) > 1 for group in groups):
+        raise UsageError("a merge stage has one unit a group", where=where)
+    if not mergeable(graph, [unit for group in groups for unit in group]):
         raise UsageError("these units cannot be merged into one convolution", where=where)
 
 

@@ -6,14 +6,12 @@ A stage is always in canonical form: isomorphic stages are equal, have the same 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from iosfarm.ir.device import canonical_json
-from iosfarm.ir.errors import GraphError
 from iosfarm.ir.graph import DTYPES
 from iosfarm.ir.operators import Attribute, Shape, spec
 from iosfarm.ir.summary import OperatorSummary, StageSummary
@@ -88,21 +86,9 @@ class Stage:
         Raises:
             GraphError: the text is not a stage of this version, or its shapes do not fit.
         """
-        try:
-            document = json.loads(text)
-            if document["version"] != KEY_VERSION:
-                raise GraphError(f"stage version {document['version']!r}", hint=f"this program reads {KEY_VERSION}")
-            inputs = tuple(tuple(shape) for shape in document["inputs"])
-            outputs: list[Shape] = []
-            groups = tuple(
-                tuple(_unit_from_json(unit, inputs, outputs) for unit in group) for group in document["groups"]
-            )
-            stage = cls(document["strategy"], document["dtype"], document["layout"], inputs, groups)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise GraphError(f"not a stage: {type(error).__name__} {error}") from error
-        if stage.strategy not in STRATEGIES or stage.dtype not in DTYPES or stage.layout not in LAYOUTS:
-            raise GraphError(f"not a stage: {stage.strategy}, {stage.dtype}, {stage.layout}")
-        return stage
+        from iosfarm.ir.stage_document import read_stage  # which needs this class
+
+        return read_stage(text)
 
     @property
     def units(self) -> Iterator[StageUnit]:
@@ -175,21 +161,6 @@ def _words(operator: StageOperator, shape: Shape) -> str:
 
 def _operator_json(operator: StageOperator) -> list[object]:
     return [operator.kind, dict(operator.attributes), operator.references]
-
-
-def _unit_from_json(unit: Sequence[Sequence[object]], inputs: tuple[Shape, ...], outputs: list[Shape]) -> StageUnit:
-    first = len(outputs)
-    operators = []
-    for kind, attributes, references in unit:
-        if not isinstance(kind, str) or not isinstance(attributes, dict) or not isinstance(references, list):
-            raise TypeError("an operator is [kind, attributes, references]")
-        if any(not -len(inputs) <= r < len(outputs) for r in references) or not references:
-            raise IndexError(f"references {references}")
-        normalised = spec(kind).normalise(attributes, kind)
-        shapes = [outputs[r] if r >= 0 else inputs[-1 - r] for r in references]
-        outputs.append(spec(kind).infer(normalised, shapes))
-        operators.append(StageOperator(kind, normalised, tuple(references), outputs[-1]))
-    return StageUnit(first, tuple(operators))
 
 
 def _summary(operator: StageOperator, shape: Shape) -> OperatorSummary:

@@ -46,6 +46,8 @@ def _resize_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
     batch, channels, _, _ = spatial(inputs[0], "resize")
     if attributes["mode"] not in ("nearest", "bilinear"):
         raise fail(f"resize mode {attributes['mode']!r} is not nearest or bilinear")
+    if attributes["align_corners"] and attributes["mode"] == "nearest":
+        raise fail("resize cannot align corners with mode nearest, only with bilinear")
     return (batch, channels, *pair(attributes, "size", 1))
 
 

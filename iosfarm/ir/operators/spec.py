@@ -29,6 +29,10 @@ ACTIVATIONS = (
 FUSED_ACTIVATIONS = ("none", *(name for name in ACTIVATIONS if name not in ("elu", "leaky_relu")))
 
 
+MAX_INTEGER = 2**31 - 1
+"""Of an attribute: what libraries take. A size beyond it is a mistake, and arithmetic with it gets out of hand."""
+
+
 def no_parameters(_: Attributes, __: Sequence[Shape]) -> dict[str, Shape]:
     """Most operators have none."""
     return {}
@@ -53,6 +57,17 @@ class OperatorSpec:
     arity: tuple[int, int | None] = (1, 1)
     parameters: InferParameters = no_parameters
     flops: CountFlops = one_per_output
+
+    def check_arity(self, count: int, where: str) -> None:
+        """Check the number of inputs.
+
+        Raises:
+            GraphError: the operator does not take so many.
+        """
+        least, most = self.arity
+        if count < least or (most is not None and count > most):
+            expected = str(least) if least == most else f"at least {least}"
+            raise GraphError(f"{self.kind} takes {expected} input(s), got {count}", where=where)
 
     def normalise(self, attributes: Mapping[str, object], where: str) -> dict[str, Attribute]:
         """Check names and types, fill in defaults, turn lists into tuples.
@@ -87,15 +102,23 @@ class OperatorSpec:
 def _convert(value: object, kind: type, what: str, where: str) -> Attribute:
     if kind is tuple and isinstance(value, (list, tuple)):
         items = tuple(value)
-        if all(isinstance(i, int) and not isinstance(i, bool) for i in items):
+        if all(_is_integer(i) for i in items):
             return items
-    elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        if math.isfinite(value):
-            return float(value)
-    elif kind in (bool, int, str) and type(value) is kind:
+    elif kind is float and (_is_integer(value) or isinstance(value, float)):
+        number = float(value)  # type: ignore[arg-type]
+        if math.isfinite(number):
+            return number
+    elif kind is int:
+        if _is_integer(value):
+            return value  # type: ignore[return-value]
+    elif kind in (bool, str) and type(value) is kind:
         return value
     expected = "a list of integers" if kind is tuple else f"a {kind.__name__}"
     raise GraphError(f"{what} is {value!r}", where=where, hint=f"expected {expected}")
+
+
+def _is_integer(value: object) -> bool:
+    return type(value) is int and abs(value) <= MAX_INTEGER
 
 
 def fail(message: str) -> GraphError:
@@ -118,10 +141,10 @@ def window(size: int, kernel: int, stride: int, before: int, after: int, dilatio
     """Output size of a sliding window along one axis (PyTorch's formula, `ceil_mode` included).
 
     Raises:
-        GraphError: the window is larger than the padded input.
+        GraphError: the window is larger than the padded input, in `ceil_mode` by a stride or more.
     """
     room = size + before + after - dilation * (kernel - 1) - 1
-    if room < 0:
+    if room < 0 and not (ceil and room > -stride):
         raise fail(
             f"a window of {dilation * (kernel - 1) + 1} is larger than the padded input of {size + before + after}"
         )

@@ -1,0 +1,120 @@
+"""Reading a stage's canonical JSON. It may come from a database or another machine: nothing is taken on trust."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from iosfarm.ir.errors import GraphError
+from iosfarm.ir.graph import DTYPES, check_input_shape
+from iosfarm.ir.merge import merged_convolution
+from iosfarm.ir.operators import Shape, spec
+from iosfarm.ir.stage import KEY_VERSION, LAYOUTS, STRATEGIES, Stage, StageOperator, StageUnit
+
+
+def read_stage(text: str) -> Stage:
+    """See `Stage.from_json`."""
+    try:
+        document = json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise GraphError(f"not a stage: {type(error).__name__} {error}") from error
+    if not isinstance(document, dict):
+        raise GraphError("not a stage: expected an object")
+    if document.get("version") != KEY_VERSION:
+        raise GraphError(f"stage version {document.get('version')!r}", hint=f"this program reads {KEY_VERSION}")
+    strategy = _one_of(document, "strategy", STRATEGIES)
+    dtype = _one_of(document, "dtype", tuple(DTYPES))
+    layout = _one_of(document, "layout", LAYOUTS)
+    reader = _Reader(_inputs(document.get("inputs")))
+    groups = tuple(reader.group(group, i) for i, group in enumerate(_filled(document.get("groups"), "groups")))
+    stage = Stage(strategy, dtype, layout, reader.inputs, groups)
+    if strategy == "merge":
+        _check_merge(stage)
+    return stage
+
+
+class _Reader:
+    """Reads groups in order, knowing the shape of every operator that came before."""
+
+    def __init__(self, inputs: tuple[Shape, ...]) -> None:
+        self.inputs = inputs
+        self._outputs: list[Shape] = []
+
+    def group(self, group: object, position: int) -> tuple[StageUnit, ...]:
+        where = f"groups[{position}]"
+        readable: set[int] = set()  # outputs of the units before; other groups run at the same time
+        units = []
+        for i, unit in enumerate(_filled(group, where)):
+            units.append(self._unit(unit, readable, f"{where}[{i}]"))
+            readable.add(units[-1].output)
+        return tuple(units)
+
+    def _unit(self, unit: object, readable: set[int], where: str) -> StageUnit:
+        first = len(self._outputs)
+        operators = []
+        for item in _filled(unit, where):
+            inside = {*readable, *range(first, len(self._outputs))}
+            operators.append(self._operator(item, inside, where))
+            self._outputs.append(operators[-1].shape)
+        return StageUnit(first, tuple(operators))
+
+    def _operator(self, item: object, readable: set[int], where: str) -> StageOperator:
+        if not isinstance(item, list) or len(item) != 3:
+            raise GraphError("not a stage: an operator is [kind, attributes, references]", where=where)
+        kind, attributes, references = item
+        if not isinstance(kind, str) or not isinstance(attributes, dict) or not isinstance(references, list):
+            raise GraphError("not a stage: an operator is [kind, attributes, references]", where=where)
+        shapes = [self._shape(reference, readable, where) for reference in references]
+        kind_spec = spec(kind, where)
+        kind_spec.check_arity(len(shapes), where)
+        normalised = kind_spec.normalise(attributes, where)
+        try:
+            shape = kind_spec.infer(normalised, shapes)
+        except GraphError as error:
+            raise GraphError(error.what, where=f"{where} ({kind})", hint=error.hint) from None
+        return StageOperator(kind, normalised, tuple(references), shape)
+
+    def _shape(self, reference: object, readable: set[int], where: str) -> Shape:
+        if type(reference) is int and -len(self.inputs) <= reference < 0:
+            return self.inputs[-1 - reference]
+        if type(reference) is int and reference in readable:
+            return self._outputs[reference]
+        raise GraphError(f"not a stage: the reference {reference!r} leads nowhere", where=where)
+
+
+def _inputs(value: object) -> tuple[Shape, ...]:
+    shapes = []
+    for shape in _filled(value, "inputs"):
+        items = _filled(shape, "inputs")
+        check_input_shape(items, "inputs")  # type: ignore[arg-type]
+        shapes.append(tuple(items))
+    if len({shape[0] for shape in shapes}) > 1:
+        raise GraphError("not a stage: inputs of several batch sizes", where="inputs")
+    return tuple(shapes)  # type: ignore[arg-type]
+
+
+def _check_merge(stage: Stage) -> None:
+    operators = list(stage.operators)
+    single = len(operators) == len(stage.groups) > 1 and all(o.kind == "conv2d" for o in operators)
+    same = single and len({(o.references, o.shape[2:], *map(o.attributes.get, _EQUAL)) for o in operators}) == 1
+    if not same or operators[0].attributes["groups"] != 1:
+        raise GraphError("not a stage: these operators cannot be merged")
+    _, _, height, width = stage.shape_of(operators[0].references[0])
+    if merged_convolution([o.attributes for o in operators], (height, width)) is None:
+        raise GraphError("not a stage: these convolutions cannot be merged")
+
+
+_EQUAL = ("stride", "dilation", "groups", "activation")
+
+
+def _one_of(document: dict[str, object], name: str, known: Sequence[str]) -> str:
+    value = document.get(name)
+    if not isinstance(value, str) or value not in known:
+        raise GraphError(f"not a stage: {name} is {value!r}", hint=f"use one of {', '.join(known)}")
+    return value
+
+
+def _filled(value: object, where: str) -> list[object]:
+    if not isinstance(value, list) or not value:
+        raise GraphError("not a stage: expected a list with something in it", where=where)
+    return value
