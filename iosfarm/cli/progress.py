@@ -1,0 +1,88 @@
+"""Progress of a search on stderr: a live line on a terminal, a plain line now and then in a log."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.status import Status
+
+    from iosfarm.farm.api import Saved
+    from iosfarm.farm.driver import Progress
+
+LOG_INTERVAL = 10.0
+"""Seconds between two lines where nobody watches a terminal."""
+
+
+class ProgressDisplay:
+    """A context manager; `update` and `finished` are what a search calls."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status: Status | None = None
+        self._started = monotonic()
+        self._logged = 0.0
+        self._first_measured: tuple[float, int] | None = None
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._status = self._console.status("starting")
+            self._status.start()
+        else:
+            self._console.print("starting")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def update(self, progress: Progress) -> None:
+        """Show how far the search is."""
+        line = self._line(progress)
+        if self._status is not None:
+            self._status.update(line)
+        elif monotonic() - self._logged >= LOG_INTERVAL and (progress.wanted or self._logged == 0):
+            self._logged = monotonic()
+            self._console.print(line)
+
+    def finished(self, saved: Saved) -> None:
+        """Say that a job is done."""
+        result = saved.result
+        speedup = f", {result.speedup:.2f}x over sequential" if result.speedup else ""
+        self._console.print(f"{result.job.name}: {result.chosen}{speedup}, {result.seconds:.0f} s")
+
+    def stopping(self) -> None:
+        """Say that the wish to stop was heard."""
+        self._console.print("stopping after the stages under way; press Ctrl-C again to stop at once")
+
+    def _line(self, progress: Progress) -> str:
+        parts = [f"{progress.known}/{progress.wanted} stages", f"{progress.measured} measured now"]
+        left = self._seconds_left(progress)
+        if left is not None:
+            parts.append(f"about {_duration(left)} left")
+        if progress.failed:
+            parts.append(f"{progress.failed} failed")
+        parts.append(f"{progress.finished_jobs}/{progress.jobs} jobs")
+        parts += [f"{spec}: {'busy' if waiting else 'idle'}" for spec, waiting in progress.busy.items()]
+        if progress.message:
+            parts.append(progress.message)
+        return ", ".join(parts)
+
+    def _seconds_left(self, progress: Progress) -> float | None:
+        """From the rate since the first stage came back; None before there is one."""
+        if not progress.measured:
+            return None
+        if self._first_measured is None:
+            self._first_measured = (monotonic(), progress.measured)
+        since, measured = self._first_measured
+        done, elapsed = progress.measured - measured, monotonic() - since
+        left = progress.wanted - progress.known - progress.failed
+        return left * elapsed / done if done and left > 0 else None
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

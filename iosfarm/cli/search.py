@@ -1,0 +1,135 @@
+"""`iosfarm search`: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from iosfarm.farm.api import Saved
+
+
+def command(
+    models: Annotated[Path, typer.Option("--models", "-m", help="The zoo.yaml that says what to search.")],
+    device: Annotated[
+        str | None, typer.Option("--device", "-d", help="auto, cpu or sim:v100; overrides the zoo.", show_default=False)
+    ] = None,
+    db: Annotated[
+        str | None, typer.Option("--db", help="Latency database: a file or URL.", show_default="the user's own")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the schedule files.")] = Path("schedules"),
+    method: Annotated[str | None, typer.Option("--method", help="exhaustive.", show_default=False)] = None,
+    budget: Annotated[
+        str | None, typer.Option("--budget", help="Longest search, such as 90s, 10m or 1h.", show_default=False)
+    ] = None,
+    max_group_size: Annotated[
+        int | None, typer.Option("--max-group-size", "-r", help="Units a group may have.", show_default="3")
+    ] = None,
+    max_groups: Annotated[
+        int | None, typer.Option("--max-groups", "-s", help="Groups a stage may have.", show_default="8")
+    ] = None,
+    executor: Annotated[str, typer.Option("--executor", help="ray, or inline: no Ray, this process.")] = "ray",
+    ray_address: Annotated[
+        str | None, typer.Option("--ray-address", help="A Ray cluster to use.", show_default="a local one")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Find the fastest schedule of every model in a zoo, on every device that it names.
+
+    Latencies are measured on the device and kept in the latency database: what was measured once is not measured
+    again, and a search that is stopped (Ctrl-C, a budget, a crash) goes on where it was.
+
+    Example: iosfarm search --models zoo.yaml --device cpu --out schedules
+    """
+    from iosfarm.cli.output import print_json, stderr_console
+    from iosfarm.cli.progress import ProgressDisplay
+    from iosfarm.farm.api import EXECUTORS, run_jobs
+    from iosfarm.farm.interrupt import graceful_interrupt
+    from iosfarm.farm.zoo_jobs import zoo_jobs
+    from iosfarm.ir.errors import UsageError
+
+    if executor not in EXECUTORS:
+        raise UsageError(f"unknown executor {executor!r}", hint=f"use one of {', '.join(EXECUTORS)}")
+    jobs = zoo_jobs(
+        models,
+        device=device,
+        method=method,
+        budget=budget,
+        max_group_size=max_group_size,
+        max_groups=max_groups,
+    )
+    console = stderr_console()
+    with ProgressDisplay(console) as display, graceful_interrupt(display.stopping) as interrupt:
+        saved = run_jobs(
+            jobs,
+            database=db,
+            executor=executor,
+            ray_address=ray_address,
+            out=out,
+            report=display.update,
+            finished=display.finished,
+            stop=interrupt,
+        )
+    if as_json:
+        print_json({"interrupted": interrupt.requested, "results": [_document(item) for item in saved]})
+    else:
+        _print(saved)
+    if interrupt.requested:
+        console.print("interrupted: what was measured is in the database; the same command goes on from there")
+        raise typer.Exit(130)
+
+
+def _document(item: Saved) -> dict[str, object]:
+    import json
+
+    from iosfarm.farm.schedule_file import document
+
+    content: dict[str, object] = json.loads(document(item.result).model_dump_json(exclude={"graph", "stages"}))
+    return {**content, "speedup": item.result.speedup, "file": str(item.path) if item.path else None}
+
+
+def _print(saved: list[Saved]) -> None:
+    from iosfarm.cli.output import print_table
+
+    rows = []
+    for item in saved:
+        result = item.result
+        predicted, measured = result.schedules["optimised"].predicted, result.latency("optimised")
+        certificate = result.schedules["optimised"].certificate
+        speedup = result.speedup
+        errors = [e for e in result.errors.values() if e is not None]
+        rows.append(
+            [
+                result.job.label,
+                result.device.spec + (" (simulated)" if result.device.device.simulated else ""),
+                result.job.graph.batch,
+                result.job.graph.dtype,
+                result.counts.wanted,
+                result.counts.found,
+                result.counts.measured,
+                _ms(result.latency("sequential")),
+                _ms(result.latency("greedy")),
+                _ms(measured),
+                _ms(predicted),
+                f"{predicted / measured - 1:+.1%}" if predicted and measured else None,
+                f"{certificate.gap:.1%}" if certificate else None,
+                result.chosen,
+                f"{speedup:.2f}x" if speedup else None,
+                f"{max(errors):.0e}" if errors else None,
+            ]
+        )
+    columns = ["model", "device", "batch", "dtype", "stages", "found", "measured", "sequential ms", "greedy ms"]
+    columns += ["optimised ms", "predicted ms", "off by", "gap", "chosen", "speed-up", "error"]
+    print_table(columns, rows)
+    for item in saved:
+        for note in item.result.notes:
+            typer.echo(f"{item.result.job.label}: {note}")
+    for item in saved:
+        if item.path is not None:
+            typer.echo(f"wrote {item.path}")
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1e3
