@@ -1,0 +1,162 @@
+"""Everything that SQLite and PostgreSQL do differently. The other modules are written for both."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Float,
+    Insert,
+    QueuePool,
+    Table,
+    create_engine,
+    event,
+    text,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+from iosfarm.db.errors import DatabaseUrlError
+from iosfarm.db.location import Location
+
+_WRITES = "iosfarm_writes"
+_SCHEMA_LOCK = 0x105FA12  # any number, the same in every iosfarm
+
+
+def make_engine(location: Location, *, readonly: bool, timeout: float) -> Engine:
+    """An engine that waits at most `timeout` seconds for a lock. Connects to nothing yet.
+
+    Raises:
+        DatabaseUrlError: the driver is not installed.
+    """
+    if location.url.get_backend_name() == "sqlite":
+        return _sqlite_engine(location, readonly=readonly, timeout=timeout)
+    options = f"-c lock_timeout={max(1, round(timeout * 1000))}"
+    if readonly:
+        options += " -c default_transaction_read_only=on"
+    arguments = {"options": options, "connect_timeout": max(2, round(timeout))}
+    try:
+        return create_engine(location.url, connect_args=arguments, pool_pre_ping=True)
+    except ModuleNotFoundError as error:
+        hint = "`pip install iosfarm[postgres]`"
+        raise DatabaseUrlError("the driver psycopg is not installed", where=location.name, hint=hint) from error
+
+
+@contextmanager
+def transaction(engine: Engine, *, write: bool) -> Iterator[Connection]:
+    """One transaction: committed when the block ends, rolled back when it raises."""
+    with engine.connect() as connection:
+        prepared = connection.execution_options(**{_WRITES: write})
+        with prepared.begin():
+            yield prepared
+
+
+def insert_or_ignore(connection: Connection, table: Table) -> Insert:
+    """INSERT that skips rows which a unique constraint refuses; with RETURNING it returns the new ones only."""
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert(table).on_conflict_do_nothing()
+    return postgresql.insert(table).on_conflict_do_nothing()
+
+
+def lock_schema(connection: Connection) -> None:
+    """Until the transaction ends, no other process changes the schema. SQLite's write lock already says so."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _SCHEMA_LOCK})
+
+
+def use_write_ahead_log(engine: Engine, timeout: float) -> None:
+    """Lets readers read while one process writes; the file remembers it. Does nothing on a server or in memory.
+
+    To be called on an empty database only: it changes the file, which might be another program's.
+    """
+    if engine.dialect.name != "sqlite":
+        return
+    deadline = time.monotonic() + timeout
+    connection = engine.raw_connection()
+    try:
+        while True:
+            try:
+                connection.cursor().execute("PRAGMA journal_mode=WAL")
+                return
+            except sqlite3.OperationalError as error:
+                # SQLite does not wait by itself when two processes change the mode of a new file at once.
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+    finally:
+        connection.close()
+
+
+def database_size(connection: Connection) -> int:
+    """Bytes that the whole database takes."""
+    if connection.dialect.name == "sqlite":
+        pages = connection.execute(text("PRAGMA page_count")).scalar_one()
+        return int(pages) * int(connection.execute(text("PRAGMA page_size")).scalar_one())
+    return int(connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one())
+
+
+class DatabaseClock(FunctionElement[float]):
+    """Seconds since 1970 by the database's own clock, which all its clients share."""
+
+    type = Float()
+    inherit_cache = True
+
+
+@compiles(DatabaseClock, "sqlite")
+def _sqlite_clock(element: DatabaseClock, compiler: SQLCompiler, **options: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(DatabaseClock, "postgresql")
+def _postgresql_clock(element: DatabaseClock, compiler: SQLCompiler, **options: Any) -> str:
+    return "extract(epoch FROM clock_timestamp())::float8"
+
+
+def _sqlite_engine(location: Location, *, readonly: bool, timeout: float) -> Engine:
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            _sqlite_uri(location, readonly),
+            uri=True,
+            timeout=timeout,
+            check_same_thread=False,
+            isolation_level=None,
+        )
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA synchronous=FULL")  # a commit outlives a power cut, not only a killed process
+        return connection
+
+    # A database in memory lives as long as its only connection; other threads wait for their turn.
+    single = {"pool_size": 1, "max_overflow": 0, "pool_timeout": timeout} if location.path is None else {}
+    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, **single)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # The lock is taken before anything is read: a transaction that reads first and writes later fails at once,
+        # without waiting, when another process wrote in between.
+        write = connection.get_execution_options().get(_WRITES, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def _sqlite_uri(location: Location, readonly: bool) -> str:
+    path = location.path
+    if path is None:
+        return "file::memory:"
+    uri = f"file:{quote(str(path))}"
+    if not readonly:
+        return f"{uri}?mode=rwc"
+    if os.access(path.parent, os.W_OK) or path.with_name(path.name + "-wal").exists():
+        return f"{uri}?mode=ro"
+    # A log cannot be made beside the file, and there is none: nobody can be writing to it.
+    return f"{uri}?mode=ro&immutable=1"

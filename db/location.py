@@ -1,0 +1,118 @@
+"""Where a latency database is: the URL or path a user gives, or the default, and how it is called in messages."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from iosfarm.db.errors import DatabaseError, DatabaseUrlError
+
+MEMORY = ":memory:"
+_SCHEME = re.compile(r"(sqlite|postgres(ql)?)(\+\w+)?:", re.IGNORECASE)
+_SQLITE = {"sqlite", "sqlite+pysqlite"}
+_POSTGRES = {"postgres", "postgresql", "postgresql+psycopg"}
+_FORMS = "write a file's path, sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE"
+
+
+@dataclass(frozen=True)
+class Location:
+    """A database that can be connected to. `path` is the SQLite file, None in memory and on a server."""
+
+    url: URL
+    path: Path | None
+
+    @property
+    def name(self) -> str:
+        """For messages: the file's path, or the URL without password and parameters (which may hold one)."""
+        if self.url.get_backend_name() == "sqlite":
+            return str(self.path) if self.path else "the database in memory"
+        return self.url.set(query={}).render_as_string(hide_password=True)
+
+
+def default_path() -> Path:
+    """$XDG_DATA_HOME/iosfarm/latency.db, by default ~/.local/share/iosfarm/latency.db."""
+    data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(data).expanduser() / "iosfarm" / "latency.db"
+
+
+def locate(url: str | None) -> Location:
+    """The database of `url`, else of $IOSFARM_DB, else the user's own.
+
+    A path is made absolute, so that a handle means the same file in a process with another working directory.
+
+    Raises:
+        DatabaseUrlError: the text is no URL that iosfarm can use. The message never holds a password.
+    """
+    text = url or os.environ.get("IOSFARM_DB")
+    if not text:
+        return _file(str(default_path()))
+    if "://" not in text:
+        if _SCHEME.match(text) or not text.strip():
+            raise DatabaseUrlError(f"malformed database URL {_shown(text)}", hint=_FORMS)
+        return _file(text)
+    try:
+        parsed = make_url(text)
+    except (ArgumentError, ValueError):
+        # Not chained: the parser's own message may quote a piece of the password.
+        raise DatabaseUrlError(f"malformed database URL {_shown(text)}", hint=_FORMS) from None
+    if parsed.drivername in _SQLITE:
+        if parsed.host or parsed.query:
+            raise DatabaseUrlError("an SQLite URL takes a path and nothing else", where=_shown(text), hint=_FORMS)
+        return _file(parsed.database or MEMORY)
+    if parsed.drivername in _POSTGRES:
+        if not parsed.database:
+            raise DatabaseUrlError("the URL names no database", where=_shown(text), hint=_FORMS)
+        return Location(parsed.set(drivername="postgresql+psycopg"), None)
+    raise DatabaseUrlError(f"iosfarm does not run on {parsed.drivername}", hint=_FORMS)
+
+
+def check_file(location: Location, *, readonly: bool) -> None:
+    """Tells early, and precisely, why a SQLite file cannot be used. Makes the default file's directory.
+
+    Raises:
+        DatabaseError: no such file (readonly) or directory, a directory, or not writable.
+    """
+    path = location.path
+    if path is None:
+        return
+    name = str(path)
+    if path.is_dir():
+        raise DatabaseError("this is a directory", where=name, hint="name a file in it")
+    if not path.exists() and readonly:
+        hint = f"`iosfarm search` makes one, and so does `iosfarm db migrate --db {name}`"
+        raise DatabaseError("there is no latency database here", where=name, hint=hint)
+    if path == default_path().absolute() and not readonly:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            hint = "choose another place with --db or IOSFARM_DB"
+            raise DatabaseError(f"cannot make the directory: {error.strerror}", where=name, hint=hint) from error
+    if not path.parent.is_dir():
+        raise DatabaseError(f"there is no directory {path.parent}", where=name, hint="make it first")
+    if readonly:
+        return
+    if path.exists() and not os.access(path, os.W_OK):
+        hint = "make it writable, or choose another one with --db or IOSFARM_DB"
+        raise DatabaseError("the file is read-only", where=name, hint=hint)
+    if not os.access(path.parent, os.W_OK):
+        # Even for an existing file: SQLite keeps its write-ahead log beside it.
+        hint = "make it writable, or choose another place with --db or IOSFARM_DB"
+        raise DatabaseError(f"the directory {path.parent} is not writable", where=name, hint=hint)
+
+
+def _file(path: str) -> Location:
+    if path == MEMORY:
+        return Location(URL.create("sqlite"), None)
+    absolute = Path(path).expanduser().absolute()
+    return Location(URL.create("sqlite", database=str(absolute)), absolute)
+
+
+def _shown(text: str) -> str:
+    """As much of a URL as surely holds no password: the scheme."""
+    scheme, colon, _ = text.partition(":")
+    return f"{scheme}:…" if colon else repr(text)

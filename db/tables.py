@@ -1,0 +1,207 @@
+"""The tables as this version of the program expects them. Migrations create them; a test compares the two.
+
+Times are UTC; durations are seconds; JSON is canonical text, so that equal values are equal text in any SQL tool.
+Rows of `measurement`, `schedule` and `schedule_stage` are never updated or deleted: a better one is a new row.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+
+BigId = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows only in an INTEGER column
+Digest = String(64)  # SHA-256 in hex
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A point in time. SQLite has no time zones: UTC is stored, and UTC is what comes back."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value} has no time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+device = Table(
+    "device",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("key", Digest, nullable=False),  # devices with one key share measurements
+    Column("kind", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("simulated", Boolean, nullable=False),
+    Column("properties", Text, nullable=False),
+    Column("instance", Text, nullable=False),  # which one it is: one row each
+    UniqueConstraint("key", "instance"),
+)
+
+environment = Table(
+    "environment",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("key", Digest, nullable=False, unique=True),
+    Column("hard_key", Digest, nullable=False, index=True),
+    Column("hard", Text, nullable=False),
+    Column("soft", Text, nullable=False),
+)
+
+stage = Table(
+    "stage",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("key", Digest, nullable=False, unique=True),
+    Column("key_version", Integer, nullable=False),
+    Column("canonical", Text, nullable=False),
+    Column("strategy", Text, nullable=False),
+    Column("dtype", Text, nullable=False),
+    Column("layout", Text, nullable=False),
+    Column("batch", Integer, nullable=False),
+    Column("groups", Integer, nullable=False),
+    Column("units", Integer, nullable=False),
+    Column("flops", BigInteger, nullable=False),
+    Column("bytes_moved", BigInteger, nullable=False),
+)
+
+stage_operator = Table(
+    "stage_operator",
+    metadata,
+    Column("stage_id", BigId, ForeignKey("stage.id"), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("in_channels", Integer),
+    Column("out_channels", Integer),
+    Column("height", Integer),
+    Column("width", Integer),
+    Column("kernel_height", Integer),
+    Column("kernel_width", Integer),
+    Column("stride", Integer),
+    Index(None, "kind", "in_channels", "out_channels"),
+)
+
+search = Table(
+    "search",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("model", Text, nullable=False, index=True),
+    Column("settings", Text, nullable=False),
+    Column("state", Text, nullable=False),  # running, finished, interrupted, failed
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    Column("counts", Text),
+)
+
+measurement = Table(
+    "measurement",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("stage_id", BigId, ForeignKey("stage.id"), nullable=False),
+    Column("device_id", BigId, ForeignKey("device.id"), nullable=False),
+    Column("environment_id", BigId, ForeignKey("environment.id"), nullable=False),
+    Column("search_id", BigId, ForeignKey("search.id"), index=True),
+    Column("status", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("median", Float),
+    Column("mad", Float),
+    Column("min", Float),
+    Column("p90", Float),
+    Column("n", Integer, nullable=False),
+    Column("samples", Text, nullable=False),  # JSON: exact, and readable by any SQL tool
+    Column("unroll", Integer, nullable=False),
+    Column("rounds", Integer, nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("measured_at", UtcDateTime, nullable=False, index=True),
+    Column("conditions", Text, nullable=False),
+    Index(None, "stage_id", "device_id", "environment_id"),  # what a look-up asks
+)
+
+task = Table(
+    "task",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("stage_id", BigId, ForeignKey("stage.id"), nullable=False),
+    Column("device_key", Digest, nullable=False),
+    Column("search_id", BigId, ForeignKey("search.id"), index=True),
+    Column("state", Text, nullable=False),  # free, claimed, done, failed
+    Column("owner", Text),
+    Column("lease_expires", Float),  # seconds since 1970 by the database's clock
+    Column("attempts", Integer, nullable=False),
+    Index(None, "state", "device_key"),
+)
+
+# A stage is open at most once for a kind of device, however many searches want it.
+Index(
+    "uq_task_open",
+    task.c.stage_id,
+    task.c.device_key,
+    unique=True,
+    sqlite_where=text("state IN ('free', 'claimed')"),
+    postgresql_where=text("state IN ('free', 'claimed')"),
+)
+
+schedule = Table(
+    "schedule",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("search_id", BigId, ForeignKey("search.id"), index=True),
+    Column("model", Text, nullable=False, index=True),
+    Column("graph_hash", Text, nullable=False),
+    Column("batch", Integer, nullable=False),
+    Column("dtype", Text, nullable=False),
+    Column("device_id", BigId, ForeignKey("device.id"), nullable=False),
+    Column("environment_id", BigId, ForeignKey("environment.id"), nullable=False),
+    Column("predicted", Float, nullable=False),
+    Column("measured", Float),
+    Column("lower_bound", Float),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("document", Text, nullable=False),
+)
+
+schedule_stage = Table(
+    "schedule_stage",
+    metadata,
+    Column("schedule_id", BigId, ForeignKey("schedule.id"), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("part", Integer, nullable=False),
+    Column("stage_key", Digest, nullable=False, index=True),  # no foreign key: a prediction needs no measured stage
+    Column("strategy", Text, nullable=False),
+    Column("predicted", Float, nullable=False),
+    Column("measurement_id", BigId, ForeignKey("measurement.id")),
+)
