@@ -17,7 +17,10 @@ ROOMS = ("iosfarm", "iosfarm.db", "iosfarm.kernels", "iosfarm.workers", "iosfarm
 def main(site: Path, checkout: Path) -> None:
     """Import every room, compare the data files with the checkout's, migrate a new database."""
     for name in ROOMS:
-        origin = importlib.import_module(name).__file__
+        try:
+            origin = importlib.import_module(name).__file__
+        except ImportError as error:
+            sys.exit(f"error: {name} cannot be imported from the wheel: {error}")
         if origin is None or not Path(origin).resolve().is_relative_to(site.resolve()):
             sys.exit(f"error: {name} comes from {origin}, not from the wheel in {site}")
 

@@ -14,7 +14,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from iosfarm.cli import doctor
+from iosfarm.cli import doctor, search, show
+from iosfarm.cli import run as run_command
 from iosfarm.ir.errors import IosfarmError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
@@ -50,39 +51,49 @@ def _root(
     pass
 
 
+app.command("search")(search.command)
+app.command("show")(show.command)
+app.command("run")(run_command.command)
 app.command("doctor")(doctor.command)
 
 
 def run(args: Sequence[str] | None = None) -> int:
     """Run the command line on `args` (default: the process's own); returns the exit code, raises nothing."""
-    command = typer.main.get_command(app)
     try:
-        # Outside standalone mode Typer raises usage errors, and returns the code of an Exit; it makes a
-        # KeyboardInterrupt an Exit with code 130.
-        code = command.main(args=None if args is None else list(args), prog_name="iosfarm", standalone_mode=False)
+        code = _invoke(sys.argv[1:] if args is None else args)
         sys.stdout.flush()
     except IosfarmError as error:
         return _fail(str(error), error.exit_code, error)
     except typer.TyperException as error:
         return _wrong_usage(error)
     except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
+        return _fail("interrupted", INTERRUPTED, prefix="")
     except BrokenPipeError:
         return _reader_left()
-    except SystemExit as stop:  # Typer's own answer to a reader that left, or a command's sys.exit
+    except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except Exception as error:
         message = " ".join(str(error).split())[:_LONGEST_MESSAGE]
         line = f"internal error: {type(error).__name__}: {message} (set IOSFARM_DEBUG=1 for the traceback)"
         return _fail(line, 1, error, prefix="")
-    if code == INTERRUPTED:
-        return _fail("interrupted", INTERRUPTED, prefix="")
-    return code if isinstance(code, int) else 0
+    return code
 
 
 def main() -> NoReturn:
     """Entry point of the `iosfarm` script."""
     sys.exit(run())
+
+
+def _invoke(args: Sequence[str]) -> int:
+    command = typer.main.get_command(app)
+    try:
+        # Not Typer's own `main`: it makes every KeyboardInterrupt an Exit, which then looks like the Exit of a
+        # command that was interrupted and has said itself how far it came.
+        with command.make_context("iosfarm", list(args)) as context:
+            command.invoke(context)
+    except typer.Exit as stop:
+        return stop.exit_code
+    return 0
 
 
 def _fail(line: str, code: int, error: BaseException | None = None, prefix: str = "error: ") -> int:

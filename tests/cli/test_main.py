@@ -74,6 +74,8 @@ def test_debug_shows_the_traceback(
 def test_exit_code_of_a_command_is_kept(plant: Planted, capsys: pytest.CaptureFixture[str]) -> None:
     plant(raising(typer.Exit(1)))
     assert main.run(["planted"]) == 1
+    plant(raising(typer.Exit(130)))  # a command that has told of the interruption itself
+    assert main.run(["planted"]) == 130
     plant(raising(SystemExit(3)))
     assert main.run(["planted"]) == 3
     assert capsys.readouterr() == ("", "")
