@@ -120,12 +120,14 @@ def test_module_is_the_command(tmp_path: Path) -> None:
 
 
 def every_command() -> list[list[str]]:
-    """The path of every command and group of the app."""
+    """The path of the app and of every command; a group's help lists its commands, which have the examples."""
 
     def walk(command: object, path: list[str]) -> Iterator[list[str]]:
-        yield path
-        for name, inner in getattr(command, "commands", {}).items():
-            yield from walk(inner, [*path, name])
+        inner = getattr(command, "commands", {})
+        if not inner or not path:
+            yield path
+        for name in inner:
+            yield from walk(inner[name], [*path, name])
 
     return list(walk(typer.main.get_command(main.app), []))
 
