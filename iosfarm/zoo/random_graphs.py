@@ -67,6 +67,8 @@ def watts_strogatz(nodes: int, neighbours: int, probability: float, seed: int | 
         raise UsageError(f"{neighbours!r} neighbours of {nodes} nodes", hint=f"use an even number, 2 to {nodes - 1}")
     if not 0 <= probability <= 1:
         raise UsageError(f"a rewiring probability of {probability!r}", hint="use 0 to 1")
+    if min([seed] if isinstance(seed, int) else seed) < 0:
+        raise UsageError(f"a seed of {seed!r}", hint="use 0 or more")
     random = np.random.default_rng(seed)
     for _ in range(_ATTEMPTS):
         adjacent: list[set[int]] = [set() for _ in range(nodes)]

@@ -77,23 +77,28 @@ def nearest(name: str, known: typing.Iterable[str]) -> str:
     return f"did you mean {near[0]}?" if near else f"expected one of {', '.join(names) or 'none'}"
 
 
+def argument_types(network: Network) -> dict[str, typing.Any]:
+    """The keyword arguments of a network's factory and their types."""
+    hints = typing.get_type_hints(network.factory)
+    return {name: hints[name] for name in inspect.signature(network.factory).parameters}
+
+
 def check_arguments(network: Network, arguments: Mapping[str, object]) -> list[ArgumentMistake]:
     """Everything that is wrong with the names and types of a factory's arguments; ranges are the factory's own."""
     if not arguments:
         return []
     from pydantic import TypeAdapter, ValidationError
 
-    known = list(inspect.signature(network.factory).parameters)
-    hints = typing.get_type_hints(network.factory)
+    types = argument_types(network)
     mistakes = []
     for name, value in arguments.items():
-        if name not in known:
-            mistakes.append(ArgumentMistake(name, f"{network.name} has no argument {name!r}", nearest(name, known)))
+        if name not in types:
+            mistakes.append(ArgumentMistake(name, f"{network.name} has no argument {name!r}", nearest(name, types)))
             continue
         try:
-            TypeAdapter(hints[name]).validate_python(value, strict=True)
+            TypeAdapter(types[name]).validate_python(value, strict=True)
         except ValidationError as error:
-            reason = error.errors()[0]["msg"].removeprefix("Input should be ")
+            reason = error.errors()[0]["msg"].removeprefix("Input should be ").replace("a valid integer", "an integer")
             mistakes.append(ArgumentMistake(name, f"{network.name}: {name} is {value!r}", f"expected {reason}"))
     return mistakes
 

@@ -1,0 +1,204 @@
+"""`iosfarm models`: the built-in networks, and what any network looks like to the search."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypedDict
+
+import typer
+
+if TYPE_CHECKING:
+    from iosfarm.ir.graph import Graph
+    from iosfarm.search.parts import Part
+
+app = typer.Typer(
+    help="List, show and draw networks.",
+    epilog="Example: iosfarm models list",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+Model = Annotated[str, typer.Argument(metavar="NAME", help="A built-in model, or the path of a graph .json file.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+PartSize = Annotated[
+    int | None,
+    typer.Option("--max-part-size", help="Cut blocks with more units than this.", show_default="64"),
+]
+
+
+@app.command("list")
+def list_models(as_json: Json = False) -> None:
+    """List the built-in networks. GFLOPs are for batch 1; a multiply-add counts as two.
+
+    Example: iosfarm models list
+    """
+    from iosfarm.cli.output import print_json, print_table
+    from iosfarm.zoo.registry import NETWORKS
+
+    rows: list[_Row] = [
+        {**_summary(network.factory()), "description": network.description, "source": network.source}
+        for network in NETWORKS.values()
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ("name", "units", "parameters", "GFLOPs", "input", "description", "source"),
+        [
+            (
+                row["name"],
+                row["units"],
+                f"{row['parameters'] / 1e6:.1f} M",
+                row["gflops"],
+                row["input"],
+                row["description"],
+                row["source"],
+            )
+            for row in rows
+        ],
+    )
+
+
+@app.command("show")
+def show(model: Model, max_part_size: PartSize = None, as_json: Json = False) -> None:
+    """Show a network's parts (what one search solves each), its operators and its arguments.
+
+    Example: iosfarm models show inception_v3
+    """
+    from iosfarm.cli.output import print_json, print_table
+    from iosfarm.search.chains import chain_decomposition, width
+    from iosfarm.zoo.drawing import shape_words
+    from iosfarm.zoo.load import load
+
+    graph = load(model)
+    parts: list[_PartRow] = [
+        {
+            "part": part.index,
+            "units": len(part.units),
+            "width": width(part),
+            "chains": chain_decomposition(part),
+            "gflops": sum(graph.flops(graph.operator(o)) for u in part.units for o in graph.units[u].operators) / 1e9,
+            "output": shape_words(graph.shape(graph.units[part.units[-1]].operators[-1])),
+        }
+        for part in _cut(graph, max_part_size)
+    ]
+    kinds = dict(Counter(operator.kind for operator in graph.operators).most_common())
+    about, arguments = _summary(graph), _arguments(model)
+    if as_json:
+        extra = {"operators": kinds, "arguments": arguments, "hash": graph.content_hash}
+        print_json({**about, **extra, "parts": parts})
+        return
+    typer.echo(
+        f"{graph.name}: {about['units']} units, {len(graph.operators)} operators, "
+        f"{about['parameters'] / 1e6:.1f} M parameters, {about['gflops']:.3g} GFLOPs; "
+        f"input {about['input']}, output {about['output']}"
+    )
+    if arguments:
+        typer.echo("arguments: " + ", ".join(f"{name}={value!r}" for name, value in arguments.items()))
+    print_table(
+        ("part", "units", "width", "chains", "GFLOPs", "output"),
+        [
+            (row["part"], row["units"], row["width"], " ".join(map(str, row["chains"])), row["gflops"], row["output"])
+            for row in parts
+        ],
+    )
+    print_table(("operator", "count"), kinds.items())
+
+
+@app.command("draw")
+def draw(
+    model: Model,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write .svg, .dot or .txt instead of printing text.")
+    ] = None,
+    max_part_size: PartSize = None,
+    as_json: Json = False,
+) -> None:
+    """Draw a network's units: what reads from what, part by part.
+
+    With --json the graph document itself is printed, which every command that takes a model reads back.
+
+    Example: iosfarm models draw squeezenet --out squeezenet.svg
+    """
+    from iosfarm.cli.output import print_json
+    from iosfarm.ir.errors import UsageError
+    from iosfarm.zoo.drawing import as_dot, as_svg, as_text
+    from iosfarm.zoo.load import load
+
+    formats: dict[str, Callable[[Graph], str]] = {
+        ".svg": as_svg,
+        ".dot": as_dot,
+        ".txt": lambda g: as_text(g, [part.units for part in _cut(g, max_part_size)]),
+    }
+    if out is not None and out.suffix not in formats:
+        raise UsageError(
+            "cannot draw to such a file", where=str(out), hint="use a name that ends in .svg, .dot or .txt"
+        )
+    graph = load(model)
+    if out is not None:
+        try:
+            out.write_text(formats[out.suffix](graph), encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"cannot write it: {error.strerror}", where=str(out)) from None
+        typer.echo(f"wrote {out}", err=True)
+    if as_json:
+        print_json(graph.to_json())
+    elif out is None:
+        typer.echo(as_text(graph, [part.units for part in _cut(graph, max_part_size)]), nl=False)
+
+
+class _Summary(TypedDict):
+    name: str
+    units: int
+    parameters: int
+    gflops: float
+    input: str
+    output: str
+
+
+class _Row(_Summary):
+    description: str
+    source: str
+
+
+class _PartRow(TypedDict):
+    part: int
+    units: int
+    width: int
+    chains: list[int]
+    gflops: float
+    output: str
+
+
+def _summary(graph: Graph) -> _Summary:
+    from iosfarm.zoo.drawing import shape_words
+    from iosfarm.zoo.weights import expected_weights
+
+    return {
+        "name": graph.name,
+        "units": len(graph.units),
+        "parameters": sum(math.prod(shape) for shape in expected_weights(graph).values()),
+        "gflops": sum(graph.flops(operator) for operator in graph.operators) / graph.batch / 1e9,
+        "input": ", ".join(shape_words(graph.shape(item.name)) for item in graph.inputs),
+        "output": ", ".join(shape_words(graph.shape(name)) for name in graph.outputs),
+    }
+
+
+def _cut(graph: Graph, max_part_size: int | None) -> Sequence[Part]:
+    from iosfarm.search.parts import MAX_PART_SIZE, cut
+
+    return cut(graph, max_part_size=MAX_PART_SIZE if max_part_size is None else max_part_size)
+
+
+def _arguments(model: str) -> dict[str, object]:
+    """A built-in network's arguments and their defaults."""
+    from inspect import signature
+
+    from iosfarm.zoo.registry import NETWORKS
+
+    if model not in NETWORKS:
+        return {}
+    return {name: p.default for name, p in signature(NETWORKS[model].factory).parameters.items()}

@@ -1,0 +1,265 @@
+"""`zoo.yaml`: which models to search, for which batch sizes, dtypes and devices, and how."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from iosfarm.ir.errors import UsageError
+from iosfarm.ir.graph import Graph
+from iosfarm.zoo.load import load
+from iosfarm.zoo.registry import NETWORKS, argument_types, check_arguments, nearest
+from iosfarm.zoo.yaml_tree import Mistake, Tree, read_tree
+from iosfarm.zoo.zoo_settings import ModelEntry, Settings, ZooFile, is_label
+
+
+class ZooError(UsageError):
+    """A `zoo.yaml` with mistakes; `str()` has a line for each, `mistakes` has them all."""
+
+    def __init__(self, path: Path, mistakes: Sequence[Mistake]) -> None:
+        super().__init__(f"{len(mistakes)} mistakes", where=str(path))
+        self.path = path
+        self.mistakes = tuple(sorted(mistakes))
+
+    def __str__(self) -> str:
+        return "\n".join(f"{self.path}:{m.line}: {m}" if m.line else f"{self.path}: {m}" for m in self.mistakes)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return ZooError, (self.path, self.mistakes)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What to load: the name of a built-in network, or the path of a graph document."""
+
+    model: str | Path
+    arguments: Mapping[str, object] = field(default_factory=dict)
+
+    def load(self) -> Graph:
+        """The graph, batch 1, float32.
+
+        Raises:
+            UsageError: see `iosfarm.load`.
+        """
+        return load(self.model, **self.arguments)
+
+
+@dataclass(frozen=True)
+class ZooSettings:
+    """How to search; None leaves it to the search's own default. budget: seconds."""
+
+    method: str | None = None
+    gap: float | None = None
+    budget: float | None = None
+    max_group_size: int | None = None
+    max_groups: int | None = None
+    strategies: tuple[str, ...] | None = None
+    endings: str | None = None
+    max_part_size: int | None = None
+
+
+@dataclass(frozen=True)
+class ZooJob:
+    """One model for one batch size, dtype and device. weights None: random ones from `seed`."""
+
+    label: str
+    model: ModelSpec
+    batch: int
+    dtype: str
+    device: str
+    settings: ZooSettings
+    weights: Path | None = None
+    seed: int = 0
+
+    def load(self) -> Graph:
+        """The graph, bound to the batch size and dtype.
+
+        Raises:
+            UsageError: see `iosfarm.load`.
+        """
+        return self.model.load().bind(batch=self.batch, dtype=self.dtype)
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """A validated `zoo.yaml`. Relative paths in it are relative to its folder."""
+
+    path: Path
+    file: ZooFile
+
+    def jobs(self) -> list[ZooJob]:
+        """Every model × device × batch size × dtype, in the order of the file."""
+        return [job for entry in self.file.models for job in self._jobs(entry)]
+
+    def _jobs(self, entry: ModelEntry) -> Iterator[ZooJob]:
+        merged = {
+            name: getattr(self.file.defaults, name) if (value := getattr(entry, name)) is None else value
+            for name in Settings.model_fields
+        }
+        batches, dtypes, devices = (merged.pop(name) for name in ("batch_sizes", "dtypes", "devices"))
+        seed = merged.pop("seed") or 0
+        if merged["strategies"] is not None:
+            merged["strategies"] = tuple(merged["strategies"])
+        settings = ZooSettings(**merged)
+        folder = self.path.parent
+        model = ModelSpec(folder / entry.graph) if entry.graph else ModelSpec(entry.name or "", self._arguments(entry))
+        weights = folder / entry.weights if entry.weights else None
+        for device in devices or ["auto"]:
+            for dtype in dtypes or ["float32"]:
+                for batch in batches or [1]:
+                    yield ZooJob(_label_of(entry.model_dump()), model, batch, dtype, device, settings, weights, seed)
+
+    def _arguments(self, entry: ModelEntry) -> dict[str, object]:
+        types = argument_types(NETWORKS[entry.name or ""])
+        return {name: self._resolved(value, types[name]) for name, value in entry.arguments.items()}
+
+    def _resolved(self, value: object, kind: object) -> object:
+        """`value`, with the paths in it relative to the zoo's folder."""
+        if not _mentions_paths(kind):
+            return value
+        return [self.path.parent / str(item) for item in value] if isinstance(value, list) else value
+
+
+def load_zoo(path: str | Path) -> Zoo:
+    """Read and check a `zoo.yaml`.
+
+    Raises:
+        ZooError: everything that is wrong with it, each with its line.
+    """
+    path = Path(path)
+    tree = read_tree(path)
+    if tree.values is None:
+        raise ZooError(path, tree.mistakes)
+    mistakes = list(tree.mistakes)
+    if not isinstance(tree.values, dict):
+        raise ZooError(path, [*mistakes, Mistake(1, "not a zoo", "expected `models:` and a list of models")])
+    try:
+        file = ZooFile.model_validate(tree.values)
+    except ValidationError as error:
+        mistakes += [_mistake(details, tree) for details in error.errors()]
+    mistakes += _check_entries(tree, path.parent)
+    if mistakes:
+        raise ZooError(path, list(dict.fromkeys(mistakes)))
+    return Zoo(path, file)
+
+
+def _check_entries(tree: Tree, folder: Path) -> Iterator[Mistake]:
+    """What pydantic does not know: names, arguments, files, labels. Looks at plain values, so that mistakes of either
+    kind are reported together; what has the wrong type is left to pydantic.
+    """
+    assert isinstance(tree.values, dict)
+    models = tree.values.get("models")
+    labels: dict[str, int] = {}
+    for position, entry in enumerate(models if isinstance(models, list) else []):
+        if not isinstance(entry, dict):
+            continue
+        at = ("models", position)
+        yield from _check_model(tree, at, entry, folder)
+        label = _label_of(entry)
+        if "label" not in entry and label and not is_label(label):
+            yield Mistake(tree.line(at), f"{label!r} cannot name a schedule file", "give the model a label")
+        if label in labels:
+            what = f"two models are called {label!r}"
+            yield Mistake(tree.line((*at, "label")), what, f"give one a label; the other is in line {labels[label]}")
+        elif label:
+            labels[label] = tree.line(at)
+
+
+def _check_model(tree: Tree, at: tuple[str | int, ...], entry: dict[str, object], folder: Path) -> Iterator[Mistake]:
+    name, arguments = entry.get("name"), entry.get("arguments")
+    given = [key for key in ("name", "graph") if (*at, key) in tree.key_lines]
+    if len(given) != 1:
+        what = "both name and graph are given" if given else "neither name nor graph is given"
+        yield Mistake(tree.line(at), what, "give the name of a built-in model, or the path of a graph .json file")
+    for key in ("graph", "weights"):
+        file = entry.get(key)
+        if isinstance(file, str) and not (folder / file).is_file():
+            yield Mistake(tree.line((*at, key)), f"{key}: there is no file {folder / file}")
+    if isinstance(name, str) and name not in NETWORKS:
+        yield Mistake(tree.line((*at, "name")), f"unknown model {name!r}", nearest(name, NETWORKS))
+    elif isinstance(name, str) and isinstance(arguments, dict):
+        for mistake in check_arguments(NETWORKS[name], arguments):
+            line = tree.line((*at, "arguments", mistake.argument), key=True)
+            yield Mistake(line, mistake.what, mistake.hint)
+    elif arguments and not name:
+        yield Mistake(tree.line((*at, "arguments"), key=True), "only built-in models take arguments")
+
+
+def _label_of(entry: Mapping[str, Any]) -> str:
+    """The label, or what stands for it; empty where there is none."""
+    label = entry.get("label") or entry.get("name") or entry.get("graph")
+    if not isinstance(label, str):
+        return ""
+    return label if entry.get("label") or entry.get("name") else Path(label).stem
+
+
+_WORDS = {
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+    "a valid integer": "an integer",
+    "a valid": "a",
+}
+"""pydantic's words and ours."""
+
+
+def _mistake(error: ErrorDetails, tree: Tree) -> Mistake:
+    """One of pydantic's errors in our words."""
+    location = error["loc"]
+    kind, value, last = error["type"], error["input"], location[-1] if location else ""
+    name = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in location).removeprefix(".")
+    if kind == "extra_forbidden":
+        return Mistake(
+            tree.line(location, key=True), f"unknown key {last!r}", nearest(str(last), _model_at(location).model_fields)
+        )
+    line = tree.line(location)
+    if kind == "missing":
+        return Mistake(line, f"{name} is missing", "expected a list of models, such as `- name: squeezenet`")
+    if kind in ("model_type", "model_attributes_type"):
+        hint = "expected a mapping, such as `name: squeezenet`" if location[0] == "models" else "expected a mapping"
+        return Mistake(line, f"{name} is {_short(value)}", hint)
+    if kind == "list_type":
+        return Mistake(line, f"{name} is {_short(value)}", f"expected a list, such as [{_short(value, 20)}]")
+    if kind == "too_short":
+        return Mistake(line, f"{name} is empty", "expected at least one item")
+    expected = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    for theirs, ours in _WORDS.items():
+        expected = expected.replace(theirs, ours)
+    if kind == "literal_error":
+        choices = [str(choice) for choice in typing.get_args(_literal(location))] or [expected]
+        return Mistake(line, f"{name} is {_short(value)}", nearest(str(value), choices))
+    if kind == "string_type":
+        expected = "text; put it in quotes"
+    return Mistake(line, f"{name} is {_short(value)}", f"expected {expected.removeprefix('expected ')}")
+
+
+def _short(value: object, most: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _model_at(location: Sequence[str | int]) -> type[BaseModel]:
+    if len(location) == 1:
+        return ZooFile
+    return Settings if location[0] == "defaults" else ModelEntry
+
+
+def _literal(location: Sequence[str | int]) -> object:
+    """The Literal type of the field at a location, from inside of its optional or list."""
+    field = next(str(key) for key in reversed(location) if not isinstance(key, int))
+    pending: list[object] = [ModelEntry.model_fields[field].annotation]
+    while pending:
+        kind = pending.pop()
+        if typing.get_origin(kind) is typing.Literal:
+            return kind
+        pending.extend(a for a in typing.get_args(kind) if not isinstance(a, str))
+    return None
+
+
+def _mentions_paths(kind: object) -> bool:
+    return kind is Path or any(_mentions_paths(argument) for argument in typing.get_args(kind))

@@ -1,0 +1,107 @@
+"""What a `zoo.yaml` may say: pydantic models of its `defaults` and of an entry of `models`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|(sim|replay):\S+")
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_BUDGET = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+
+
+def parse_budget(value: object) -> float:
+    """Seconds of "90s", "10m", "1h30m", "300" or a number.
+
+    Raises:
+        ValueError: it is none of these, or not above zero.
+    """
+    seconds = 0.0
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        seconds = float(value)
+    elif isinstance(value, str):
+        match = _BUDGET.fullmatch(value.replace(" ", ""))
+        if match:
+            seconds = sum(float(n) * factor for n, factor in zip(match.groups(), (3600, 60, 1), strict=True) if n)
+    if not 0 < seconds < float("inf"):
+        raise ValueError("expected a time such as 10m, 300s or 1h30m, or a number of seconds")
+    return seconds
+
+
+def _device(value: str) -> str:
+    if not _DEVICE.fullmatch(value):
+        raise ValueError("expected auto, cpu, cuda, or a simulated device such as sim:v100")
+    return value
+
+
+def _label(value: str) -> str:
+    if not is_label(value):
+        raise ValueError("expected letters, digits, dots, dashes and underscores: it becomes a file name")
+    return value
+
+
+def is_label(value: str) -> bool:
+    """Whether it can be part of a file name everywhere."""
+    return _LABEL.fullmatch(value) is not None
+
+
+def _number(value: object) -> object:
+    # To YAML 1.1, which PyYAML reads, 1e-2 is text.
+    if isinstance(value, str) and re.fullmatch(r"[0-9.]+[eE][-+]?[0-9]+", value):
+        return float(value)
+    return value
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    for position, value in enumerate(values):
+        if value in values[:position]:
+            raise ValueError(f"{value!r} comes twice")
+    return values
+
+
+_List = [Field(min_length=1), AfterValidator(_distinct)]
+Batches = Annotated[list[Annotated[int, Field(ge=1, le=65536)]], *_List]
+Dtypes = Annotated[list[Literal["float32", "float16", "bfloat16"]], *_List]
+Devices = Annotated[list[Annotated[str, AfterValidator(_device)]], *_List]
+Strategies = Annotated[list[Literal["concurrent", "merge"]], *_List]
+
+
+class Settings(BaseModel):
+    """What `defaults` and every model may set; None is not given."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    batch_sizes: Batches | None = None
+    dtypes: Dtypes | None = None
+    devices: Devices | None = None
+    method: Literal["exhaustive", "certified"] | None = None
+    gap: Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1, allow_inf_nan=False)] | None = None
+    budget: Annotated[float, BeforeValidator(parse_budget)] | None = None
+    max_group_size: Annotated[int, Field(ge=1)] | None = None
+    max_groups: Annotated[int, Field(ge=1)] | None = None
+    strategies: Strategies | None = None
+    endings: Literal["complete", "paper"] | None = None
+    max_part_size: Annotated[int, Field(ge=2, le=64)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+
+
+class ModelEntry(Settings):
+    """An entry of `models`: a built-in network by `name`, or a `graph` file."""
+
+    name: str | None = None
+    graph: str | None = None
+    arguments: dict[str, Any] = {}
+    label: Annotated[str, AfterValidator(_label)] | None = None
+    weights: str | None = None
+
+
+class ZooFile(BaseModel):
+    """The whole file."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    defaults: Settings = Settings()
+    models: Annotated[list[ModelEntry], Field(min_length=1)]
