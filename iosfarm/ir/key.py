@@ -57,7 +57,9 @@ class StageFactory:
         operator = self._graph.operator(name)
         shapes = self._graph.input_shapes(operator)
         shape = self._graph.shape(name)
-        label = canonical_json([operator.kind, dict(operator.attributes), shapes, shape, position, count])
+        # Which inputs are the same tensor is said here, because colours cannot tell x + x from x + y where x is like y.
+        same = [operator.inputs.index(i) for i in operator.inputs]
+        label = canonical_json([operator.kind, dict(operator.attributes), shapes, same, shape, position, count])
         weights = spec(operator.kind).parameters(operator.attributes, shapes).values()
         moved = sum(_size(s) for s in (*shapes, *weights, shape)) * DTYPES[self._graph.dtype]
         # Only an order of launching: a floating-point operation and a tenth of a byte are taken to cost the same.

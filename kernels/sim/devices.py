@@ -68,9 +68,9 @@ _GB = 10**9
 # Sizes and peak rates: NVIDIA's "Tesla V100 GPU Architecture" (WP-08608), "Tesla K80 GPU Accelerator" (BD-07317) with
 # the GK110/210 white paper, and the H200 data sheet with "H100 Tensor Core GPU Architecture". L2 bandwidths: Jia et
 # al., "Dissecting the NVIDIA Volta GPU Architecture via Microbenchmarking" (2018, V100 and Kepler), about 5.5 TB/s
-# read for Hopper. Host costs are what an engine of the device's day pays: eager calls with a host that waits for
-# multi-stream stages on Kepler and Volta (a launch 5 µs, waking the waiting host 10 µs and more), nodes and edges of a
-# CUDA graph on Hopper (1 to 2 µs each).
+# read for Hopper. Host costs are what an engine of the device's day pays: on Kepler and Volta eager calls, and a host
+# that waits for multi-stream stages (a launch 4 to 6 µs, waking the waiting host 10 µs and more); on Hopper nodes and
+# edges of a CUDA graph (1 to 2 µs each).
 DEVICES: Mapping[str, SimDevice] = {
     device.name: device
     for device in (
@@ -87,11 +87,11 @@ DEVICES: Mapping[str, SimDevice] = {
             memory=16 * _GB,
             threads_per_sm=2048,
             blocks_per_sm=32,
-            launch=5e-6,
-            latency=5e-6,
+            launch=4e-6,
+            latency=4e-6,
             barrier=2e-6,
             sync=4e-6,
-            join=12e-6,
+            join=16e-6,
         ),
         # One of the two GK210 of the board, at the base clock of 562 MHz, where two loaded chips under one power limit
         # settle: 13 · 192 · 2 · 562 MHz = 2.8 TFLOP/s (the boost clock of 875 MHz would give 4.37). Kepler cannot

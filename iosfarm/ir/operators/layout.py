@@ -36,10 +36,9 @@ def _pad_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
     left, right, top, bottom = amounts
     if attributes["mode"] == "reflect" and (max(left, right) >= width or max(top, bottom) >= height):
         raise fail(f"reflect padding {list(amounts)} is not smaller than the input of {height}x{width}")
-    size = (height + top + bottom, width + left + right)
-    if min(size) < 1:
-        raise fail(f"padding {list(amounts)} leaves nothing of {height}x{width}")
-    return (batch, channels, *size)
+    if height + min(0, top) + min(0, bottom) < 1 or width + min(0, left) + min(0, right) < 1:
+        raise fail(f"padding {list(amounts)} leaves nothing of the input of {height}x{width}")
+    return (batch, channels, height + top + bottom, width + left + right)
 
 
 def _resize_shape(attributes: Attributes, inputs: Sequence[Shape]) -> Shape:
