@@ -1,0 +1,118 @@
+"""The latency database in SQLite: the common contract, and what only a file can do."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from database_conformance import LatencyDatabaseConformance
+from database_examples import CPU, ENVIRONMENT, ok, stage
+
+from iosfarm.db import DatabaseError, LatencyDatabase, default_path
+
+
+class TestSqlite(LatencyDatabaseConformance):
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return f"sqlite:///{tmp_path / 'latency.db'}"
+
+
+def test_default_is_in_the_data_directory_and_the_variable_overrides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    with LatencyDatabase() as database:
+        assert database.name == str(tmp_path / "data" / "iosfarm" / "latency.db") == str(default_path())
+    assert default_path().exists()
+    monkeypatch.setenv("IOSFARM_DB", str(tmp_path / "other.db"))
+    with LatencyDatabase() as database:
+        assert database.name == str(tmp_path / "other.db")
+
+
+@pytest.mark.parametrize("name", ["100% ü?#&.db", "a b.db"])
+def test_any_file_name_works_as_a_plain_path(tmp_path: Path, name: str) -> None:
+    for readonly in (False, True):
+        with LatencyDatabase(str(tmp_path / name), readonly=readonly) as database:
+            assert database.schema_version == "0001"
+    assert name in os.listdir(tmp_path)
+
+
+def test_pickled_handle_means_the_same_file_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with LatencyDatabase("relative.db", timeout=3) as database:
+        text = pickle.dumps(database)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with pickle.loads(text) as copy:
+        assert (copy.name, copy.timeout, copy.readonly) == (str(tmp_path / "relative.db"), 3, False)
+
+
+def test_database_in_memory(tmp_path: Path) -> None:
+    s = stage(1)
+    with LatencyDatabase("sqlite://") as database, LatencyDatabase(":memory:") as other:
+        database.record([(s, ok(s))], CPU, ENVIRONMENT)
+        assert list(database.lookup([s.key], CPU, ENVIRONMENT)) == [s.key]
+        assert other.stats().measurements == 0
+        with pytest.raises(DatabaseError, match="in memory cannot be sent"):
+            pickle.dumps(database)
+
+
+def test_any_sql_tool_can_read_the_file(tmp_path: Path) -> None:
+    s = stage(1)
+    with LatencyDatabase(str(tmp_path / "latency.db")) as database:
+        database.record([(s, ok(s))], CPU, ENVIRONMENT)
+    connection = sqlite3.connect(tmp_path / "latency.db")
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    samples, median, measured_at = connection.execute("SELECT samples, median, measured_at FROM measurement").fetchone()
+    assert tuple(json.loads(samples)) == ok(s).samples
+    assert median == ok(s).median
+    assert measured_at.startswith("2024-05-01 12:00:00")
+    connection.close()
+
+
+def test_readers_and_a_writer_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    s, url = stage(1), str(tmp_path / "latency.db")
+    with LatencyDatabase(url, timeout=0.2) as database:
+        database.record([(s, ok(s))], CPU, ENVIRONMENT)
+        writer = sqlite3.connect(url, isolation_level=None)
+        writer.execute("BEGIN IMMEDIATE")
+        assert list(database.lookup([s.key], CPU, ENVIRONMENT)) == [s.key]
+        writer.execute("ROLLBACK")
+        reader = sqlite3.connect(url, isolation_level=None)
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM measurement").fetchall()
+        database.record([(s, ok(s))], CPU, ENVIRONMENT)
+        reader.close()
+        writer.close()
+
+
+RECORD_UNTIL_KILLED = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from database_examples import CPU, ENVIRONMENT, ok, stage
+from iosfarm.db import LatencyDatabase
+database = LatencyDatabase(sys.argv[1])
+for n in range(1_000_000):
+    database.record([(stage(n), ok(stage(n)))], CPU, ENVIRONMENT)
+    print(n, flush=True)
+"""
+
+
+def test_killed_process_loses_nothing_that_record_returned(tmp_path: Path) -> None:
+    url = str(tmp_path / "latency.db")
+    arguments = [sys.executable, "-c", RECORD_UNTIL_KILLED, url, str(Path(__file__).parent)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(20)]
+        process.send_signal(signal.SIGKILL)
+        lines += process.stdout.readlines()
+    told = [stage(int(line)).key for line in lines if line.endswith("\n")]
+    with LatencyDatabase(url) as database:
+        assert database.lookup(told, CPU, ENVIRONMENT).keys() == set(told)
