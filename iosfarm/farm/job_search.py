@@ -46,7 +46,7 @@ class JobSearch:
         # In the order in which they are worth knowing: the baselines first, so that there is a schedule early.
         self._wanted: dict[str, Stage] = {}
         for schedule in self.baselines.values():
-            self._wanted.update((item.stage.key, item.stage) for item in schedule.place(job.graph, device.layout))
+            self._wanted.update((item.key, item.stage) for item in schedule.place(job.graph, device.layout))
         self._interested: dict[str, list[PartSearch]] = {}
         for search in self._searches.values():
             for key in search.wanted():
@@ -117,7 +117,7 @@ class JobSearch:
             solution = solutions[id(problem)]
             certificates.append(solution.certificate)
             for stage, number in zip(solution.stages, solution.stage_numbers, strict=True):
-                local = problem.stages[number].groups
+                local = problem.groups[number]
                 groups = tuple(tuple(self.job.graph.units[part.units[i]].name for i in group) for group in local)
                 stages.append(replace(stage, part=part.index, groups=groups))
         optimised = Schedule(tuple(stages), self.job.settings.method, _total(certificates))

@@ -1,121 +1,191 @@
 """From units of a graph to a canonical `Stage`.
 
-Canonical labelling by colour refinement (Weisfeiler and Leman 1968; McKay 1981): operators and inputs are coloured by
-what they are, then again and again by the colours around them, until no class splits. Where a tie is left, one of
-the tied is set apart and refinement goes on. Tied nodes are nearly always images of each other under a symmetry, and
-then it does not matter which; where they are not, two isomorphic stages can get different keys, which costs a
-measurement made twice and never a wrong one, because the key is a hash of the whole stage.
+A group is written down unit by unit, operators and inputs numbered as they come up; of the units that may come next,
+the one with the least text does. A stage lists its groups, longest first, then by text, and numbers its inputs as they
+come up. Where there is a choice (two units with the same text, two groups that are alike, a group that reads the same
+in several orders) all are followed, and those that lead to the least text stay. So the text does not depend on names,
+on the order in which units came, or on where the stage stands, and it holds all from which the stage can be rebuilt;
+the key is its hash.
+
+Of very symmetric stages only `MOST_NUMBERINGS` choices are followed. Choices are nearly always images of each other
+under a symmetry; where they are not, two equal stages can get two keys, which costs a measurement made twice and never
+a wrong one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from iosfarm.ir.device import canonical_json
 from iosfarm.ir.graph import DTYPES, Graph
-from iosfarm.ir.operators import Attribute, Shape, spec
-from iosfarm.ir.stage import Stage, StageOperator, StageUnit
+from iosfarm.ir.operators import Shape, spec
+from iosfarm.ir.stage import KEY_VERSION, Stage
+
+MOST_NUMBERINGS = 64
+"""Ways to write down a symmetric group or stage that are followed at once."""
 
 
 @dataclass(frozen=True)
 class PlacedStage:
     """A stage and where it stands in a graph.
 
-    groups: indices of units, inputs: names of tensors, both in the stage's own order.
+    canonical, key: as of `stage`, which is made when it is first asked for. groups: indices of units, inputs: names of
+    tensors, both in the stage's own order.
     """
 
-    stage: Stage
+    canonical: str
+    key: str
     groups: tuple[tuple[int, ...], ...]
+    inputs: tuple[str, ...]
+
+    @cached_property
+    def stage(self) -> Stage:
+        """The stage itself."""
+        return Stage.from_json(self.canonical)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One order in which a group has its code: the units in that order and the tensors that it reads, as they come."""
+
+    units: tuple[int, ...]
     inputs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class _Node:
-    """An operator of a unit, with inputs by name."""
+class _Writing:
+    """A group, written down as far as `order`: numbers of its operators and inputs, the text of each unit."""
 
-    name: str
-    kind: str
-    attributes: dict[str, Attribute]
-    inputs: tuple[str, ...]
-    shape: Shape
-    label: str  # everything about the operator alone
+    number: dict[str, int]
+    inputs: dict[str, int]
+    texts: tuple[str, ...]
+    order: tuple[int, ...]
+    left: tuple[int, ...]
+
+    @property
+    def reading(self) -> _Reading:
+        return _Reading(self.order, tuple(self.inputs))
+
+
+@dataclass(frozen=True)
+class _Group:
+    """work: an estimate to order groups by. code: canonical JSON of the units. shapes: of what they read, in order.
+    readings: all that have this code and these shapes.
+    """
+
     work: int
+    code: str
+    shapes: str
+    readings: tuple[_Reading, ...]
+
+
+@dataclass(frozen=True)
+class _Numbering:
+    """Groups chosen so far, and the numbers of the inputs that they read."""
+
+    numbers: dict[str, int]
+    chosen: tuple[_Reading, ...]
+    left: tuple[int, ...]
 
 
 class StageFactory:
-    """Makes the stages of one graph in one layout; what depends on single operators is computed once."""
+    """Makes the stages of one graph in one layout; what depends on single units or groups is computed once."""
 
     def __init__(self, graph: Graph, layout: str) -> None:
         self._graph = graph
-        self._layout = layout
-        self._nodes: list[tuple[_Node, ...]] = []
-        for unit in graph.units:
-            self._nodes.append(tuple(self._node(name, i, len(unit.operators)) for i, name in enumerate(unit.operators)))
+        self._groups: dict[tuple[int, ...], _Group] = {}
+        self._work = [sum(self._operator_work(name) for name in unit.operators) for unit in graph.units]
+        self._shapes = {name: canonical_json(shape) for name, shape in graph.shapes.items()}
+        self._tail = f'"layout":{canonical_json(layout)},"strategy":'
+        self._head = f'{{"dtype":{canonical_json(graph.dtype)},"groups":['
 
-    def _node(self, name: str, position: int, count: int) -> _Node:
+    def _operator_work(self, name: str) -> int:
         operator = self._graph.operator(name)
         shapes = self._graph.input_shapes(operator)
-        shape = self._graph.shape(name)
-        # Which inputs are the same tensor is said here, because colours cannot tell x + x from x + y where x is like y.
-        same = [operator.inputs.index(i) for i in operator.inputs]
-        label = canonical_json([operator.kind, dict(operator.attributes), shapes, same, shape, position, count])
         weights = spec(operator.kind).parameters(operator.attributes, shapes).values()
-        moved = sum(_size(s) for s in (*shapes, *weights, shape)) * DTYPES[self._graph.dtype]
+        moved = sum(map(_size, (*shapes, *weights, self._graph.shape(name)))) * DTYPES[self._graph.dtype]
         # Only an order of launching: a floating-point operation and a tenth of a byte are taken to cost the same.
-        work = self._graph.flops(operator) + 10 * moved
-        return _Node(name, operator.kind, dict(operator.attributes), operator.inputs, shape, label, work)
+        return self._graph.flops(operator) + 10 * moved
 
     def make(self, groups: Sequence[Sequence[int]], strategy: str = "concurrent") -> PlacedStage:
-        """The stage of these groups of unit indices, in any order."""
-        nodes = [node for group in groups for unit in group for node in self._nodes[unit]]
-        inside = {node.name for node in nodes}
-        inputs = list(dict.fromkeys(i for node in nodes for i in node.inputs if i not in inside))
-        rank = _canonical_ranks(nodes, inputs, self._graph.shapes, [
-            [[node.name for node in self._nodes[unit]] for unit in group] for group in groups
-        ])  # fmt: skip
-        ordered = [self._order(group, rank) for group in groups]
-        ordered.sort(key=lambda group: (-self._work(group), [rank[self._nodes[u][-1].name] for u in group]))
-        number: dict[str, int] = {}
-        input_number: dict[str, int] = {}
-        stage_groups = []
-        for group in ordered:
-            units = []
-            for unit in group:
-                first = len(number)
-                operators = []
-                for node in self._nodes[unit]:
-                    references = []
-                    for i in node.inputs:
-                        if i in inside:
-                            references.append(number[i])
-                        else:
-                            references.append(-1 - input_number.setdefault(i, len(input_number)))
-                    number[node.name] = len(number)
-                    operators.append(StageOperator(node.kind, node.attributes, tuple(references), node.shape))
-                units.append(StageUnit(first, tuple(operators)))
-            stage_groups.append(tuple(units))
-        names = tuple(input_number)
-        stage = Stage(
-            strategy, self._graph.dtype, self._layout, tuple(self._graph.shape(n) for n in names), tuple(stage_groups)
+        """The stage of these groups of unit indices; neither groups nor units need be in any order."""
+        known = [self._group(tuple(sorted(group))) for group in groups]
+        known.sort(key=lambda group: (-group.work, group.code, group.shapes))
+        readings = self._numbered(known)
+        numbers: dict[str, int] = {}
+        texts = []
+        for group, reading in zip(known, readings, strict=True):
+            listed = ",".join([str(numbers.setdefault(name, len(numbers))) for name in reading.inputs])
+            texts.append(f'{{"inputs":[{listed}],"units":{group.code}}}')
+        shapes = ",".join([self._shapes[name] for name in numbers])
+        canonical = (
+            f'{self._head}{",".join(texts)}],"inputs":[{shapes}],{self._tail}"{strategy}","version":{KEY_VERSION}}}'
         )
-        return PlacedStage(stage, tuple(ordered), names)
+        key = hashlib.sha256(canonical.encode()).hexdigest()
+        return PlacedStage(canonical, key, tuple(reading.units for reading in readings), tuple(numbers))
 
-    def _work(self, group: Sequence[int]) -> int:
-        return sum(node.work for unit in group for node in self._nodes[unit])
+    def _numbered(self, groups: Sequence[_Group]) -> tuple[_Reading, ...]:
+        """A reading of each group such that the inputs' numbers, in order, are least. Groups of one code may swap."""
+        if len(groups) == 1:
+            return groups[0].readings[:1]  # whatever it reads, the numbers are 0, 1, …
+        open_ = [_Numbering({}, (), ())]
+        start = 0
+        while start < len(groups):
+            end = start + 1
+            first = groups[start]
+            while end < len(groups) and (groups[end].code, groups[end].shapes) == (first.code, first.shapes):
+                end += 1
+            open_ = [_Numbering(n.numbers, n.chosen, tuple(range(start, end))) for n in open_]
+            for _ in range(start, end):
+                open_ = _extend(open_, groups)
+            start = end
+        return open_[0].chosen
 
-    def _order(self, group: Sequence[int], rank: dict[str, int]) -> tuple[int, ...]:
-        """Topological order of a group's units; among those that are ready, by rank."""
-        waiting = sorted(group, key=lambda unit: rank[self._nodes[unit][-1].name])
+    def _group(self, units: tuple[int, ...]) -> _Group:
+        known = self._groups.get(units)
+        if known is None:
+            open_ = [_Writing({}, {}, (), (), units)]
+            for _ in units:
+                open_ = self._write_next(open_)
+            readings = {w.reading.inputs: w.reading for w in open_}
+            texts = open_[0].texts
+            shapes = "".join([self._shapes[name] for name in open_[0].inputs])
+            work = sum(self._work[unit] for unit in units)
+            known = _Group(work, f"[{','.join(texts)}]", shapes, tuple(readings.values()))
+            self._groups[units] = known
+        return known
+
+    def _write_next(self, open_: list[_Writing]) -> list[_Writing]:
+        """Write one more unit in each; keep those whose text, with the shapes of what it reads first, is least."""
         before = self._graph.unit_predecessors
-        pending = set(group)
-        order = []
-        while waiting:
-            unit = next(u for u in waiting if not pending.intersection(before[u]))
-            waiting.remove(unit)
-            pending.remove(unit)
-            order.append(unit)
-        return tuple(order)
+        best: tuple[str, str] | None = None
+        kept: list[_Writing] = []
+        for writing in open_:
+            for unit in writing.left:
+                if any(other in before[unit] for other in writing.left):
+                    continue
+                longer = self._write(writing, unit)
+                fresh = list(longer.inputs)[len(writing.inputs) :]
+                text = (longer.texts[-1], "".join([self._shapes[name] for name in fresh]))
+                if best is None or text < best:
+                    best, kept = text, []
+                if text == best and len(kept) < MOST_NUMBERINGS:
+                    kept.append(longer)
+        return kept
+
+    def _write(self, writing: _Writing, unit: int) -> _Writing:
+        number, inputs = dict(writing.number), dict(writing.inputs)
+        operators: list[object] = []
+        for name in self._graph.units[unit].operators:
+            operator = self._graph.operator(name)
+            references = [number[i] if i in number else -1 - inputs.setdefault(i, len(inputs)) for i in operator.inputs]
+            number[name] = len(number)
+            operators.append([operator.kind, dict(operator.attributes), references])
+        left = tuple([other for other in writing.left if other != unit])
+        return _Writing(number, inputs, (*writing.texts, canonical_json(operators)), (*writing.order, unit), left)
 
 
 def canonical_stage(
@@ -125,80 +195,34 @@ def canonical_stage(
     return StageFactory(graph, layout).make(groups, strategy)
 
 
+def _extend(open_: list[_Numbering], groups: Sequence[_Group]) -> list[_Numbering]:
+    """Choose one more group in each numbering; keep those whose new numbers are least."""
+    best: tuple[int, ...] | None = None
+    kept: list[_Numbering] = []
+    seen: set[object] = set()
+    for numbering in open_:
+        tried: set[tuple[str, ...]] = set()
+        for index in numbering.left:
+            for reading in groups[index].readings:
+                if reading.inputs in tried:
+                    continue  # a twin: the same code, reading the same tensors
+                tried.add(reading.inputs)
+                numbers = dict(numbering.numbers)
+                listed = tuple([numbers.setdefault(name, len(numbers)) for name in reading.inputs])
+                if best is not None and listed > best:
+                    continue
+                if best is None or listed < best:
+                    best, kept, seen = listed, [], set()
+                left = tuple([i for i in numbering.left if i != index])
+                state = (tuple(numbers), left)
+                if state not in seen and len(kept) < MOST_NUMBERINGS:
+                    seen.add(state)
+                    kept.append(_Numbering(numbers, (*numbering.chosen, reading), left))
+    return kept
+
+
 def _size(shape: Shape) -> int:
     total = 1
     for length in shape:
         total *= length
     return total
-
-
-def _canonical_ranks(
-    nodes: Sequence[_Node],
-    inputs: Sequence[str],
-    shapes: Mapping[str, Shape],
-    groups: Sequence[Sequence[Sequence[str]]],
-) -> dict[str, int]:
-    """A rank for every node and input that does not depend on names or on the order they came in."""
-    names = [*(node.name for node in nodes), *inputs]
-    index = {name: i for i, name in enumerate(names)}
-    colours = _ranked([*(node.label for node in nodes), *(f"input {shapes[name]}" for name in inputs)])
-    reads = [[index[i] for i in node.inputs] for node in nodes] + [[] for _ in inputs]
-    readers: list[list[tuple[int, int]]] = [[] for _ in names]
-    for reader, sources in enumerate(reads):
-        for position, source in enumerate(sources):
-            readers[source].append((position, reader))
-    peers: list[tuple[int, ...]] = [()] * len(names)  # nodes of the same group
-    mates: list[tuple[int, ...]] = [()] * len(names)  # nodes of the same unit
-    for group in groups:
-        _mark_together(peers, [index[name] for unit in group for name in unit])
-        for unit in group:
-            _mark_together(mates, [index[name] for name in unit])
-    while True:
-        colours = _refine(colours, reads, readers, peers, mates)
-        classes: dict[int, list[int]] = {}
-        for i, colour in enumerate(colours):
-            classes.setdefault(colour, []).append(i)
-        tied = [members for _, members in sorted(classes.items()) if len(members) > 1]
-        if not tied:
-            return {name: colours[i] for i, name in enumerate(names)}
-        chosen = tied[0][0]
-        colours = _ranked([(colour, 0 if i == chosen else 1) for i, colour in enumerate(colours)])
-
-
-def _mark_together(table: list[tuple[int, ...]], members: Sequence[int]) -> None:
-    if len(members) > 1:
-        for member in members:
-            table[member] = tuple(members)
-
-
-def _refine(
-    colours: list[int],
-    reads: list[list[int]],
-    readers: list[list[tuple[int, int]]],
-    peers: list[tuple[int, ...]],
-    mates: list[tuple[int, ...]],
-) -> list[int]:
-    count = len(set(colours))
-    while count < len(colours):
-        finer = _ranked(
-            [
-                (
-                    colours[i],
-                    tuple([colours[r] for r in reads[i]]),
-                    tuple(sorted([(position, colours[r]) for position, r in readers[i]])),
-                    tuple(sorted([colours[p] for p in peers[i]])),
-                    tuple(sorted([colours[m] for m in mates[i]])),
-                )
-                for i in range(len(colours))
-            ]
-        )
-        finer_count = len(set(finer))
-        if finer_count == count:
-            return finer
-        colours, count = finer, finer_count
-    return colours
-
-
-def _ranked(values: Sequence[object]) -> list[int]:
-    position = {value: i for i, value in enumerate(sorted(set(values)))}  # type: ignore[type-var]
-    return [position[value] for value in values]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -70,7 +70,7 @@ class Stage:
                 "dtype": self.dtype,
                 "layout": self.layout,
                 "inputs": self.inputs,
-                "groups": [[[_operator_json(o) for o in unit.operators] for unit in group] for group in self.groups],
+                "groups": [_group_json(group) for group in self.groups],
             }
         )
 
@@ -159,8 +159,18 @@ def _words(operator: StageOperator, shape: Shape) -> str:
     return words
 
 
-def _operator_json(operator: StageOperator) -> list[object]:
-    return [operator.kind, dict(operator.attributes), operator.references]
+def _group_json(group: Sequence[StageUnit]) -> dict[str, object]:
+    """References inside a group count its own operators and inputs, so that equal groups are written alike."""
+    first = group[0].first
+    inputs: dict[int, int] = {}
+    units = []
+    for unit in group:
+        operators = []
+        for o in unit.operators:
+            local = [r - first if r >= 0 else -1 - inputs.setdefault(-1 - r, len(inputs)) for r in o.references]
+            operators.append([o.kind, dict(o.attributes), local])
+        units.append(operators)
+    return {"inputs": list(inputs), "units": units}
 
 
 def _summary(operator: StageOperator, shape: Shape) -> OperatorSummary:

@@ -39,15 +39,31 @@ class _Reader:
     def __init__(self, inputs: tuple[Shape, ...]) -> None:
         self.inputs = inputs
         self._outputs: list[Shape] = []
+        self._group_inputs: list[object] = []
+        self._first = 0
 
     def group(self, group: object, position: int) -> tuple[StageUnit, ...]:
         where = f"groups[{position}]"
+        if not isinstance(group, dict):
+            raise GraphError("not a stage: a group is an object with inputs and units", where=where)
+        self._group_inputs = _filled(group.get("inputs"), f"{where}.inputs")
+        self._first = len(self._outputs)
         readable: set[int] = set()  # outputs of the units before; other groups run at the same time
         units = []
-        for i, unit in enumerate(_filled(group, where)):
-            units.append(self._unit(unit, readable, f"{where}[{i}]"))
+        for i, unit in enumerate(_filled(group.get("units"), f"{where}.units")):
+            units.append(self._unit(unit, readable, f"{where}.units[{i}]"))
             readable.add(units[-1].output)
         return tuple(units)
+
+    def _global(self, reference: object, where: str) -> int:
+        """A group counts its own operators and inputs; a stage counts all."""
+        if type(reference) is int and reference >= 0:
+            return self._first + reference
+        if type(reference) is int and -1 - reference < len(self._group_inputs):
+            number = self._group_inputs[-1 - reference]
+            if type(number) is int and 0 <= number < len(self.inputs):
+                return -1 - number
+        raise GraphError(f"not a stage: the reference {reference!r} leads nowhere", where=where)
 
     def _unit(self, unit: object, readable: set[int], where: str) -> StageUnit:
         first = len(self._outputs)
@@ -64,6 +80,7 @@ class _Reader:
         kind, attributes, references = item
         if not isinstance(kind, str) or not isinstance(attributes, dict) or not isinstance(references, list):
             raise GraphError("not a stage: an operator is [kind, attributes, references]", where=where)
+        references = [self._global(reference, where) for reference in references]
         shapes = [self._shape(reference, readable, where) for reference in references]
         kind_spec = spec(kind, where)
         kind_spec.check_arity(len(shapes), where)
@@ -74,12 +91,12 @@ class _Reader:
             raise GraphError(error.what, where=f"{where} ({kind})", hint=error.hint) from None
         return StageOperator(kind, normalised, tuple(references), shape)
 
-    def _shape(self, reference: object, readable: set[int], where: str) -> Shape:
-        if type(reference) is int and -len(self.inputs) <= reference < 0:
+    def _shape(self, reference: int, readable: set[int], where: str) -> Shape:
+        if reference < 0:
             return self.inputs[-1 - reference]
-        if type(reference) is int and reference in readable:
+        if reference in readable:
             return self._outputs[reference]
-        raise GraphError(f"not a stage: the reference {reference!r} leads nowhere", where=where)
+        raise GraphError(f"not a stage: the reference {reference - self._first} leads nowhere", where=where)
 
 
 def _inputs(value: object) -> tuple[Shape, ...]:

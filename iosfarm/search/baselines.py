@@ -31,13 +31,11 @@ def greedy(graph: Graph, parts: Sequence[Part], layout: str) -> Schedule:
     return _schedule("greedy", graph, layout, stages)
 
 
-def _schedule(
-    method: str, graph: Graph, layout: str, stages: Sequence[tuple[int, list[list[int]]]]
-) -> Schedule:
+def _schedule(method: str, graph: Graph, layout: str, stages: Sequence[tuple[int, list[list[int]]]]) -> Schedule:
     factory = StageFactory(graph, layout)
     scheduled = []
     for part, groups in stages:
         placed = factory.make(groups)
         names = tuple(tuple(graph.units[unit].name for unit in group) for group in placed.groups)
-        scheduled.append(ScheduledStage(part, "concurrent", names, placed.stage.key))
+        scheduled.append(ScheduledStage(part, "concurrent", names, placed.key))
     return Schedule(tuple(scheduled), method)

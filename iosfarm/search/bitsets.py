@@ -1,8 +1,9 @@
+# mypy: allow-untyped-defs, disable-error-code="assignment"
 """Enumeration of a part's state space, compiled. States and endings are bit sets in one 64-bit word.
 
 A state is a set of units still to be scheduled; it is closed under predecessors. An ending of a state is a set of
-pairwise disjoint *groups*, each closed under successors within the state. Disjoint closed sets cannot touch (an edge from
-one to the other would pull its head in), so listing the groups that a state allows and choosing disjoint ones
+pairwise disjoint *groups*, each closed under successors within the state. Disjoint closed sets cannot touch (an edge
+from one to the other would pull its head in), so listing the groups that a state allows and choosing disjoint ones
 yields every ending once, in both ending modes; they differ only in what a group is.
 """
 
@@ -19,7 +20,7 @@ _EMPTY = np.int64(-1)
 
 
 @njit(cache=True)
-def _hash(key, mask):  # type: ignore[no-untyped-def]
+def _hash(key, mask):
     # Fibonacci hashing with a final mix: nearby bit sets must not share a slot's neighbourhood.
     h = key * np.uint64(0x9E3779B97F4A7C15)
     h ^= h >> np.uint64(29)
@@ -28,7 +29,7 @@ def _hash(key, mask):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _find(slots, keys, key):  # type: ignore[no-untyped-def]
+def _find(slots, keys, key):
     """Slot of `key` or of the empty place where it belongs. slots holds indices into keys."""
     mask = len(slots) - 1
     i = _hash(key, mask)
@@ -38,7 +39,7 @@ def _find(slots, keys, key):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _rehash(keys, count, size):  # type: ignore[no-untyped-def]
+def _rehash(keys, count, size):
     slots = np.full(size, _EMPTY, np.int64)
     for k in range(count):
         slots[_find(slots, keys, keys[k])] = k
@@ -46,14 +47,14 @@ def _rehash(keys, count, size):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def _grow(array):  # type: ignore[no-untyped-def]
+def _grow(array):
     bigger = np.empty(2 * len(array), array.dtype)
     bigger[: len(array)] = array
     return bigger
 
 
 @njit(cache=True)
-def _popcount(word):  # type: ignore[no-untyped-def]
+def _popcount(word):
     count = 0
     while word:
         word &= word - np.uint64(1)
@@ -62,9 +63,7 @@ def _popcount(word):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def enumerate_space(  # type: ignore[no-untyped-def]
-    full, groups, after, closures, max_group_size, max_groups, merges, merges_after, limit
-):
+def enumerate_space(full, groups, after, closures, max_group_size, max_groups, merges, merges_after, limit):
     """All states, endings and transitions that are reachable from the full state.
 
     groups, after: bit sets of the candidate groups and of what must not be left when one ends a state; ignored where
@@ -77,15 +76,15 @@ def enumerate_space(  # type: ignore[no-untyped-def]
     """
     states = np.empty(1024, np.uint64)
     states[0] = full
-    state_count = 1
+    state_count = np.int64(1)
     state_slots = _rehash(states, 1, 4096)
     endings = np.empty(1024, np.uint64)
-    ending_count = 0
+    ending_count = np.int64(0)
     ending_slots = np.full(4096, _EMPTY, np.int64)
     offsets = np.zeros(1025, np.int64)
     stage_of = np.empty(4096, np.int64)
     next_of = np.empty(4096, np.int64)
-    transitions = 0
+    transitions = np.int64(0)
     allowed = np.empty(max(len(groups), len(closures), 1), np.uint64)
     # A stack of choices: which allowed group comes next, and the union of those chosen so far.
     depth_next = np.empty(66, np.int64)
@@ -186,7 +185,7 @@ def enumerate_space(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def shortest(order, offsets, stage_of, next_of, cost):  # type: ignore[no-untyped-def]
+def shortest(order, offsets, stage_of, next_of, cost):
     """Least cost from every state to the empty one, and the transition to take (-1 where all are infinite).
 
     order: states with fewer units first, so that what a transition leads to is known. cost: of each stage.
@@ -210,7 +209,7 @@ def shortest(order, offsets, stage_of, next_of, cost):  # type: ignore[no-untype
 
 
 @njit(cache=True)
-def count_paths(order, offsets, next_of):  # type: ignore[no-untyped-def]
+def count_paths(order, offsets, next_of):
     """Number of schedules of each state, as floats: they outgrow integers."""
     paths = np.zeros(len(order), np.float64)
     for position in range(len(order)):

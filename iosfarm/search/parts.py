@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph
@@ -54,29 +55,11 @@ def cut(graph: Graph, *, max_part_size: int = MAX_PART_SIZE) -> list[Part]:
     return [Part(graph, i, tuple(block)) for i, block in enumerate(blocks)]
 
 
-def chain_decomposition(part: Part) -> list[int]:
-    """Lengths of the longest chain, the longest in what is left, and so on: the part's width is their number."""
-    before = part.predecessors()
-    left = set(range(len(before)))
-    lengths = []
-    while left:
-        best: dict[int, tuple[int, int | None]] = {}
-        for unit in sorted(left):
-            chains = [(best[p][0] + 1, p) for p in _bits(before[unit]) if p in left]
-            best[unit] = max(chains, default=(1, None), key=lambda chain: chain[0])
-        end: int | None = max(left, key=lambda unit: (best[unit][0], -unit))
-        lengths.append(best[end][0] if end is not None else 0)
-        while end is not None:
-            left.discard(end)
-            end = best[end][1]
-    return lengths
-
-
 def _even(run: Sequence[int], most: int) -> list[list[int]]:
     """A run of single units in as few pieces as needed, of nearly equal size."""
     count = -(-len(run) // most)
     edges = [round(i * len(run) / count) for i in range(count + 1)] if count else []
-    return [list(run[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    return [list(run[a:b]) for a, b in pairwise(edges)]
 
 
 def _bits(mask: int) -> Iterator[int]:
@@ -100,6 +83,9 @@ class _Order:
         for unit in reversed(range(self.count)):
             for p in before[unit]:
                 self.descendants[p] |= self.descendants[unit] | 1 << unit
+        self.levels = [0] * self.count
+        for unit in range(self.count):
+            self.levels[unit] = max((self.levels[p] + 1 for p in before[unit]), default=0)
         self.joins = [len(read) > 1 for read in graph.unit_inputs]
         readers: dict[str, int] = {}
         for unit, read in enumerate(graph.unit_inputs):
@@ -122,20 +108,22 @@ class _Order:
     def crossing(self, ideal: int, within: int) -> int:
         """How many tensors made in `ideal` or before are still read by units of `within` outside of it."""
         rest = within & ~ideal
-        return sum(
-            1 for maker, readers in self.tensors if readers & rest and not (maker >= 0 and rest >> maker & 1)
-        )
+        return sum(1 for maker, readers in self.tensors if readers & rest and not (maker >= 0 and rest >> maker & 1))
 
     def blocks(self) -> list[list[int]]:
-        """Units between consecutive single-tensor points."""
+        """Units between consecutive single-tensor points.
+
+        A side branch belongs to the block in which it would end if every unit ran as early as it can: of two heads
+        of equal length neither is the other's side branch, and both are in one block.
+        """
         ideals = []
         for unit in range(self.count):
             ideal = self.ideal(unit)
+            if any(self.levels[other] > self.levels[unit] for other in _bits(ideal & ~self.ancestors[unit])):
+                continue
             rest = self.all & ~ideal
             makers = [
-                maker
-                for maker, readers in self.tensors
-                if readers & rest and not (maker >= 0 and rest >> maker & 1)
+                maker for maker, readers in self.tensors if readers & rest and not (maker >= 0 and rest >> maker & 1)
             ]
             if makers == [unit] or not rest:
                 ideals.append(ideal)
@@ -157,9 +145,7 @@ class _Order:
         ideals = [(self.ideal(unit) & within, unit) for unit in block]
         joins = [ideal for ideal, unit in ideals if self.joins[unit] and ideal != within]
         costs = {ideal: self.crossing(ideal, within) for ideal in joins}
-        balanced = [
-            cost for ideal, cost in costs.items() if quarter <= ideal.bit_count() <= len(block) - quarter
-        ]
+        balanced = [cost for ideal, cost in costs.items() if quarter <= ideal.bit_count() <= len(block) - quarter]
         cuts: list[int] = []
         if balanced:
             done = 0

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 from iosfarm.ir.device import canonical_json
-from iosfarm.ir.key import StageFactory
+from iosfarm.ir.key import PlacedStage, StageFactory
 from iosfarm.ir.stage import Stage
 from iosfarm.search.parts import Part
 from iosfarm.search.space import SpaceSettings, StateSpace, part_space
-
-
-@dataclass(frozen=True)
-class LocalStage:
-    """A stage and its groups, units numbered within the part, in the stage's own order."""
-
-    stage: Stage
-    groups: tuple[tuple[int, ...], ...]
 
 
 class PartProblem:
@@ -27,19 +18,25 @@ class PartProblem:
     def __init__(self, part: Part, settings: SpaceSettings, layout: str) -> None:
         self.part = part
         self.space: StateSpace = part_space(part, settings)
-        factory = StageFactory(part.graph, layout)
-        local = {unit: i for i, unit in enumerate(part.units)}
-        self.stages: list[LocalStage] = []
-        for number in range(self.space.stage_count):
-            groups = [[part.units[i] for i in group] for group in self.space.groups(number)]
-            placed = factory.make(groups, self.space.strategy(number))
-            numbered = tuple(tuple(local[unit] for unit in group) for group in placed.groups)
-            self.stages.append(LocalStage(placed.stage, numbered))
-
-    @cached_property
-    def keys(self) -> list[str]:
+        self._factory = StageFactory(part.graph, layout)
+        self._local = {unit: i for i, unit in enumerate(part.units)}
+        self.keys: list[str] = []
         """Key of each stage; equal where stages of the part are isomorphic."""
-        return [item.stage.key for item in self.stages]
+        self.groups: list[tuple[tuple[int, ...], ...]] = []
+        """Groups of each stage, units numbered within the part, in the stage's own order."""
+        for number in range(self.space.stage_count):
+            placed = self._place(number)
+            self.keys.append(placed.key)
+            self.groups.append(tuple([tuple([self._local[unit] for unit in group]) for group in placed.groups]))
+
+    def stage(self, number: int) -> Stage:
+        """The stage of a number; made anew at each call, because few of the many are ever needed."""
+        return self._place(number).stage
+
+    def _place(self, number: int) -> PlacedStage:
+        units = self.part.units
+        groups = [[units[i] for i in group] for group in self.space.groups(number)]
+        return self._factory.make(groups, self.space.strategy(number))
 
     @cached_property
     def singles(self) -> list[int]:

@@ -26,7 +26,9 @@ METHODS = ("exhaustive",)
 MARGIN = 0.03
 """Share by which noise may make a larger stage look faster than a smaller one that it contains."""
 
-ASSUMPTION = f"a stage is not faster than any single unit of it, within {MARGIN:.0%}: used for the stages without a measurement"
+ASSUMPTION = (
+    f"a stage is not faster than any single unit of it, within {MARGIN:.0%}: used for the stages without a measurement"
+)
 
 
 class NoScheduleError(IosfarmError):
@@ -79,7 +81,7 @@ class PartSearch:
 
     def stage(self, key: str) -> Stage:
         """The stage of a key of `wanted`."""
-        return self.problem.stages[self._numbers[key][0]].stage
+        return self.problem.stage(self._numbers[key][0])
 
     def knows(self, key: str) -> bool:
         """True for keys of this part."""
@@ -117,12 +119,15 @@ class PartSearch:
         part = self.problem.part
         stages = []
         for number in path:
-            item = self.problem.stages[number]
             groups = tuple(
-                tuple(part.graph.units[part.units[i]].name for i in group) for group in item.groups
+                tuple(part.graph.units[part.units[i]].name for i in group) for group in self.problem.groups[number]
             )
             seconds = float(self._cost[number])
-            stages.append(ScheduledStage(part.index, item.stage.strategy, groups, item.stage.key, seconds))
+            stages.append(
+                ScheduledStage(
+                    part.index, self.problem.space.strategy(number), groups, self.problem.keys[number], seconds
+                )
+            )
         return Solution(tuple(stages), tuple(path), certificate, self.counts())
 
     def counts(self) -> Counts:
@@ -151,14 +156,22 @@ class PartSearch:
 
     def _no_schedule(self) -> NoScheduleError:
         part = self.problem.part
-        for i, number in enumerate(self.problem.singles):
-            if math.isinf(self._cost[number]):
-                unit = part.graph.units[part.units[i]].name
+        usable = 0  # units that some stage holds which can run, or may be able to
+        for number in np.flatnonzero(~np.isinf(self._cost)):
+            usable |= self.problem.space.stage_units(int(number))
+        for i, unit in enumerate(part.units):
+            if not usable >> i & 1:
                 return NoScheduleError(
-                    f"the unit {unit!r} cannot run on this device",
+                    f"the unit {part.graph.units[unit].name!r} cannot run on this device",
                     where=part.graph.name,
                     hint="no schedule exists",
                 )
+        if self.finished:
+            return NoScheduleError(
+                f"part {part.index} has no schedule: what can run on this device covers no way through it",
+                where=part.graph.name,
+                hint="raise --max-group-size or --max-groups",
+            )
         return NoScheduleError(
             f"part {part.index} has no schedule yet: single units were not measured",
             where=part.graph.name,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,9 +42,7 @@ class SpaceSettings:
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise UsageError(f"{name} is {value!r}", hint="use an integer of at least 1")
         if not self.strategies or any(s not in STRATEGIES for s in self.strategies):
-            raise UsageError(
-                f"strategies are {list(self.strategies)}", hint=f"use some of {', '.join(STRATEGIES)}"
-            )
+            raise UsageError(f"strategies are {list(self.strategies)}", hint=f"use some of {', '.join(STRATEGIES)}")
         if self.endings not in ENDINGS:
             raise UsageError(f"unknown endings {self.endings!r}", hint=f"use one of {', '.join(ENDINGS)}")
 
@@ -52,16 +51,14 @@ class StateSpace:
     """Bit i of a state or ending stands for the part's unit i.
 
     endings: bit sets; stage number i < len(endings) is endings[i] run concurrently, the rest are `merges`.
-    offsets, stage_of, next_of: transitions of state i are offsets[i] .. offsets[i + 1]; next_of is -1 for the empty state.
-    States are in the order of discovery; `order` sorts them by size.
+    offsets, stage_of, next_of: transitions of state i are offsets[i] .. offsets[i + 1]; next_of is -1 for the empty
+    state. States are in the order of discovery; `order` sorts them by size.
 
     Raises:
         UsageError: the space is too large to enumerate; the line says which limits to lower.
     """
 
-    def __init__(
-        self, predecessors: Sequence[int], settings: SpaceSettings, merges: Sequence[int] = ()
-    ) -> None:
+    def __init__(self, predecessors: Sequence[int], settings: SpaceSettings, merges: Sequence[int] = ()) -> None:
         from iosfarm.search.bitsets import enumerate_space
 
         n = len(predecessors)
@@ -172,12 +169,22 @@ def part_space(part: Part, settings: SpaceSettings) -> StateSpace:
 
 
 def merge_endings(part: Part) -> list[int]:
-    """Bit sets of two or more convolutions that can run as one, up to `MAX_MERGED` at a time."""
+    """Bit sets of two or more convolutions that can run as one, up to `MAX_MERGED` at a time.
+
+    Raises:
+        UsageError: there are too many.
+    """
     classes: dict[object, list[int]] = {}
     for i, unit in enumerate(part.units):
         kind = merge_class(part.graph, unit)
         if kind is not None:
             classes.setdefault(kind, []).append(i)
+    sizes = [len(members) for members in classes.values()]
+    if sum(comb(n, size) for n in sizes for size in range(2, min(n, MAX_MERGED) + 1)) > MAX_CANDIDATES:
+        raise UsageError(
+            f"more than {MAX_CANDIDATES:,} ways to merge {max(sizes)} parallel convolutions",
+            hint="lower max_part_size, or search concurrent stages only",
+        )
     found = []
     for members in classes.values():
         for size in range(2, min(len(members), MAX_MERGED) + 1):
@@ -203,11 +210,11 @@ def connected_sets(predecessors: Sequence[int], successors: Sequence[int], large
                 bigger = units | 1 << i
                 if bigger not in wider:
                     wider[bigger] = (around | touching[i]) & ~bigger
+            if len(found) + len(wider) > MAX_CANDIDATES:
+                raise UsageError(f"more than {MAX_CANDIDATES:,} possible groups", hint="lower --max-group-size")
         if not wider:
             break
         found += wider
-        if len(found) > MAX_CANDIDATES:
-            raise UsageError(f"more than {MAX_CANDIDATES:,} possible groups", hint="lower --max-group-size")
         level = wider
     below = _closures(successors)
     above = _closures(predecessors, forward=True)
