@@ -52,6 +52,7 @@ class LatencyDatabase(Leases):
             with translated(self.name):
                 with dialect.transaction(engine, write=False) as connection:
                     found = schema.revision(connection, self.name)
+                self._found = found or ""
                 if found is None and not self.readonly:
                     schema.migrate(engine, self.name, self.timeout)
                     found = schema.HEAD
@@ -75,11 +76,15 @@ class LatencyDatabase(Leases):
         return self._schema_version
 
     def migrate(self) -> tuple[str, str]:
-        """Brings the database to this program's schema. Returns the revisions before and after."""
+        """Brings the database to this program's schema.
+
+        Returns the revision that this handle found (empty for a database that it created) and the one there is now.
+        """
         if self.readonly:
             raise DatabaseError("opened read-only: cannot migrate", where=self.name)
         with translated(self.name):
-            before = schema.migrate(self._connected(), self.name, self.timeout) or ""
+            schema.migrate(self._connected(), self.name, self.timeout)
+        before, self._found = self._found, schema.HEAD
         self._schema_version, self._outdated = schema.HEAD, None
         return before, schema.HEAD
 

@@ -41,7 +41,9 @@ def make_engine(location: Location, *, readonly: bool, timeout: float) -> Engine
     """
     if location.url.get_backend_name() == "sqlite":
         return _sqlite_engine(location, readonly=readonly, timeout=timeout)
-    options = f"-c lock_timeout={max(1, round(timeout * 1000))}"
+    # A plan made once for any thousand keys, before the tables have statistics, was nine times slower than a look-up's
+    # own plan.
+    options = f"-c lock_timeout={max(1, round(timeout * 1000))} -c plan_cache_mode=force_custom_plan"
     if readonly:
         options += " -c default_transaction_read_only=on"
     arguments = {"options": options, "connect_timeout": max(2, round(timeout))}

@@ -70,8 +70,8 @@ def check(found: str | None, name: str) -> None:
     raise DatabaseError(what, where=name, hint="upgrade iosfarm")
 
 
-def migrate(engine: Engine, name: str, timeout: float) -> str | None:
-    """Brings an empty or older database to `HEAD` in one transaction. Returns the revision before.
+def migrate(engine: Engine, name: str, timeout: float) -> None:
+    """Brings an empty or older database to `HEAD` in one transaction.
 
     Raises:
         DatabaseError: another program's database, or a newer one.
@@ -91,4 +91,3 @@ def migrate(engine: Engine, name: str, timeout: float) -> str | None:
             config = alembic_config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-    return before

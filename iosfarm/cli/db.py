@@ -115,6 +115,8 @@ def migrate(db: Url = None, as_json: Json = False) -> None:
         name = database.name
     if as_json:
         print_json({"database": name, "before": before, "after": after})
+    elif not before:
+        print(f"{name}: created with schema {after}")
     elif before == after:
         print(f"{name}: schema {after}, up to date")
     else:

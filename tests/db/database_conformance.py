@@ -278,9 +278,9 @@ class LatencyDatabaseConformance:
         assert database.searches()[0].counts == {"measured": 1}
 
     def add_schedule(self, database: LatencyDatabase, model: str, stages: list[ScheduledStageRow], **k: Any) -> int:
-        values = {"search_id": None, "graph_hash": "abc", "batch": 1, "dtype": "float32", "device": CPU}
+        values: dict[str, Any] = {"search_id": None, "graph_hash": "abc", "batch": 1, "dtype": "float32", "device": CPU}
         values |= {"environment": ENVIRONMENT, "predicted": 2e-3, "measured": None, "lower_bound": 1e-3}
-        return database.record_schedule(**{**values, "document": "{}", **k}, model=model, stages=stages)  # type: ignore[arg-type]
+        return database.record_schedule(**{**values, "document": "{}", **k}, model=model, stages=stages)
 
     def test_schedules(self, database: LatencyDatabase) -> None:
         s = stage(1)
