@@ -58,7 +58,7 @@ def _number(value: object) -> object:
 def _distinct(values: list[Any]) -> list[Any]:
     for position, value in enumerate(values):
         if value in values[:position]:
-            raise ValueError(f"{value!r} comes twice")
+            raise ValueError("expected each value once")
     return values
 
 

@@ -1,0 +1,252 @@
+"""`zoo.yaml`: what it expands to, and every mistake with its line."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import iosfarm
+from iosfarm.ir.errors import UsageError
+from iosfarm.zoo.zoo_file import Zoo, ZooError, ZooJob, load_zoo
+from iosfarm.zoo.zoo_settings import parse_budget
+
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write(text: str) -> Path:
+        path = tmp_path / "zoo.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def mistakes(path: Path) -> list[str]:
+    with pytest.raises(ZooError) as error:
+        load_zoo(path)
+    assert str(error.value).splitlines() == [line for line in str(error.value).split("\n") if line]
+    return [line.removeprefix(str(path)).removeprefix(":") for line in str(error.value).splitlines()]
+
+
+def test_zoo_of_the_checkout(root: Path) -> None:
+    jobs = load_zoo(root / "zoo.yaml").jobs()
+    assert [(job.label, job.batch, job.dtype, job.device) for job in jobs] == [
+        ("squeezenet", 1, "float32", "cpu"),
+        ("inception_v3", 1, "float32", "cpu"),
+    ]
+    assert jobs[0].load() == iosfarm.load("squeezenet")
+
+
+def test_options_that_the_zoo_of_the_checkout_shows(root: Path, write: Write) -> None:
+    text = (root / "zoo.yaml").read_text()
+    shown = text[text.index("#  - name: randwire") :].replace("#  -", "  -").replace("#    ", "    ")
+    path = write(text[: text.index("# A model can")] + shown)
+    (path.parent / "weights.safetensors").touch()
+    (path.parent / "my_network.json").write_text(json.dumps(iosfarm.load("sample").to_json()))
+    jobs = load_zoo(path).jobs()
+    assert len(jobs) == 2 + 4 + 1
+    assert jobs[-1].load() == iosfarm.load("sample")
+    assert (jobs[-2].label, jobs[-2].device, jobs[-2].batch) == ("randwire-3", "sim:v100", 16)
+
+
+def test_models_override_defaults(write: Write) -> None:
+    path = write(
+        """
+defaults: {batch_sizes: [1, 2], dtypes: [float32, float16], budget: 10m, gap: 1e-2, seed: 4, method: exhaustive}
+models:
+  - name: sample
+  - {name: sample, label: other, batch_sizes: [8], dtypes: [float32], devices: [cpu, sim:v100], budget: 90, seed: 0,
+     strategies: [concurrent], endings: paper, max_group_size: 2, max_groups: 5, max_part_size: 20,
+     arguments: {channels: 16}}
+"""
+    )
+    jobs = load_zoo(path).jobs()
+    assert [(j.label, j.device, j.dtype, j.batch, j.seed) for j in jobs] == [
+        ("sample", "auto", "float32", 1, 4),
+        ("sample", "auto", "float32", 2, 4),
+        ("sample", "auto", "float16", 1, 4),
+        ("sample", "auto", "float16", 2, 4),
+        ("other", "cpu", "float32", 8, 0),
+        ("other", "sim:v100", "float32", 8, 0),
+    ]
+    first, last = jobs[0].settings, jobs[-1].settings
+    assert (first.budget, first.gap, first.method, first.max_groups) == (600.0, 0.01, "exhaustive", None)
+    assert (last.budget, last.gap, last.strategies, last.endings) == (90.0, 0.01, ("concurrent",), "paper")
+    assert (last.max_group_size, last.max_groups, last.max_part_size) == (2, 5, 20)
+    graph = jobs[-1].load()
+    assert (graph.batch, graph.shape("input")[1]) == (8, 16)
+
+
+def test_paths_are_relative_to_the_file(write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = write("models:\n  - {name: randwire, arguments: {edge_lists: [a.txt, a.txt, a.txt, a.txt], channels: 8}}\n")
+    (path.parent / "a.txt").write_text("2\n1\n0 1\n")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    (job,) = load_zoo(path).jobs()
+    assert len(job.load().units) == 1 + 4 * 3 + 3
+
+
+def test_pickles(write: Write) -> None:
+    zoo = load_zoo(write("models: [{name: sample}]"))
+    again: Zoo = pickle.loads(pickle.dumps(zoo))
+    jobs: list[ZooJob] = again.jobs()
+    assert jobs == zoo.jobs()
+    error = ZooError(Path("zoo.yaml"), [])
+    assert isinstance(pickle.loads(pickle.dumps(error)), ZooError)
+    assert isinstance(error, UsageError)
+
+
+MODEL = "models:\n  - name: sample\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", [" the file is empty; expected `models:` and a list"]),
+        ("# nothing\n", [" the file is empty; expected `models:` and a list"]),
+        ("hello", ["1: not a zoo; expected `models:` and a list of models"]),
+        ("models:\n", ["1: models has no value; give it one, or remove it",
+                       "1: models is missing; expected a list of models, such as `- name: squeezenet`"]),
+        ("models: []\n", ["1: models is empty; expected at least one item"]),
+        ("models: sample\n", ["1: models is 'sample'; expected a list, such as ['sample']"]),
+        ("defaults: 3\n" + MODEL, ["1: defaults is 3; expected a mapping"]),
+        ("models:\n  - sample\n", ["2: models[0] is 'sample'; expected a mapping, such as `name: squeezenet`"]),
+        ("modles:\n  - name: sample\n",
+         ["1: models is missing; expected a list of models, such as `- name: squeezenet`",
+          "1: unknown key 'modles'; did you mean models?"]),
+        (MODEL + "    batchsizes: [1]\n", ["3: unknown key 'batchsizes'; did you mean batch_sizes?"]),
+        ("defaults:\n  name: x\n" + MODEL, ["2: unknown key 'name'; expected one of batch_sizes, dtypes, devices,"
+         " method, gap, budget, max_group_size, max_groups, strategies, endings, max_part_size, seed"]),
+        (MODEL + "    batch_sizes: 1\n", ["3: models[0].batch_sizes is 1; expected a list, such as [1]"]),
+        (MODEL + "    batch_sizes: [1, 0]\n", ["3: models[0].batch_sizes[1] is 0; expected at least 1"]),
+        (MODEL + "    batch_sizes:\n      - 1\n      - 1.5\n",
+         ["5: models[0].batch_sizes[1] is 1.5; expected an integer"]),
+        (MODEL + "    batch_sizes: [1, 1]\n", ["3: models[0].batch_sizes is [1, 1]; expected each value once"]),
+        (MODEL + "    batch_sizes: [true]\n", ["3: models[0].batch_sizes[0] is True; expected an integer"]),
+        (MODEL + "    dtypes: [float23]\n", ["3: models[0].dtypes[0] is 'float23'; did you mean float32?"]),
+        (MODEL + "    devices: [gpu]\n", ["3: models[0].devices[0] is 'gpu'; expected auto, cpu, cuda, or a simulated"
+         " device such as sim:v100"]),
+        (MODEL + "    devices: ['sim:']\n", ["3: models[0].devices[0] is 'sim:'; expected auto, cpu, cuda, or a"
+         " simulated device such as sim:v100"]),
+        (MODEL + "    method: exhuastive\n", ["3: models[0].method is 'exhuastive'; did you mean exhaustive?"]),
+        (MODEL + "    gap: 1\n", ["3: models[0].gap is 1; expected less than 1"]),
+        (MODEL + "    gap: .nan\n", ["3: models[0].gap is nan; expected at least 0"]),
+        (MODEL + "    budget: soon\n", ["3: models[0].budget is 'soon'; expected a time such as 10m, 300s or 1h30m, or"
+         " a number of seconds"]),
+        (MODEL + "    max_part_size: 65\n", ["3: models[0].max_part_size is 65; expected at most 64"]),
+        (MODEL + "    max_groups: 0\n", ["3: models[0].max_groups is 0; expected at least 1"]),
+        (MODEL + "    strategies: []\n", ["3: models[0].strategies is empty; expected at least one item"]),
+        (MODEL + "    endings: all\n", ["3: models[0].endings is 'all'; expected one of complete, paper"]),
+        (MODEL + "    seed: -1\n", ["3: models[0].seed is -1; expected at least 0"]),
+        (MODEL + "    label: 1.5\n", ["3: models[0].label is 1.5; expected text; put it in quotes"]),
+        (MODEL + "    label: a/b\n", ["3: models[0].label is 'a/b'; expected letters, digits, dots, dashes and"
+         " underscores: it becomes a file name"]),
+        (MODEL + "    arguments: {chanels: 3}\n", ["3: sample has no argument 'chanels'; did you mean channels?"]),
+        (MODEL + "    arguments: {channels: x}\n", ["3: sample: channels is 'x'; expected an integer"]),
+        (MODEL + "    arguments: [3]\n", ["3: models[0].arguments is [3]; expected a dictionary"]),
+        (MODEL + "  - name: sample\n", ["3: two models are called 'sample'; give one a label; the other is in line 2"]),
+        ("models:\n  - name: smaple\n", ["2: unknown model 'smaple'; did you mean sample?"]),
+        ("models:\n  - label: x\n", ["2: neither name nor graph is given; give the name of a built-in model, or the"
+         " path of a graph .json file"]),
+        (MODEL + "    name: sample\n", ["3: 'name' comes twice; it is also in line 2"]),
+        (MODEL + "    dtypes:\n", ["3: dtypes has no value; give it one, or remove it"]),
+        (MODEL + "    label: 2024-01-01\n", ["3: '2024-01-01' is a date in YAML; put it in quotes"]),
+        (MODEL + "    label: !!python/name:os.system x\n",
+         ["3: the tag !!python/name:os.system is not allowed; write plain values"]),
+        (MODEL + "    1: x\n", ["3: a key must be a word"]),
+        ("x: &x {name: sample}\nmodels:\n  - <<: *x\n    label: y\n",
+         ["1: unknown key 'x'; expected one of defaults, models",
+          "3: merge keys (<<) are not supported; put what is shared under `defaults:`",
+          "3: neither name nor graph is given; give the name of a built-in model, or the path of a graph .json file"]),
+        (MODEL + "  bad: [1\n", ["3: not YAML: expected <block end>, but found '?'"]),
+        (MODEL + "\tx: 1\n", ["3: not YAML: found character '\\t' that cannot start any token"]),
+        ("models: *x\n", ["1: not YAML: found undefined alias 'x'"]),
+        ("a: 1\n---\nb: 2\n", ["2: not YAML: but found another document"]),
+        (MODEL + "x: \x01\n", ["3: the character 0x1 is not allowed in YAML"]),
+    ],
+)  # fmt: skip
+def test_mistakes(write: Write, text: str, expected: list[str]) -> None:
+    assert mistakes(write(text)) == expected
+
+
+def test_every_mistake_at_once(write: Write) -> None:
+    lines = mistakes(
+        write(
+            """defaults:
+  gap: 2
+models:
+  - name: smaple
+    dtypes: [int8]
+  - name: randwire
+    arguments: {sede: 1, channels: big}
+    weights: none.safetensors
+  - graph: none.json
+    name: vgg16
+"""
+        )
+    )
+    assert [int(line.split(":")[0]) for line in lines] == [2, 4, 5, 7, 7, 8, 9, 9]
+
+
+def test_missing_files_are_named(write: Write) -> None:
+    path = write("models:\n  - graph: none.json\n    weights: none.safetensors\n")
+    assert mistakes(path) == [
+        f"2: graph: there is no file {path.parent / 'none.json'}",
+        f"3: weights: there is no file {path.parent / 'none.safetensors'}",
+    ]
+
+
+def test_graph_needs_a_name_for_its_schedule(write: Write) -> None:
+    path = write("models:\n  - graph: my net.json\n")
+    (path.parent / "my net.json").write_text("{}")
+    assert mistakes(path) == ["2: 'my net' cannot name a schedule file; give the model a label"]
+
+
+def bomb(levels: int) -> str:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, levels)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    "text", [bomb(9), "models: &m [*m]", "[" * 5000, "models: " + "[" * 30 + "]" * 30, "- x\n" * 20_000]
+)
+def test_too_much(write: Write, text: str) -> None:
+    assert mistakes(write(text)) == [
+        " more than 10,000 values, or more than 20 levels deep; an alias may repeat too much"
+    ]
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "zoo.yaml"
+    assert mistakes(path) == [" cannot read it: No such file or directory; expected a zoo.yaml file"]
+    assert mistakes(tmp_path) == [" cannot read it: Is a directory; expected a zoo.yaml file"]
+    path.write_bytes(b"models:\n\x89PNG\xff")
+    assert mistakes(path) == ["2: not UTF-8 text"]
+    path.write_bytes(b"#" * (1 << 20) + b"#")
+    assert mistakes(path) == [" the file is larger than 1024 KiB"]
+
+
+def test_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "zoo.yaml"
+    path.write_bytes(b"\xef\xbb\xbfmodels: [{name: sample}]")
+    assert len(load_zoo(path).jobs()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("10m", 600), ("300s", 300), ("1h30m", 5400), ("1.5h", 5400), ("90", 90), (12.5, 12.5)]
+)
+def test_budgets(text: object, seconds: float) -> None:
+    assert parse_budget(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "10 parsecs", "-3", "0", 0, -1, True, None, float("nan"), float("inf"), []])
+def test_budgets_that_are_none(text: object) -> None:
+    with pytest.raises(ValueError, match="expected a time"):
+        parse_budget(text)
