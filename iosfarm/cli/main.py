@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from iosfarm.cli import doctor, search, show
+from iosfarm.cli import db, doctor, models, search, show
 from iosfarm.cli import run as run_command
 from iosfarm.ir.errors import IosfarmError
 
@@ -54,6 +54,8 @@ def _root(
 app.command("search")(search.command)
 app.command("show")(show.command)
 app.command("run")(run_command.command)
+app.add_typer(models.app, name="models")
+app.add_typer(db.app, name="db")
 app.command("doctor")(doctor.command)
 
 
