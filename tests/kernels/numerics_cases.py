@@ -60,7 +60,7 @@ _CONVOLUTIONS = (
     ),
 )
 
-_POOLS = tuple(
+_EACH_POOL = tuple(
     Case(f"{kind}-{name}", kind, ((6, 11, 10),), attributes, batch)
     for kind in ("max_pool", "avg_pool")
     for name, batch, attributes in (
@@ -70,7 +70,10 @@ _POOLS = tuple(
         ("ceil", 1, {"kernel": (3, 3), "stride": (2, 2), "ceil_mode": True}),
         ("ceil-padded", 2, {"kernel": (2, 3), "stride": (3, 2), "padding": (1, 1), "ceil_mode": True}),
     )
-) + (
+)
+
+_POOLS = (
+    *_EACH_POOL,
     Case(
         "avg_pool-without-padding",
         "avg_pool",
@@ -91,7 +94,7 @@ _POOLS = tuple(
     Case("adaptive_max_pool", "adaptive_max_pool", ((12, 10, 7),), {"output_size": (6, 3)}),
 )
 
-_COMBINATIONS = tuple(
+_EACH_COMBINATION = tuple(
     Case(f"{kind}-{name}", kind, inputs, attributes, batch)
     for kind in ("add", "mul")
     for name, batch, inputs, attributes in (
@@ -102,7 +105,10 @@ _COMBINATIONS = tuple(
         ("scale-first", 2, ((8, 1, 1), (8, 5, 6)), {"activation": "relu"}),
         ("features", 3, ((10,), (10,)), {}),
     )
-) + (
+)
+
+_COMBINATIONS = (
+    *_EACH_COMBINATION,
     Case("concat", "concat", ((3, 5, 6), (8, 5, 6), (5, 5, 6)), {}, 2),
     Case("concat-features", "concat", ((3,), (4,)), {}, 2),
     Case("concat-one", "concat", ((3, 5, 6),)),

@@ -1,0 +1,120 @@
+"""What runs a program: one stage or a whole schedule, through the same code."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NoReturn, Self
+
+import torch
+from torch import Tensor
+
+from iosfarm.kernels.cpu.program import StageProgram, Values
+from iosfarm.kernels.cpu.streams import Streams
+from iosfarm.kernels.cpu.weights import array_of, tensor_of
+from iosfarm.kernels.runtime import Array
+
+
+class CpuExecutable:
+    """Stages in order on the streams of a runtime. Slot k < len(inputs) holds input k.
+
+    What one execution is, for a stage as for a schedule: before it the inputs are written anew by all cores, as the
+    stage before would have done, which is not timed; then each stage begins on home, forks where it has several
+    groups, and ends on home. So a schedule takes what its stages take, one after the other.
+    """
+
+    def __init__(
+        self,
+        streams: Streams,
+        programs: Sequence[StageProgram],
+        inputs: Sequence[Tensor],
+        outputs: Sequence[int],
+        slots: int,
+        on_close: Callable[[CpuExecutable], None],
+    ) -> None:
+        self._streams = streams
+        self._programs = programs
+        self._sources = list(inputs)
+        self._inputs = [torch.empty_like(tensor) for tensor in inputs]
+        self._outputs = outputs
+        self._slots = slots
+        self._on_close = on_close
+        self._closed = False
+        self._beside = [streams.beside(len(p.groups)) if len(p.groups) > 1 else [] for p in programs]
+
+    def run(self, *inputs: Array) -> list[Array]:
+        """See `Executable.run`."""
+        self._check_open()
+        if inputs:
+            if len(inputs) != len(self._sources):
+                raise ValueError(f"expected {len(self._sources)} input(s), got {len(inputs)}")
+            for number, (array, source) in enumerate(zip(inputs, self._sources, strict=True)):
+                if array.shape != tuple(source.shape):
+                    raise ValueError(f"input {number} has the shape {array.shape}, not {tuple(source.shape)}")
+            self._sources = [tensor_of(a, s.dtype) for a, s in zip(inputs, self._sources, strict=True)]
+        return self._streams.home.call(self._run_once)
+
+    def time(self, repeats: int) -> list[float]:
+        """See `Executable.time`. Inputs are those of the last `run`, or random ones."""
+        self._check_open()
+        if repeats < 1:
+            raise ValueError(f"cannot time {repeats} executions")
+        return self._streams.home.call(lambda: [self._timed() for _ in range(repeats)])
+
+    def close(self) -> None:
+        """See `Executable.close`."""
+        if not self._closed:
+            self._closed = True
+            self._programs, self._sources, self._inputs = [], [], []
+            self._on_close(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("cannot pickle an executable: it holds threads and memory of this process")
+
+    # -- on home -------------------------------------------------------------------------------------------------
+
+    def _run_once(self) -> list[Array]:
+        values = self._fresh()
+        self._execute(values)
+        return [array_of(tensor) for tensor in (values[slot] for slot in self._outputs) if tensor is not None]
+
+    def _timed(self) -> float:
+        values = self._fresh()
+        begin = time.perf_counter()
+        self._execute(values)
+        # What the stage made is given back within its time, as the stages of a schedule do.
+        values.clear()
+        return time.perf_counter() - begin
+
+    def _fresh(self) -> Values:
+        values: Values = [None] * self._slots
+        for slot, (buffer, source) in enumerate(zip(self._inputs, self._sources, strict=True)):
+            values[slot] = buffer.copy_(source)
+        return values
+
+    def _execute(self, values: Values) -> None:
+        for program, beside in zip(self._programs, self._beside, strict=True):
+            if len(program.groups) == 1:
+                for step in program.groups[0]:
+                    step(values)
+            else:
+                groups = iter(program.groups)
+
+                def run(groups: object = groups) -> None:
+                    for group in groups:  # type: ignore[attr-defined]
+                        for step in group:
+                            step(values)
+
+                self._streams.fork(beside, run)
+            for slot in program.dead:
+                values[slot] = None
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("this executable is closed")

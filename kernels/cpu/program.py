@@ -1,0 +1,124 @@
+"""From stages to programs: what to call, in which order, reading and writing which slots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from iosfarm.ir.merge import merged_convolution
+from iosfarm.ir.operators import Attributes
+from iosfarm.ir.stage import Stage
+from iosfarm.kernels.torch_operators import IN_PLACE, bind
+
+Values = list[Tensor | None]
+Step = Callable[[Values], None]
+Bound = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class StageProgram:
+    """Groups of steps that may run side by side. `dead`: slots that nothing reads after this stage."""
+
+    groups: tuple[tuple[Step, ...], ...]
+    reads: frozenset[int]
+    writes: frozenset[int]
+    dead: tuple[int, ...] = field(default=())
+
+
+def lower(stage: Stage, weights: Sequence[Bound], slot_of: Callable[[int], int]) -> StageProgram:
+    """The program of a stage; `slot_of` tells where a reference (see `StageOperator`) stands among the values."""
+    operators = list(stage.operators)
+    written = frozenset(slot_of(number) for number in range(len(operators)))
+    read = frozenset(slot_of(-1 - k) for k in range(len(stage.inputs)))
+    if stage.strategy == "merge":
+        return StageProgram(((_merged(stage, weights, slot_of),),), read, written)
+    groups = []
+    for group in stage.groups:
+        steps = []
+        for unit in group:
+            for number, operator in enumerate(unit.operators, unit.first):
+                function = bind(operator.kind, operator.attributes, weights[number])
+                steps.append(_step(function, [slot_of(r) for r in operator.references], slot_of(number)))
+        groups.append(tuple(steps))
+    return StageProgram(tuple(groups), read, written)
+
+
+def with_liveness(programs: Sequence[StageProgram], kept: Iterable[int]) -> list[StageProgram]:
+    """The same stages, each giving up the slots that no later stage reads, except `kept`."""
+    needed = set(kept)
+    result = []
+    for program in reversed(programs):
+        present = program.reads | program.writes
+        result.append(StageProgram(program.groups, program.reads, program.writes, tuple(sorted(present - needed))))
+        needed |= program.reads
+    return result[::-1]
+
+
+def dense(tensor: Tensor) -> Tensor:
+    """A tensor whose elements lie in order, channels last: what a stage hands on, whatever reads it."""
+    if tensor.dim() == 4:
+        return tensor.contiguous(memory_format=torch.channels_last)
+    return tensor.contiguous()
+
+
+def _step(function: Callable[..., Tensor], sources: Sequence[int], target: int) -> Step:
+    if len(sources) == 1:
+        source = sources[0]
+
+        def single(values: Values) -> None:
+            values[target] = dense(function(values[source]))
+
+        return single
+
+    def several(values: Values) -> None:
+        values[target] = dense(function(*[values[source] for source in sources]))
+
+    return several
+
+
+def _merged(stage: Stage, weights: Sequence[Bound], slot_of: Callable[[int], int]) -> Step:
+    """One convolution for all units; each unit's channels are copied out, so that readers find them dense."""
+    operators = list(stage.operators)
+    attributes = [operator.attributes for operator in operators]
+    weight, bias, padding = merged_parameters(attributes, weights, stage.inputs[0][2:4])
+    stride, dilation = attributes[0]["stride"], attributes[0]["dilation"]
+    activation = IN_PLACE[str(attributes[0]["activation"])]
+    source = slot_of(operators[0].references[0])
+    sizes = [operator.shape[1] for operator in operators]
+    targets = [slot_of(number) for number in range(len(operators))]
+
+    def step(values: Values) -> None:
+        result = torch.conv2d(values[source], weight, bias, stride, padding, dilation)  # type: ignore[call-overload]
+        if activation is not None:
+            result = activation(result)
+        for target, piece in zip(targets, result.split(sizes, 1), strict=True):
+            values[target] = dense(piece)
+
+    return step
+
+
+def merged_parameters(
+    attributes: Sequence[Attributes], weights: Sequence[Bound], size: Sequence[int]
+) -> tuple[Tensor, Tensor | None, tuple[int, int]]:
+    """Weight, bias and padding of one convolution that computes all of `attributes`, output channels in order.
+
+    Kernels stand at their offsets in a larger one of zeros; a missing bias is zero.
+    """
+    merged = merged_convolution(attributes, (size[0], size[1]))
+    if merged is None:
+        raise ValueError("these convolutions cannot be merged")
+    pieces = [bound["weight"] for bound in weights]
+    channels = [piece.shape[0] for piece in pieces]
+    weight = pieces[0].new_zeros(sum(channels), pieces[0].shape[1], *merged.kernel)
+    weight = weight.contiguous(memory_format=torch.channels_last)
+    for target, piece, (top, left) in zip(weight.split(channels), pieces, merged.offsets, strict=True):
+        target[:, :, top : top + piece.shape[2], left : left + piece.shape[3]] = piece
+    if not any(a["bias"] for a in attributes):
+        return weight, None, merged.padding
+    biases = [
+        b["bias"] if a["bias"] else p.new_zeros(p.shape[0]) for a, b, p in zip(attributes, weights, pieces, strict=True)
+    ]
+    return weight, torch.cat(biases), merged.padding

@@ -1,0 +1,187 @@
+"""`CpuRuntime`: the embedded default; everything runs for real on the cores of this machine."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+import torch
+from torch import Tensor
+
+from iosfarm.ir.device import Device, Environment, Fact
+from iosfarm.ir.errors import Infeasible, UsageError
+from iosfarm.ir.graph import DTYPES, Graph
+from iosfarm.ir.schedule import Schedule
+from iosfarm.ir.stage import Stage
+from iosfarm.kernels.cpu import machine
+from iosfarm.kernels.cpu.executable import CpuExecutable
+from iosfarm.kernels.cpu.program import StageProgram, lower, with_liveness
+from iosfarm.kernels.cpu.streams import Streams
+from iosfarm.kernels.cpu.weights import RandomTensors, given_parameters
+from iosfarm.kernels.runtime import Array, Weights
+
+VERSION = 1
+"""Raise it whenever a change here changes latencies: measurements of another version are not reused."""
+
+WORKSPACE = 2
+"""Bytes reckoned with for each byte of tensors: oneDNN reorders weights and inputs into copies of its own."""
+
+_THREAD_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY", "KMP_BLOCKTIME")
+
+
+class CpuRuntime:
+    """torch's CPU operators, channels last, on `threads` cores: all that the process may use unless given."""
+
+    layout = "nhwc"
+
+    def __init__(self, threads: int | None = None) -> None:
+        if threads is not None and threads < 1:
+            raise UsageError(f"{threads} threads", hint="use at least 1")
+        self._streams = Streams(threads)
+        self._random = RandomTensors()
+        self._open: set[CpuExecutable] = set()
+        self._closed = False
+        self._fingerprint = self._identify()
+
+    def fingerprint(self) -> tuple[Device, Environment]:
+        """See `Runtime.fingerprint`."""
+        return self._fingerprint
+
+    def prepare(self, stage: Stage, weights: Sequence[Mapping[str, Array]] | None = None) -> CpuExecutable:
+        """See `Runtime.prepare`."""
+        self._check_open()
+        if stage.layout != self.layout:
+            raise UsageError(f"a stage in {stage.layout}; this runtime has {self.layout}")
+        dtype = _dtype(stage.dtype)
+        operators = list(stage.operators)
+        if weights is not None and len(weights) != len(operators):
+            raise UsageError(f"weights for {len(weights)} operators; the stage has {len(operators)}")
+        parameters = [stage.parameters(operator) for operator in operators]
+        shapes = [
+            *stage.inputs,
+            *stage.inputs,
+            *(o.shape for o in operators),
+            *(s for p in parameters for s in p.values()),
+        ]
+        _check_memory(sum(map(math.prod, shapes)) * DTYPES[stage.dtype])
+        bound = [
+            {name: self._random.parameter(name, shape, dtype) for name, shape in expected.items()}
+            if weights is None
+            else given_parameters(expected, weights[number], "", dtype)
+            for number, expected in enumerate(parameters)
+        ]
+        count = len(stage.inputs)
+        outputs = [count + unit.output for unit in stage.units]
+        program = self._lower(stage, bound, lambda r: count + r if r >= 0 else -1 - r)
+        inputs = [self._random.input(shape, dtype) for shape in stage.inputs]
+        return self._executable([program], inputs, outputs, count + len(operators), stage.dtype)
+
+    def prepare_schedule(self, graph: Graph, schedule: Schedule, weights: Weights) -> CpuExecutable:
+        """See `Runtime.prepare_schedule`."""
+        self._check_open()
+        dtype = _dtype(graph.dtype)
+        placed = schedule.place(graph, self.layout)
+        names = [*(item.name for item in graph.inputs), *(operator.name for operator in graph.operators)]
+        slot = {name: number for number, name in enumerate(names)}
+        outputs = [slot[name] for name in graph.outputs]
+        _check_memory(_schedule_bytes(graph))
+        programs = []
+        for item in placed:
+            own = [name for group in item.groups for unit in group for name in graph.units[unit].operators]
+            slots = [slot[name] for name in own]
+            read = [slot[name] for name in item.inputs]
+            bound = [
+                given_parameters(graph.parameters(graph.operator(name)), weights, f"{name}.", dtype) for name in own
+            ]
+            programs.append(self._lower(item.stage, bound, lambda r, s=slots, i=read: s[r] if r >= 0 else i[-1 - r]))
+        inputs = [self._random.input(graph.shape(item.name), dtype) for item in graph.inputs]
+        return self._executable(with_liveness(programs, outputs), inputs, outputs, len(names), graph.dtype)
+
+    def close(self) -> None:
+        """See `Runtime.close`; closes the executables that are still open."""
+        if not self._closed:
+            self._closed = True
+            for executable in list(self._open):
+                executable.close()
+            self._streams.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("cannot pickle a runtime: it holds threads of this process; open it where it is used")
+
+    def _lower(self, stage: Stage, bound: Sequence[Mapping[str, Tensor]], slot_of: object) -> StageProgram:
+        # Weights are arranged under inference mode, so that what is made of them may be changed in place.
+        with torch.inference_mode():
+            return lower(stage, bound, slot_of)  # type: ignore[arg-type]
+
+    def _executable(
+        self, programs: Sequence[StageProgram], inputs: Sequence[Tensor], outputs: Sequence[int], slots: int, dtype: str
+    ) -> CpuExecutable:
+        executable = CpuExecutable(self._streams, programs, inputs, outputs, slots, self._open.discard)
+        self._open.add(executable)
+        if dtype != "float32":
+            # torch lacks some operators in half precision, and says so only when they run.
+            try:
+                executable.time(1)
+            except NotImplementedError as error:
+                executable.close()
+                raise Infeasible(f"torch has no {dtype} on this CPU: {error}") from error
+        return executable
+
+    def _identify(self) -> tuple[Device, Environment]:
+        properties: dict[str, Fact] = {
+            **machine.cpu_facts(),
+            "cores": self._streams.cores,
+            "isa": torch.backends.cpu.get_cpu_capability(),
+        }
+        device = Device("cpu", machine.cpu_model(), properties, {"host": platform.node()})
+        release = torch.__version__.split("+")[0]
+        settings = [f"{name}={os.environ[name]}" for name in _THREAD_SETTINGS if name in os.environ]
+        hard: dict[str, Fact] = {
+            "runtime": "cpu",
+            "runtime_version": VERSION,
+            "provider": "torch",
+            "provider_version": release,
+            "precision": torch.get_float32_matmul_precision(),
+            "timing": "warm",
+            "threads": " ".join(["pinned" if self._streams.pinned else "free", *settings]),
+        }
+        return device, Environment(hard, machine.software_facts())
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("this runtime is closed")
+
+
+def _dtype(name: str) -> torch.dtype:
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    return dtypes[name]
+
+
+def _schedule_bytes(graph: Graph) -> int:
+    """Weights, and the largest set of tensors that must be there at once in the graph's own order."""
+    size = DTYPES[graph.dtype]
+    weights = sum(math.prod(shape) for operator in graph.operators for shape in graph.parameters(operator).values())
+    last = {name: position for position, operator in enumerate(graph.operators) for name in operator.inputs}
+    alive = {item.name for item in graph.inputs}
+    peak = 0
+    for position, operator in enumerate(graph.operators):
+        alive.add(operator.name)
+        peak = max(peak, sum(math.prod(graph.shape(name)) for name in alive))
+        alive = {name for name in alive if name in graph.outputs or last.get(name, -1) > position}
+    return (weights + peak) * size
+
+
+def _check_memory(tensors: int) -> None:
+    """Refuse what cannot fit, before the system kills the process for it.
+
+    Raises:
+        Infeasible: it is more than this machine has. MemoryError: it is more than is free just now.
+    """
+    needed = tensors * WORKSPACE
+    for have, error in ((machine.total_memory(), Infeasible), (machine.available_memory(), MemoryError)):
+        if needed > have:
+            kind = "has" if error is Infeasible else "has free now"
+            raise error(f"needs about {needed / 2**30:.1f} GiB of memory; this machine {kind} {have / 2**30:.1f} GiB")
