@@ -45,6 +45,11 @@ def cut(graph: Graph, *, max_part_size: int = MAX_PART_SIZE) -> list[Part]:
     blocks: list[list[int]] = []
     run: list[int] = []
     for block in order.blocks():
+        exit_of_last = len(block) == 1 and not run and bool(blocks) and _gathers(graph, block[0])
+        if exit_of_last and len(blocks[-1]) < max_part_size:
+            # The exit of a block whose branches end in one, as some random graphs have it: still a part of the block.
+            blocks[-1] += block
+            continue
         if len(block) == 1:
             run += block
             continue
@@ -53,6 +58,11 @@ def cut(graph: Graph, *, max_part_size: int = MAX_PART_SIZE) -> list[Part]:
         blocks += order.divide(block, max_part_size)
     blocks += _even(run, max_part_size)
     return [Part(graph, i, tuple(block)) for i, block in enumerate(blocks)]
+
+
+def _gathers(graph: Graph, unit: int) -> bool:
+    """Whether a unit does nothing but add or join what it reads."""
+    return all(graph.operator(name).kind in ("add", "concat") for name in graph.units[unit].operators)
 
 
 def _even(run: Sequence[int], most: int) -> list[list[int]]:
