@@ -235,7 +235,7 @@ class LatencyDatabase(Leases):
         dtype: str,
         device: Device,
         environment: Environment,
-        predicted: float,
+        predicted: float | None,
         measured: float | None,
         lower_bound: float | None,
         document: str,

@@ -48,7 +48,7 @@ class ScheduledStageRow:
     part: int
     stage_key: str
     strategy: str
-    predicted: float
+    predicted: float | None
     measurement_id: int | None = None
 
 
@@ -65,7 +65,7 @@ class ScheduleRow:
     device: str
     device_kind: str
     simulated: bool
-    predicted: float
+    predicted: float | None
     measured: float | None
     lower_bound: float | None
     created_at: datetime

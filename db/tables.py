@@ -187,7 +187,7 @@ schedule = Table(
     Column("dtype", Text, nullable=False),
     Column("device_id", BigId, ForeignKey("device.id"), nullable=False),
     Column("environment_id", BigId, ForeignKey("environment.id"), nullable=False),
-    Column("predicted", Float, nullable=False),
+    Column("predicted", Float, nullable=True),
     Column("measured", Float),
     Column("lower_bound", Float),
     Column("created_at", UtcDateTime, nullable=False),
@@ -202,6 +202,6 @@ schedule_stage = Table(
     Column("part", Integer, nullable=False),
     Column("stage_key", Digest, nullable=False, index=True),  # no foreign key: a prediction needs no measured stage
     Column("strategy", Text, nullable=False),
-    Column("predicted", Float, nullable=False),
+    Column("predicted", Float, nullable=True),
     Column("measurement_id", BigId, ForeignKey("measurement.id")),
 )

@@ -177,12 +177,12 @@ def _keep(memory: LatencyDatabase, result: JobResult, identifier: int, out: Path
         dtype=job.graph.dtype,
         device=result.device.device,
         environment=result.device.environment,
-        predicted=schedule.predicted or 0.0,
+        predicted=schedule.predicted,
         measured=result.latency(result.chosen),
         lower_bound=certificate.lower if certificate else None,
         document=content.model_dump_json(),
         stages=[
-            ScheduledStageRow(position, s.part, s.key, s.strategy, s.predicted or 0.0, s.measurement)
+            ScheduledStageRow(position, s.part, s.key, s.strategy, s.predicted, s.measurement)
             for position, s in enumerate(schedule.stages)
         ],
     )
