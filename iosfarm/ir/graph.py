@@ -131,7 +131,7 @@ class Graph:
         """
         batch = self.batch if batch is None else batch
         dtype = self.dtype if dtype is None else dtype
-        if (batch, dtype) == (self.batch, self.dtype):
+        if type(batch) is int and (batch, dtype) == (self.batch, self.dtype):
             return self
         return Graph(self.name, self.inputs, self.operators, self.outputs, units=self.units, batch=batch, dtype=dtype)
 
