@@ -20,13 +20,13 @@ def open_runtime(spec: str) -> Runtime:
     from iosfarm.ir.errors import UsageError
 
     if spec in ("auto", "cpu"):
-        from iosfarm.kernels.cpu import CpuRuntime
+        from iosfarm.kernels.cpu.runtime import CpuRuntime
 
         return CpuRuntime()
     if spec.startswith("sim:"):
-        from iosfarm.kernels.sim import open_sim
+        from iosfarm.kernels.sim import SimRuntime
 
-        return open_sim(spec)
+        return SimRuntime.from_spec(spec)
     if spec == "cuda" or spec.startswith("cuda:"):
         raise UsageError(
             "this version has no CUDA runtime", where=f"device {spec}", hint="use cpu, or a model such as sim:v100"

@@ -131,12 +131,13 @@ class StageFactory:
         """A reading of each group such that the inputs' numbers, in order, are least. Groups of one code may swap."""
         if len(groups) == 1:
             return groups[0].readings[:1]  # whatever it reads, the numbers are 0, 1, …
+        if all(len(group.readings) == 1 for group in groups) and not any(map(_alike, groups, groups[1:])):
+            return tuple([group.readings[0] for group in groups])  # nothing to choose
         open_ = [_Numbering({}, (), ())]
         start = 0
         while start < len(groups):
             end = start + 1
-            first = groups[start]
-            while end < len(groups) and (groups[end].code, groups[end].shapes) == (first.code, first.shapes):
+            while end < len(groups) and _alike(groups[start], groups[end]):
                 end += 1
             open_ = [_Numbering(n.numbers, n.chosen, tuple(range(start, end))) for n in open_]
             for _ in range(start, end):
@@ -193,6 +194,10 @@ def canonical_stage(
 ) -> PlacedStage:
     """The stage of these groups of unit indices; use a `StageFactory` for many."""
     return StageFactory(graph, layout).make(groups, strategy)
+
+
+def _alike(one: _Group, other: _Group) -> bool:
+    return one is other or (one.code == other.code and one.shapes == other.shapes)
 
 
 def _extend(open_: list[_Numbering], groups: Sequence[_Group]) -> list[_Numbering]:

@@ -66,6 +66,7 @@ class StateSpace:
             raise UsageError(f"a part of {n} units", hint=f"parts have 1 to {MAX_PART_SIZE} units")
         self.settings = settings
         self.successors = _transpose(predecessors)
+        self._touching = [p | s for p, s in zip(predecessors, self.successors, strict=True)]
         closures = _closures(self.successors)
         largest = settings.max_group_size or n
         concurrent = "concurrent" in settings.strategies
@@ -125,17 +126,19 @@ class StateSpace:
         units = self.stage_units(stage)
         if self.strategy(stage) == "merge":
             return [[i] for i in _bits(units)]
-        groups: list[int] = []
-        for i in _bits(units):
-            touching = 1 << i
-            for j in _bits(units & self.successors[i]):
-                touching |= 1 << j
-            joined = [g for g in groups if g & touching]
-            groups = [g for g in groups if not g & touching]
-            for g in joined:
-                touching |= g
-            groups.append(touching)
-        return [_bits(g) for g in groups]
+        groups = []
+        while units:
+            first = (units & -units).bit_length() - 1
+            members, around = [first], self._touching[first] & units
+            units &= ~(1 << first)
+            while around:
+                low = around & -around
+                i = low.bit_length() - 1
+                members.append(i)
+                units ^= low
+                around = (around ^ low) | self._touching[i] & units
+            groups.append(sorted(members))
+        return groups
 
     def shortest(self, cost: NDArray[np.float64]) -> tuple[float, list[int]]:
         """Least total cost and the stages of that path in the order they run; (inf, []) where there is none.
