@@ -100,8 +100,8 @@ def _combined(two: Callable[[Tensor, Tensor], Tensor], in_place: Callable[[Tenso
             return first.clone()
         result = two(first, others[0])
         for other in others[1:]:
-            fits = torch.broadcast_shapes(result.shape, other.shape) == result.shape
-            result = in_place(result, other) if fits else two(result, other)
+            grows = any(mine < theirs for mine, theirs in zip(result.shape, other.shape, strict=True))
+            result = two(result, other) if grows else in_place(result, other)
         return result
 
     return combine

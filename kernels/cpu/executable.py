@@ -18,9 +18,10 @@ from iosfarm.kernels.runtime import Array
 class CpuExecutable:
     """Stages in order on the streams of a runtime. Slot k < len(inputs) holds input k.
 
-    What one execution is, for a stage as for a schedule: before it the inputs are written anew by all cores, as the
-    stage before would have done, which is not timed; then each stage begins on home, forks where it has several
-    groups, and ends on home. So a schedule takes what its stages take, one after the other.
+    Each stage begins on home, forks where it has several groups, and ends on home, so that a schedule takes what its
+    stages take, one after the other. A stage that is timed alone must find what it would find in a network: before
+    each execution, untimed, `scratch` is changed, which takes the place of most of what the second-level caches hold
+    (weights and free memory were used long ago), then the inputs are written anew (the stage before made them).
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class CpuExecutable:
         inputs: Sequence[Tensor],
         outputs: Sequence[int],
         slots: int,
+        scratch: Tensor,
         on_close: Callable[[CpuExecutable], None],
     ) -> None:
         self._streams = streams
@@ -38,6 +40,7 @@ class CpuExecutable:
         self._inputs = [torch.empty_like(tensor) for tensor in inputs]
         self._outputs = outputs
         self._slots = slots
+        self._scratch = scratch
         self._on_close = on_close
         self._closed = False
         self._beside = [streams.beside(len(p.groups)) if len(p.groups) > 1 else [] for p in programs]
@@ -60,6 +63,11 @@ class CpuExecutable:
         if repeats < 1:
             raise ValueError(f"cannot time {repeats} executions")
         return self._streams.home.call(lambda: [self._timed() for _ in range(repeats)])
+
+    def time_stages(self, repeats: int) -> list[list[float]]:
+        """Seconds of each stage in each of `repeats` executions of the whole: what the stages take in place."""
+        self._check_open()
+        return self._streams.home.call(lambda: [self._timed_stages() for _ in range(repeats)])
 
     def close(self) -> None:
         """See `Executable.close`."""
@@ -85,6 +93,7 @@ class CpuExecutable:
         return [array_of(tensor) for tensor in (values[slot] for slot in self._outputs) if tensor is not None]
 
     def _timed(self) -> float:
+        self._scratch.add_(1)
         values = self._fresh()
         begin = time.perf_counter()
         self._execute(values)
@@ -98,22 +107,35 @@ class CpuExecutable:
             values[slot] = buffer.copy_(source)
         return values
 
+    def _timed_stages(self) -> list[float]:
+        values = self._fresh()
+        times = []
+        for position in range(len(self._programs)):
+            begin = time.perf_counter()
+            self._execute_stage(position, values)
+            times.append(time.perf_counter() - begin)
+        return times
+
     def _execute(self, values: Values) -> None:
-        for program, beside in zip(self._programs, self._beside, strict=True):
-            if len(program.groups) == 1:
-                for step in program.groups[0]:
-                    step(values)
-            else:
-                groups = iter(program.groups)
+        for position in range(len(self._programs)):
+            self._execute_stage(position, values)
 
-                def run(groups: object = groups) -> None:
-                    for group in groups:  # type: ignore[attr-defined]
-                        for step in group:
-                            step(values)
+    def _execute_stage(self, position: int, values: Values) -> None:
+        program = self._programs[position]
+        if len(program.groups) == 1:
+            for step in program.groups[0]:
+                step(values)
+        else:
+            groups = iter(program.groups)
 
-                self._streams.fork(beside, run)
-            for slot in program.dead:
-                values[slot] = None
+            def run() -> None:
+                for group in groups:
+                    for step in group:
+                        step(values)
+
+            self._streams.fork(self._beside[position], run)
+        for slot in program.dead:
+            values[slot] = None
 
     def _check_open(self) -> None:
         if self._closed:

@@ -10,6 +10,7 @@ from iosfarm.ir.device import Fact
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
+CACHE = Path("/sys/devices/system/cpu/cpu0/cache/index2")
 
 
 def allowed_cpus() -> tuple[int, ...]:
@@ -35,6 +36,12 @@ def usable_cores() -> int:
     """How many cores to plan for: those allowed, or fewer where a quota grants less; at least one."""
     allowed, quota = len(allowed_cpus()), cpu_quota()
     return allowed if quota is None else max(1, min(allowed, int(quota)))
+
+
+def l2_bytes() -> int:
+    """Bytes that one core's second-level cache holds; 2 MiB where the system does not tell."""
+    text = _read(CACHE / "size")
+    return int(text[:-1]) * 1024 if text.endswith("K") and text[:-1].isdigit() else 2**21
 
 
 def total_memory() -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 from iosfarm.ir.merge import merged_convolution
 from iosfarm.ir.operators import Attributes
 from iosfarm.ir.stage import Stage
-from iosfarm.kernels.torch_operators import IN_PLACE, bind
+from iosfarm.kernels.torch_operators import bind
 
 Values = list[Tensor | None]
 Step = Callable[[Values], None]
@@ -84,17 +84,16 @@ def _merged(stage: Stage, weights: Sequence[Bound], slot_of: Callable[[int], int
     operators = list(stage.operators)
     attributes = [operator.attributes for operator in operators]
     weight, bias, padding = merged_parameters(attributes, weights, stage.inputs[0][2:4])
-    stride, dilation = attributes[0]["stride"], attributes[0]["dilation"]
-    activation = IN_PLACE[str(attributes[0]["activation"])]
     source = slot_of(operators[0].references[0])
     sizes = [operator.shape[1] for operator in operators]
     targets = [slot_of(number) for number in range(len(operators))]
 
+    # The merged convolution is a conv2d like any other, with weights of its own.
+    merged = {**attributes[0], "padding": padding, "bias": bias is not None}
+    function = bind("conv2d", merged, {"weight": weight} if bias is None else {"weight": weight, "bias": bias})
+
     def step(values: Values) -> None:
-        result = torch.conv2d(values[source], weight, bias, stride, padding, dilation)  # type: ignore[call-overload]
-        if activation is not None:
-            result = activation(result)
-        for target, piece in zip(targets, result.split(sizes, 1), strict=True):
+        for target, piece in zip(targets, torch.split(function(values[source]), sizes, 1), strict=True):
             values[target] = dense(piece)
 
     return step
@@ -114,7 +113,7 @@ def merged_parameters(
     channels = [piece.shape[0] for piece in pieces]
     weight = pieces[0].new_zeros(sum(channels), pieces[0].shape[1], *merged.kernel)
     weight = weight.contiguous(memory_format=torch.channels_last)
-    for target, piece, (top, left) in zip(weight.split(channels), pieces, merged.offsets, strict=True):
+    for target, piece, (top, left) in zip(torch.split(weight, channels), pieces, merged.offsets, strict=True):
         target[:, :, top : top + piece.shape[2], left : left + piece.shape[3]] = piece
     if not any(a["bias"] for a in attributes):
         return weight, None, merged.padding
