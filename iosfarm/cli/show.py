@@ -54,7 +54,8 @@ def command(
 def _lines(content: ScheduleFile, graph: Graph, part: int | None) -> Iterator[str]:
     placed = content.schedule().place(graph, content.layout)
     simulated = ", simulated" if content.device.simulated else ""
-    yield f"{content.model}, batch {content.batch}, {content.dtype} on {content.device.model} ({content.device.spec}{simulated})"
+    device = f"{content.device.model} ({content.device.spec}{simulated})"
+    yield f"{content.model}, batch {content.batch}, {content.dtype} on {device}"
     yield f"  {content.chosen} schedule: {len(graph.units)} units in {len(content.stages)} stages"
     for name, entry in content.latencies.items():
         measured = f"{entry.measured * 1e3:.3f} ms end to end" if entry.measured else "not measured end to end"

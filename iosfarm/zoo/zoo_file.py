@@ -55,7 +55,6 @@ class ZooSettings:
     """How to search; None leaves it to the search's own default. budget: seconds."""
 
     method: str | None = None
-    gap: float | None = None
     budget: float | None = None
     max_group_size: int | None = None
     max_groups: int | None = None

@@ -48,13 +48,6 @@ def is_label(value: str) -> bool:
     return _LABEL.fullmatch(value) is not None
 
 
-def _number(value: object) -> object:
-    # To YAML 1.1, which PyYAML reads, 1e-2 is text.
-    if isinstance(value, str) and re.fullmatch(r"[0-9.]+[eE][-+]?[0-9]+", value):
-        return float(value)
-    return value
-
-
 def _distinct(values: list[Any]) -> list[Any]:
     for position, value in enumerate(values):
         if value in values[:position]:
@@ -77,8 +70,7 @@ class Settings(BaseModel):
     batch_sizes: Batches | None = None
     dtypes: Dtypes | None = None
     devices: Devices | None = None
-    method: Literal["exhaustive", "certified"] | None = None
-    gap: Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1, allow_inf_nan=False)] | None = None
+    method: Literal["exhaustive"] | None = None
     budget: Annotated[float, BeforeValidator(parse_budget)] | None = None
     max_group_size: Annotated[int, Field(ge=1)] | None = None
     max_groups: Annotated[int, Field(ge=1)] | None = None

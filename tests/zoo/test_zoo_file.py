@@ -58,7 +58,7 @@ def test_options_that_the_zoo_of_the_checkout_shows(root: Path, write: Write) ->
 def test_models_override_defaults(write: Write) -> None:
     path = write(
         """
-defaults: {batch_sizes: [1, 2], dtypes: [float32, float16], budget: 10m, gap: 1e-2, seed: 4, method: exhaustive}
+defaults: {batch_sizes: [1, 2], dtypes: [float32, float16], budget: 10m, seed: 4, method: exhaustive}
 models:
   - name: sample
   - {name: sample, label: other, batch_sizes: [8], dtypes: [float32], devices: [cpu, sim:v100], budget: 90, seed: 0,
@@ -76,8 +76,8 @@ models:
         ("other", "sim:v100", "float32", 8, 0),
     ]
     first, last = jobs[0].settings, jobs[-1].settings
-    assert (first.budget, first.gap, first.method, first.max_groups) == (600.0, 0.01, "exhaustive", None)
-    assert (last.budget, last.gap, last.strategies, last.endings) == (90.0, 0.01, ("concurrent",), "paper")
+    assert (first.budget, first.method, first.max_groups) == (600.0, "exhaustive", None)
+    assert (last.budget, last.strategies, last.endings) == (90.0, ("concurrent",), "paper")
     assert (last.max_group_size, last.max_groups, last.max_part_size) == (2, 5, 20)
     graph = jobs[-1].load()
     assert (graph.batch, graph.shape("input")[1]) == (8, 16)
@@ -122,7 +122,7 @@ MODEL = "models:\n  - name: sample\n"
           "1: unknown key 'modles'; did you mean models?"]),
         (MODEL + "    batchsizes: [1]\n", ["3: unknown key 'batchsizes'; did you mean batch_sizes?"]),
         ("defaults:\n  name: x\n" + MODEL, ["2: unknown key 'name'; expected one of batch_sizes, dtypes, devices,"
-         " method, gap, budget, max_group_size, max_groups, strategies, endings, max_part_size, seed"]),
+         " method, budget, max_group_size, max_groups, strategies, endings, max_part_size, seed"]),
         (MODEL + "    batch_sizes: 1\n", ["3: models[0].batch_sizes is 1; expected a list, such as [1]"]),
         (MODEL + "    batch_sizes: [1, 0]\n", ["3: models[0].batch_sizes[1] is 0; expected at least 1"]),
         (MODEL + "    batch_sizes:\n      - 1\n      - 1.5\n",
@@ -135,8 +135,6 @@ MODEL = "models:\n  - name: sample\n"
         (MODEL + "    devices: ['sim:']\n", ["3: models[0].devices[0] is 'sim:'; expected auto, cpu, cuda, or a"
          " simulated device such as sim:v100"]),
         (MODEL + "    method: exhuastive\n", ["3: models[0].method is 'exhuastive'; did you mean exhaustive?"]),
-        (MODEL + "    gap: 1\n", ["3: models[0].gap is 1; expected less than 1"]),
-        (MODEL + "    gap: .nan\n", ["3: models[0].gap is nan; expected at least 0"]),
         (MODEL + "    budget: soon\n", ["3: models[0].budget is 'soon'; expected a time such as 10m, 300s or 1h30m, or"
          " a number of seconds"]),
         (MODEL + "    max_part_size: 65\n", ["3: models[0].max_part_size is 65; expected at most 64"]),
@@ -179,7 +177,7 @@ def test_every_mistake_at_once(write: Write) -> None:
     lines = mistakes(
         write(
             """defaults:
-  gap: 2
+  max_groups: 0
 models:
   - name: smaple
     dtypes: [int8]
