@@ -36,10 +36,13 @@ def simplify(graph: Graph, weights: Mapping[str, Array] | None = None) -> tuple[
         UsageError: a weight that has to be folded is missing.
     """
     draft = _Draft(graph, weights)
-    for rule in (_drop, _fold, _fuse):
-        for operator in graph.operators:
-            if operator.name in draft.operators:
-                rule(draft, draft.operators[operator.name])
+    before = len(draft.operators) + 1
+    while len(draft.operators) < before:  # what one rule removes can let another one apply
+        before = len(draft.operators)
+        for rule in (_drop, _fold, _fuse):
+            for operator in graph.operators:
+                if operator.name in draft.operators:
+                    rule(draft, draft.operators[operator.name])
     return draft.graph(), draft.weights
 
 

@@ -2,8 +2,8 @@
 
 The host launches kernels one after the other, the first operator of every group, then the second ones, …; a kernel can
 run from when it has been launched and its predecessor in the group has finished. Between two events the running kernels
-share the device by processor sharing: where together they would use more than all SMs (or all of the memory
-system), every one of them gets its demand scaled by the same factor, and none gets more than it can use alone.
+share the device by processor sharing: where together they would use more than all SMs, or more than all of the memory
+system, all are slowed by the same factor in their use of it, and none gets more than it can use alone.
 
 A stage begins with an idle device and the first launch, and ends with a barrier; each stream beyond the first adds a
 fork and a join. A merge stage is one kernel, the merged convolution with its zero-padded weights. Splitting its output
@@ -25,6 +25,9 @@ from iosfarm.kernels.sim.kernel import Kernel, describe
 
 MODEL_VERSION = 1
 """Raise it whenever a simulated latency changes: it is part of the environment, so that old ones are not reused."""
+
+_TOLERANCE = 1.005
+_ROUNDS = 12
 
 _Description = tuple[Kernel | None, int]  # and bytes of weights and output
 
@@ -139,9 +142,7 @@ def _launch_times(chains: Sequence[Sequence[Kernel]], launch: float) -> list[lis
 
 def _advance(now: float, until: float, left: dict[int, float], kernels: Sequence[Kernel]) -> float:
     """Let the running kernels run until the first of them ends, at most `until`; the new time."""
-    sm, memory = sum([k.sm_load for k in kernels]), sum([k.memory_load for k in kernels])
-    sm, memory = max(1.0, sm), max(1.0, memory)
-    seconds = [k.latency + max(k.compute * sm, k.memory * memory) for k in kernels]
+    seconds = _shared(kernels)
     step = min([share * whole for share, whole in zip(left.values(), seconds, strict=True)])
     stopped = now + step > until
     if stopped:
@@ -151,3 +152,24 @@ def _advance(now: float, until: float, left: dict[int, float], kernels: Sequence
         # The kernel that sets the step ends exactly, whatever rounding says.
         left[chain] = share if stopped or share > 1e-12 else 0.0
     return until if stopped else now + step
+
+
+def _shared(kernels: Sequence[Kernel]) -> list[float]:
+    """Seconds from start to end of each kernel, were all of them to run beside each other all that time.
+
+    Compute and memory of all are stretched by the same two factors. A kernel's latency is not stretched, nor is what
+    another resource hides; so the factors grow until the device does no more than it can (to `_TOLERANCE`).
+    """
+    sm, memory = sum([k.sm_load for k in kernels]), sum([k.memory_load for k in kernels])
+    seconds = [k.alone for k in kernels]
+    stretch_sm = stretch_memory = 1.0
+    for _ in range(_ROUNDS):
+        if sm <= _TOLERANCE and memory <= _TOLERANCE:
+            break
+        stretch_sm *= max(1.0, sm)
+        stretch_memory *= max(1.0, memory)
+        seconds = [k.latency + max(k.compute * stretch_sm, k.memory * stretch_memory) for k in kernels]
+        shares = [k.alone / whole for k, whole in zip(kernels, seconds, strict=True)]
+        sm = sum([k.sm_load * share for k, share in zip(kernels, shares, strict=True)])
+        memory = sum([k.memory_load * share for k, share in zip(kernels, shares, strict=True)])
+    return seconds

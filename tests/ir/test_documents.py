@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -155,7 +156,7 @@ def _merge(*convolutions: object) -> str:
     return _stage(*(_group([c]) for c in convolutions), strategy="merge")
 
 
-DILATED = {"dilation": [2, 2], "stride": [5, 5]}
+DILATED: dict[str, Any] = {"dilation": [2, 2], "stride": [5, 5]}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -103,7 +104,8 @@ def pair_of(first: dict[str, object], second: dict[str, object], shared: bool = 
     y = x if shared else b.input((8, 9, 9))
 
     def convolution(source: Value, changes: dict[str, object]) -> Value:
-        return b.operator("conv2d", [source], **{"out_channels": 4, "kernel": (3, 3), "padding": (1, 1), **changes})
+        base: dict[str, Any] = {"out_channels": 4, "kernel": (3, 3), "padding": (1, 1)}
+        return b.operator("conv2d", [source], **{**base, **changes})
 
     return b.build(convolution(x, first), convolution(y, second))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -81,7 +82,8 @@ def test_position_in_a_bigger_model_does_not_matter(placement: Placement) -> Non
         with b.unit(unit.name):
             for name in unit.operators:
                 o = small.operator(name)
-                values[name] = b.operator(o.kind, [values[i] for i in o.inputs], **o.attributes)
+                attributes: dict[str, Any] = dict(o.attributes)
+                values[name] = b.operator(o.kind, [values[i] for i in o.inputs], **attributes)
     big = b.build(b.concat(*(values[name] for name in small.outputs)))
     index = {unit.name: i for i, unit in enumerate(big.units)}
     again = canonical_stage(big, [[index[small.units[u].name] for u in group] for group in small_groups])
