@@ -1,0 +1,201 @@
+"""The measuring protocol: warm up, unroll, interleave, watch a reference, stop when the median is known.
+
+Stages are measured in chunks. Each round takes one sample of every stage of the chunk that is not done, then one of a
+fixed reference stage. A round in which the reference is off its median was disturbed, and is taken again.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from iosfarm.ir.builder import GraphBuilder
+from iosfarm.ir.device import Fact
+from iosfarm.ir.errors import Infeasible
+from iosfarm.ir.key import canonical_stage
+from iosfarm.ir.measurement import Measurement, Status
+from iosfarm.ir.stage import Stage
+from iosfarm.kernels.runtime import Executable, Runtime
+from iosfarm.workers.conditions import read_conditions
+from iosfarm.workers.settings import MeasureSettings
+
+MEDIAN_ERROR = 1.2533 * 1.4826
+"""For normal samples: standard error of a median = 1.2533 sigma / sqrt(n), and sigma = 1.4826 MAD."""
+
+REFERENCE_SAMPLE = 5
+"""Executions of the reference stage in a round; the least counts, which an interruption does not change."""
+
+Clock = Callable[[], float]
+
+
+def measure(
+    runtime: Runtime,
+    stages: Sequence[Stage],
+    settings: MeasureSettings | None = None,
+    *,
+    worker: str = "",
+    clock: Clock = time.monotonic,
+    conditions: Callable[[], Mapping[str, Fact]] = read_conditions,
+) -> Iterator[Measurement]:
+    """One measurement for each stage, in order, chunk by chunk.
+
+    A stage that cannot run here is `infeasible`; an exception makes it `failed`, and the others go on. `clock` tells
+    seconds for timeouts; samples are timed by the device. Stopping early (closing the iterator) gives all back.
+    """
+    settings = settings or MeasureSettings()
+    if not stages:
+        return
+    with runtime.prepare(reference_stage(runtime.layout)) as reference:
+        for first in range(0, len(stages), settings.chunk):
+            chunk = _Chunk(runtime, reference, settings, clock)
+            before = dict(conditions())
+            try:
+                chunk.prepare(stages[first : first + settings.chunk])
+                chunk.take_rounds()
+            finally:
+                chunk.close()
+            state = {**before, **_throttling(before, conditions())}
+            yield from [subject.measurement(worker, state) for subject in chunk.subjects]
+
+
+def reference_stage(layout: str) -> Stage:
+    """A small convolution that is the same everywhere: its time changes only when the machine does."""
+    b = GraphBuilder("reference")
+    graph = b.build(b.conv2d(b.input((64, 28, 28)), 64, 3, padding=1))
+    return canonical_stage(graph, [[0]], layout=layout).stage
+
+
+def relative_median_error(samples: Sequence[float]) -> float:
+    """Estimated standard error of the samples' median, relative to it."""
+    middle = statistics.median(samples)
+    mad = statistics.median(abs(s - middle) for s in samples)
+    return MEDIAN_ERROR * mad / math.sqrt(len(samples)) / middle
+
+
+def _throttling(before: Mapping[str, Fact], after: Mapping[str, Fact]) -> dict[str, Fact]:
+    """What changed for the worse while we measured: throttlings as a difference, the lower of two clocks."""
+    state: dict[str, Fact] = {}
+    for name, worse in _WORSE.items():
+        first, last = before.get(name), after.get(name)
+        if isinstance(first, int | float) and isinstance(last, int | float):
+            state[name] = worse(first, last)
+    return state
+
+
+_WORSE: Mapping[str, Callable[[float, float], float]] = {
+    "throttled": lambda before, after: after - before,
+    "frequency": min,
+    "load": max,
+}
+
+
+@dataclass
+class _Subject:
+    """A stage under measurement. `problem`: why there will be no samples."""
+
+    stage: Stage
+    executable: Executable | None = None
+    unroll: int = 1
+    samples: list[float] = field(default_factory=list)
+    spent: float = 0.0
+    drift: float = 0.0
+    drifted: bool = False
+    problem: tuple[Status, str] | None = None
+
+    def finished(self, settings: MeasureSettings) -> bool:
+        """Whether the median is known, or as well as it will be."""
+        if self.problem is not None or len(self.samples) >= settings.max_samples:
+            return True
+        if len(self.samples) >= settings.min_samples:
+            return self.spent > settings.timeout or relative_median_error(self.samples) <= settings.precision
+        if self.spent > settings.timeout:
+            self.problem = Status.TIMEOUT, f"{len(self.samples)} samples in {self.spent:.1f} s"
+            return True
+        return False
+
+    def measurement(self, worker: str, state: Mapping[str, Fact]) -> Measurement:
+        """What became of it."""
+        if self.problem is not None:
+            status, reason = self.problem
+            return Measurement(self.stage.key, status, reason=reason, worker=worker, conditions=state)
+        facts = {**state, "drift": round(self.drift, 4), "drifted": self.drifted}
+        return Measurement(
+            self.stage.key, Status.OK, tuple(self.samples), self.unroll, len(self.samples), "", worker, conditions=facts
+        )
+
+
+class _Chunk:
+    """Stages that take turns."""
+
+    def __init__(self, runtime: Runtime, reference: Executable, settings: MeasureSettings, clock: Clock) -> None:
+        self.subjects: list[_Subject] = []
+        self._runtime = runtime
+        self._reference = reference
+        self._settings = settings
+        self._clock = clock
+        self._references: list[float] = []
+
+    def prepare(self, stages: Sequence[Stage]) -> None:
+        """Prepare, warm up and choose how often to repeat, stage by stage."""
+        for stage in stages:
+            subject = _Subject(stage)
+            self.subjects.append(subject)
+            self._attempt(subject, self._warm_up)
+        self._references = [self._reference_time() for _ in range(3)]
+
+    def take_rounds(self) -> None:
+        """Rounds until every stage is finished."""
+        while active := [s for s in self.subjects if not s.finished(self._settings)]:
+            self._take_round(active)
+
+    def close(self) -> None:
+        """Give every stage back, whatever another one does."""
+        for subject in self.subjects:
+            if subject.executable is not None:
+                self._attempt(subject, lambda s: s.executable.close() if s.executable else None)
+
+    def _warm_up(self, subject: _Subject) -> None:
+        settings = self._settings
+        subject.executable = self._runtime.prepare(subject.stage)
+        shortest = min(subject.executable.time(settings.warmup))
+        subject.unroll = max(1, min(settings.max_unroll, math.ceil(settings.min_sample / shortest)))
+
+    def _take_round(self, active: Sequence[_Subject]) -> None:
+        for attempt in range(self._settings.retakes + 1):
+            taken: list[tuple[_Subject, float]] = []
+
+            def sample(subject: _Subject, taken: list[tuple[_Subject, float]] = taken) -> None:
+                assert subject.executable is not None
+                taken.append((subject, statistics.fmean(subject.executable.time(subject.unroll))))
+
+            for subject in active:
+                if subject.problem is None:
+                    self._attempt(subject, sample)
+            reference = self._reference_time()
+            drift = reference / statistics.median(self._references) - 1
+            self._references.append(reference)
+            drifted = abs(drift) > self._settings.drift
+            if not drifted or attempt == self._settings.retakes:
+                break
+        for subject, value in taken:
+            subject.samples.append(value)
+            subject.drifted |= drifted
+            if abs(drift) > abs(subject.drift):
+                subject.drift = drift
+
+    def _reference_time(self) -> float:
+        return min(self._reference.time(REFERENCE_SAMPLE))
+
+    def _attempt(self, subject: _Subject, action: Callable[[_Subject], None]) -> None:
+        """Do something with a stage; what goes wrong is its own problem."""
+        begin = self._clock()
+        try:
+            action(subject)
+        except Infeasible as error:
+            subject.problem = Status.INFEASIBLE, str(error)
+        except Exception as error:
+            subject.problem = Status.FAILED, " ".join(f"{type(error).__name__}: {error}".split())
+        subject.spent += self._clock() - begin

@@ -1,0 +1,108 @@
+"""`Worker`: one device, one thing at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import NoReturn
+
+from iosfarm.ir.device import Device, Environment
+from iosfarm.ir.errors import GraphError
+from iosfarm.ir.graph import Graph
+from iosfarm.ir.measurement import Measurement, Status
+from iosfarm.ir.schedule import Schedule
+from iosfarm.ir.stage import Stage
+from iosfarm.kernels.runtime import Weights
+from iosfarm.workers.evaluating import Evaluation, EvaluationSettings, evaluate
+from iosfarm.workers.measuring import measure
+from iosfarm.workers.random_weights import random_weights
+from iosfarm.workers.settings import MeasureSettings
+
+
+class Worker:
+    """Measures and evaluates on the device of a spec (`cpu`, `sim:v100`).
+
+    One call at a time: a second one, from another thread, raises RuntimeError instead of disturbing the first.
+
+    Raises:
+        UsageError: no such device, or not here.
+    """
+
+    def __init__(self, spec: str) -> None:
+        # Imported here, so that a driver that only describes workers loads no runtime.
+        from iosfarm.kernels import open_runtime
+
+        self.spec = spec
+        self.name = f"{platform.node()}:{os.getpid()}:{spec}"
+        self._runtime = open_runtime(spec)
+        self._busy = threading.Lock()
+
+    @property
+    def layout(self) -> str:
+        """The memory layout that stages for this worker have."""
+        return self._runtime.layout
+
+    def fingerprint(self) -> tuple[Device, Environment]:
+        """What measures here, and what else decides a latency."""
+        return self._runtime.fingerprint()
+
+    def measure(self, stages: Sequence[str], settings: MeasureSettings | None = None) -> list[Measurement]:
+        """One measurement for each stage, given as canonical JSON, in order."""
+        return list(self.measure_each(stages, settings))
+
+    def measure_each(self, stages: Sequence[str], settings: MeasureSettings | None = None) -> Iterator[Measurement]:
+        """As `measure`, as they come; the worker is busy until the iterator is used up or closed."""
+        with self._alone():
+            readable = {position: stage for position, text in enumerate(stages) if (stage := _readable(text))}
+            measured = measure(self._runtime, list(readable.values()), settings, worker=self.name)
+            for position, text in enumerate(stages):
+                yield next(measured) if position in readable else self._unreadable(text)
+
+    def evaluate(
+        self,
+        graph: Graph,
+        schedules: Mapping[str, Schedule],
+        weights: Weights | None,
+        seed: int,
+        settings: EvaluationSettings,
+    ) -> Evaluation:
+        """Whole schedules side by side, see `evaluate`; weights None: random ones from `seed`."""
+        with self._alone():
+            given = random_weights(graph, seed) if weights is None else weights
+            return evaluate(self._runtime, graph, schedules, given, settings, seed)
+
+    def close(self) -> None:
+        """Give the device back; closing twice is allowed."""
+        self._runtime.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("cannot pickle a worker: it holds a device of this process; make one where it is used")
+
+    def _unreadable(self, text: str) -> Measurement:
+        try:
+            Stage.from_json(text)
+        except GraphError as error:
+            # The key of a stage is the hash of its text, so whoever asked can tell which one this is.
+            key = hashlib.sha256(text.encode()).hexdigest()
+            return Measurement(key, Status.FAILED, reason=str(error), worker=self.name)
+        raise AssertionError("read it before")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._busy.acquire(blocking=False):
+            raise RuntimeError(f"the worker of {self.spec} is busy: it does one thing at a time")
+        try:
+            yield
+        finally:
+            self._busy.release()
+
+
+def _readable(text: str) -> Stage | None:
+    try:
+        return Stage.from_json(text)
+    except GraphError:
+        return None
