@@ -45,13 +45,13 @@ class ProgressDisplay:
             self._status.update(line)
         elif monotonic() - self._logged >= LOG_INTERVAL and (progress.wanted or self._logged == 0):
             self._logged = monotonic()
-            self._console.print(line)
+            self._console.print(line, soft_wrap=True)
 
     def finished(self, saved: Saved) -> None:
         """Say that a job is done."""
         result = saved.result
         speedup = f", {result.speedup:.2f}x over sequential" if result.speedup else ""
-        self._console.print(f"{result.job.name}: {result.chosen}{speedup}, {result.seconds:.0f} s")
+        self._console.print(f"{result.job.name}: {result.chosen}{speedup}, {result.seconds:.0f} s", soft_wrap=True)
 
     def stopping(self) -> None:
         """Say that the wish to stop was heard."""

@@ -49,6 +49,7 @@ def command(
     from iosfarm.farm.interrupt import graceful_interrupt
     from iosfarm.farm.zoo_jobs import zoo_jobs
     from iosfarm.ir.errors import UsageError
+    from iosfarm.search.solver import NoScheduleError
 
     if executor not in EXECUTORS:
         raise UsageError(f"unknown executor {executor!r}", hint=f"use one of {', '.join(EXECUTORS)}")
@@ -61,17 +62,31 @@ def command(
         max_groups=max_groups,
     )
     console = stderr_console()
+    saved: list[Saved] = []
+    failure: NoScheduleError | None = None
     with ProgressDisplay(console) as display, graceful_interrupt(display.stopping) as interrupt:
-        saved = run_jobs(
-            jobs,
-            database=db,
-            executor=executor,
-            ray_address=ray_address,
-            out=out,
-            report=display.update,
-            finished=display.finished,
-            stop=interrupt,
-        )
+
+        def finished(item: Saved) -> None:
+            saved.append(item)
+            display.finished(item)
+
+        try:
+            run_jobs(
+                jobs,
+                database=db,
+                executor=executor,
+                ray_address=ray_address,
+                out=out,
+                report=display.update,
+                finished=finished,
+                stop=interrupt,
+            )
+        except NoScheduleError as error:
+            failure = error
+    if failure is not None and not saved:
+        raise failure
+    order = [job.name for job in jobs]
+    saved.sort(key=lambda item: order.index(item.result.job.name))
     if as_json:
         print_json({"interrupted": interrupt.requested, "results": [_document(item) for item in saved]})
     else:
@@ -79,6 +94,8 @@ def command(
     if interrupt.requested:
         console.print("interrupted: what was measured is in the database; the same command goes on from there")
         raise typer.Exit(130)
+    if failure is not None:
+        raise failure
 
 
 def _document(item: Saved) -> dict[str, object]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,7 +80,7 @@ def run_jobs(
 
     Raises what `Driver.run` raises, and OutputError before anything is measured if `out` cannot be written.
     """
-    from iosfarm.db import LatencyDatabase
+    from iosfarm.db import DatabaseError, LatencyDatabase
     from iosfarm.farm.driver import Driver
     from iosfarm.farm.schedule_file import check_folder
 
@@ -91,11 +91,12 @@ def run_jobs(
     if out is not None:
         check_folder(out)
     with LatencyDatabase(database) as memory:
-        identifiers = {job.name: memory.start_search(job.label, _settings(job)) for job in jobs}
+        unfinished = {job.name: memory.start_search(job.label, _settings(job)) for job in jobs}
         done: dict[str, Saved] = {}
 
         def keep(result: JobResult) -> None:
-            saved = Saved(result, _keep(memory, result, identifiers[result.job.name], out))
+            _record(memory, result, unfinished.pop(result.job.name))
+            saved = Saved(result, _write(result, out))
             done[result.job.name] = saved
             finished(saved)
 
@@ -104,10 +105,12 @@ def run_jobs(
                 driver = Driver(jobs, memory, devices, evaluation=evaluation, report=report, finished=keep, stop=stop)
                 driver.run()
         except BaseException as error:
-            state = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-            _finish(memory, [identifiers[name] for name in names if name not in done], state)
+            # What went wrong is worth more than a row that says so.
+            if not isinstance(error, DatabaseError):
+                with suppress(DatabaseError):
+                    _finish(memory, unfinished, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
             raise
-        _finish(memory, [identifiers[name] for name in names if name not in done], "interrupted")
+        _finish(memory, unfinished, "interrupted")
         return [done[name] for name in names if name in done]
 
 
@@ -156,17 +159,16 @@ def _settings(job: Job) -> dict[str, object]:
     }
 
 
-def _finish(memory: LatencyDatabase, identifiers: Sequence[int], state: str) -> None:
-    for identifier in identifiers:
+def _finish(memory: LatencyDatabase, searches: Mapping[str, int], state: str) -> None:
+    for identifier in searches.values():
         memory.finish_search(identifier, state, {})
 
 
-def _keep(memory: LatencyDatabase, result: JobResult, identifier: int, out: Path | None) -> Path | None:
-    """Write the schedule file and the rows of one result."""
+def _record(memory: LatencyDatabase, result: JobResult, identifier: int) -> None:
+    """The rows of one result."""
     from iosfarm.db import ScheduledStageRow
-    from iosfarm.farm.schedule_file import document, save
+    from iosfarm.farm.schedule_file import document
 
-    content = document(result)
     schedule, job = result.schedule, result.job
     certificate = result.schedules["optimised"].certificate
     memory.record_schedule(
@@ -180,15 +182,21 @@ def _keep(memory: LatencyDatabase, result: JobResult, identifier: int, out: Path
         predicted=schedule.predicted,
         measured=result.latency(result.chosen),
         lower_bound=certificate.lower if certificate else None,
-        document=content.model_dump_json(),
+        document=document(result).model_dump_json(),
         stages=[
             ScheduledStageRow(position, s.part, s.key, s.strategy, s.predicted, s.measurement)
             for position, s in enumerate(schedule.stages)
         ],
     )
     memory.finish_search(identifier, "interrupted" if result.interrupted else "finished", asdict(result.counts))
+
+
+def _write(result: JobResult, out: Path | None) -> Path | None:
+    """The schedule file of one result."""
+    from iosfarm.farm.schedule_file import document, save
+
     if out is None:
         return None
-    path = out / f"{job.name}.json"
-    save(content, path)
+    path = out / f"{result.job.name}.json"
+    save(document(result), path)
     return path

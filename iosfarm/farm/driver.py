@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, takewhile
 from time import monotonic
 
 from iosfarm.db import LatencyDatabase
@@ -30,7 +30,7 @@ MAX_ATTEMPTS = 3
 """How often a stage is tried when the infrastructure fails."""
 
 DRAIN = 20.0
-"""Seconds to wait, when asked to stop, for the tasks under way."""
+"""Seconds to wait, when asked to stop, for the task that each device is in the middle of: its samples are paid for."""
 
 POLL = 0.5
 """Seconds between two looks at the clock while devices are busy."""
@@ -58,6 +58,14 @@ class _Queue:
     stages: dict[str, Stage] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
     flying: dict[int, dict[str, Stage]] = field(default_factory=dict)
+
+    def next(self, most: int) -> dict[str, Stage]:
+        """Takes the stages of the next task out of the queue. One that has failed goes alone: should it be what fails,
+        it takes no others with it.
+        """
+        keys = list(islice(self.stages, most))
+        fresh = list(takewhile(lambda key: key not in self.attempts, keys))
+        return {key: self.stages.pop(key) for key in fresh or keys[:1]}
 
 
 class Driver:
@@ -87,7 +95,9 @@ class Driver:
         self._queues: dict[str, _Queue] = {}
         self._searches: list[JobSearch] = []
         self._evaluating: dict[int, JobSearch] = {}
+        self._awaited: dict[int, set[int]] = {}  # of a job whose budget is over: tasks that were under way then
         self._results: dict[int, JobResult] = {}
+        self._failures: dict[int, NoScheduleError] = {}
         self._notes: dict[int, list[str]] = {}
         self._started = monotonic()
 
@@ -98,36 +108,30 @@ class Driver:
         interrupted; a job for which nothing is known yet is left out.
 
         Raises:
-            UsageError: a job that cannot be. NoScheduleError: no schedule exists, or the budget was too small for one.
-            DatabaseError: what was measured cannot be recorded.
+            UsageError: a job that cannot be. NoScheduleError: a job has no schedule, or its budget was too small for
+            one; all others have been finished before. DatabaseError: what was measured cannot be recorded.
         """
         for job in self._jobs:
             if not self._stop():
                 self._prepare(job)
         self._feed()
-        while len(self._results) < len(self._searches) and not self._stop():
+        while len(self._results) + len(self._failures) < len(self._searches) and not self._stop():
             self._tell_progress()
             for outcome in self._executor.wait(POLL):
                 self._take(outcome)
             self._expire()
             self._feed()
         if self._stop():
-            self._drain()
+            for outcome in self._executor.drain(DRAIN):
+                self._take(outcome)
+        elif self._failures:
+            raise next(iter(self._failures.values()))
         for search in self._searches:
             if id(search) not in self._results:
                 with suppress(NoScheduleError):
                     self._conclude(search, None, interrupted=True)
         self._tell_progress()
         return [self._results[id(search)] for search in self._searches if id(search) in self._results]
-
-    def _drain(self) -> None:
-        """Before stopping, wait for the task that each device is in the middle of: its samples are paid for."""
-        deadline = monotonic() + DRAIN
-        awaited = {spec for spec in self._queues if self._executor.pending(spec)}
-        while awaited and monotonic() < deadline:
-            for outcome in self._executor.wait(POLL):
-                self._take(outcome)
-                awaited.discard(outcome.spec)
 
     # -- stages --------------------------------------------------------------------------------------------------
 
@@ -152,20 +156,24 @@ class Driver:
 
     def _feed(self) -> None:
         """Keep every device busy, and have finished jobs evaluated."""
-        evaluating = {id(search) for search in self._evaluating.values()}
+        busy = {id(search) for search in self._evaluating.values()} | self._results.keys() | self._failures.keys()
         for search in self._searches:
-            if search.done and id(search) not in self._results and id(search) not in evaluating:
-                self._evaluate(search)
+            if search.done and id(search) not in busy and not self._awaited.get(id(search)):
+                try:
+                    self._evaluate(search)
+                except NoScheduleError as error:
+                    self._failures[id(search)] = error
         for spec, queue in self._queues.items():
             # A model of a device answers at once: larger tasks, fewer trips.
             chunk = SIMULATED_CHUNK if queue.info.device.simulated else CHUNK
             while queue.stages and self._executor.pending(spec) < MEASURES_AHEAD:
-                keys = list(islice(queue.stages, chunk))
-                stages = {key: queue.stages.pop(key) for key in keys}
+                stages = queue.next(chunk)
                 number = self._executor.submit(spec, MeasureTask(tuple(s.canonical for s in stages.values())))
                 queue.flying[number] = stages
 
     def _take(self, outcome: Outcome) -> None:
+        for tasks in self._awaited.values():
+            tasks.discard(outcome.task)
         if outcome.task in self._evaluating:
             search = self._evaluating.pop(outcome.task)
             if outcome.error:
@@ -208,6 +216,7 @@ class Driver:
             if budget is not None and elapsed >= budget and not search.done:
                 search.expire()
                 expired = True
+                self._awaited[id(search)] = set(self._queues[search.job.device].flying)
                 self._notes[id(search)].append(f"the budget of {budget:g} s ended the search")
         if expired:
             for spec, queue in self._queues.items():

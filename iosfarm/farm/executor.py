@@ -89,8 +89,12 @@ class Executor(Protocol):
         """
         ...
 
+    def drain(self, timeout: float) -> list[Outcome]:
+        """Before stopping: forget what is queued, and wait up to `timeout` seconds for what is under way."""
+        ...
+
     def close(self) -> None:
-        """Stop the workers; what is under way is given up."""
+        """Stop the workers; what is under way is given up. Closing twice is allowed."""
         ...
 
 
@@ -135,6 +139,11 @@ class InlineExecutor:
             return []
         number, spec, task = self._queue.popleft()
         return [perform(self._workers[spec], task, number, spec)]
+
+    def drain(self, timeout: float) -> list[Outcome]:
+        """See `Executor`."""
+        self._queue.clear()
+        return []
 
     def close(self) -> None:
         """See `Executor`."""

@@ -15,7 +15,7 @@ from iosfarm.search.baselines import greedy, sequential
 from iosfarm.search.parts import cut
 from iosfarm.search.problem import problems
 from iosfarm.search.solver import PartSearch, check_method
-from iosfarm.workers.evaluating import Evaluation
+from iosfarm.workers.evaluating import TOLERANCE, Evaluation
 
 NOISE = 0.01
 """A schedule that is less than this much faster than another, end to end, is not counted as faster."""
@@ -55,7 +55,7 @@ class JobSearch:
         self._total = len(self._wanted)
         self._known: dict[str, Known] = {}
         self._found = 0
-        self._failed = 0
+        self._given_up: set[str] = set()
         self._infeasible = 0
         self.expired = False
 
@@ -97,12 +97,13 @@ class JobSearch:
         if key not in self._wanted:
             return False
         del self._wanted[key]
-        self._failed += 1
+        self._given_up.add(key)
         return True
 
     def counts(self) -> StageCounts:
         """How many distinct stages are known, and from where."""
-        return StageCounts(self._total, self._found, len(self._known) - self._found, self._failed, self._infeasible)
+        measured, failed = len(self._known) - self._found, len(self._given_up)
+        return StageCounts(self._total, self._found, measured, failed, self._infeasible)
 
     def schedules(self) -> dict[str, Schedule]:
         """`sequential`, `greedy` and `optimised` with what is known of their latencies.
@@ -134,11 +135,12 @@ class JobSearch:
         return replace(schedule, stages=tuple(stages))
 
     def runnable(self) -> dict[str, Schedule]:
-        """Those schedules that the device can run: greedy may hold a stage that is infeasible."""
+        """Those schedules that the device can run: a baseline may hold a stage that is infeasible, or was given up."""
+        unusable = self._given_up | {key for key, known in self._known.items() if math.isinf(known.seconds)}
         return {
             name: schedule
             for name, schedule in self.schedules().items()
-            if not any(self._known.get(s.key, _UNKNOWN).seconds == math.inf for s in schedule.stages)
+            if not any(stage.key in unusable for stage in schedule.stages)
         }
 
     def result(
@@ -149,12 +151,17 @@ class JobSearch:
         interrupted: bool,
         notes: list[str],
     ) -> JobResult:
-        """The job's result; the fastest schedule end to end is chosen, the simpler one where noise decides."""
+        """The job's result; the fastest schedule end to end is chosen, the simpler one where noise decides, and none
+        that computes wrong numbers while another one does not.
+        """
         chosen = "optimised"
         if evaluation is not None:
-            chosen = fastest({name: m.median for name, m in evaluation.latencies.items()})
-            if chosen != "optimised":
-                notes = [*notes, f"the optimised schedule did not win end to end: {chosen} was chosen"]
+            wrong = {name: e for name, e in evaluation.errors.items() if e is not None and e > TOLERANCE}
+            right = {name: m.median for name, m in evaluation.latencies.items() if name not in wrong}
+            chosen = fastest(right) if right else "sequential"
+            notes = notes + [f"the {name} schedule computes wrong numbers: off by {e:.1e}" for name, e in wrong.items()]
+            if chosen != "optimised" and "optimised" not in wrong:
+                notes.append(f"the optimised schedule did not win end to end: {chosen} was chosen")
         return JobResult(
             self.job,
             self.device,
@@ -169,14 +176,14 @@ class JobSearch:
         )
 
 
-_UNKNOWN = Known(math.nan, 0)
-
-
 def fastest(latencies: Mapping[str, float]) -> str:
-    """The schedule to use. One that is not faster than the sequential one beyond noise is not worth its streams."""
-    chosen = "sequential"
-    for name in ("greedy", "optimised"):
-        if name in latencies and latencies[name] < (1 - NOISE) * latencies[chosen]:
+    """The schedule to use, of one or more. One that is not faster than a simpler one beyond noise is not worth its
+    streams.
+    """
+    simplest, *others = [name for name in ("sequential", "greedy", "optimised") if name in latencies]
+    chosen = simplest
+    for name in others:
+        if latencies[name] < (1 - NOISE) * latencies[chosen]:
             chosen = name
     if "optimised" in latencies and chosen == "greedy" and latencies["optimised"] <= latencies["greedy"]:
         chosen = "optimised"

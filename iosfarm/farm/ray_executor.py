@@ -42,7 +42,7 @@ class RayExecutor:
                     f"Ray did not start: {' '.join(str(error).split())[:200]}", hint="try --executor inline"
                 ) from error
         self._actors: dict[str, Any] = {}
-        self._running: dict[Any, tuple[int, str, Task]] = {}
+        self._running: dict[Any, tuple[int, str, Any]] = {}  # reference -> number, device, actor
         self._submitted = 0
 
     def open(self, spec: str) -> DeviceInfo:
@@ -66,8 +66,8 @@ class RayExecutor:
     def submit(self, spec: str, task: Task) -> int:
         """See `Executor`."""
         self._submitted += 1
-        reference = self._actors[spec].perform.remote(self._submitted, task)
-        self._running[reference] = (self._submitted, spec, task)
+        actor = self._actors[spec]
+        self._running[actor.perform.remote(self._submitted, task)] = (self._submitted, spec, actor)
         return self._submitted
 
     def pending(self, spec: str) -> int:
@@ -81,14 +81,27 @@ class RayExecutor:
         done, _ = self._ray.wait(list(self._running), num_returns=1, timeout=timeout)
         return [self._collect(reference) for reference in done]
 
+    def drain(self, timeout: float) -> list[Outcome]:
+        """See `Executor`."""
+        first: dict[str, Any] = {}
+        for reference, (_, spec, _) in self._running.items():
+            first.setdefault(spec, reference)
+        if not first:
+            return []
+        done, _ = self._ray.wait(list(first.values()), num_returns=len(first), timeout=timeout)
+        outcomes = [self._collect(reference) for reference in done]
+        self._running.clear()
+        return outcomes
+
     def _collect(self, reference: Any) -> Outcome:
-        number, spec, _ = self._running.pop(reference)
+        number, spec, actor = self._running.pop(reference)
         try:
             return self._ray.get(reference)  # type: ignore[no-any-return]
         except self._ray.exceptions.RayActorError as error:
             # The process is gone, and with it what was queued there; a new one takes what comes next.
-            self._actors.pop(spec, None)
-            self.open(spec)
+            if self._actors.get(spec) is actor:
+                del self._actors[spec]
+                self.open(spec)
             return Outcome(number, spec, error=f"the worker died: {type(error).__name__}")
         except self._ray.exceptions.RayError as error:
             return Outcome(number, spec, error=f"{type(error).__name__}: {str(error)[:200]}")

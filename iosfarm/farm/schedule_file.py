@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -25,7 +26,6 @@ FORMAT = "iosfarm-schedule"
 VERSION = 1
 
 Fact = bool | int | float | str
-PositiveSeconds = float
 
 
 class _Strict(BaseModel):
@@ -168,7 +168,7 @@ def document(result: JobResult) -> ScheduleFile:
                 predicted=candidate.predicted,
                 measured=result.latency(name),
                 samples=list(result.latencies[name].samples) if name in result.latencies else [],
-                relative_error=result.errors.get(name),
+                relative_error=_finite(result.errors.get(name)),
             )
             for name, candidate in result.schedules.items()
         },
@@ -194,6 +194,11 @@ def document(result: JobResult) -> ScheduleFile:
         notes=list(result.notes),
         graph=job.graph.to_json(),
     )
+
+
+def _finite(error: float | None) -> float | None:
+    # JSON has no infinity, which is the error of a schedule that yields NaN.
+    return None if error is None else min(error, sys.float_info.max)
 
 
 def _certificate(certificate: Certificate) -> CertificateEntry:
@@ -295,12 +300,18 @@ def load(path: Path, graph: Graph | None = None) -> tuple[ScheduleFile, Graph]:
         own = Graph.from_json(content.graph)
     except UsageError as error:
         raise UsageError(f"its graph: {error.what}", where=where, hint=error.hint) from error
-    fits = own if graph is None else graph.bind(batch=content.batch, dtype=content.dtype)
+    fits = own if graph is None else graph.bind(batch=own.batch, dtype=own.dtype)
     if fits.content_hash != content.graph_hash:
         raise UsageError(
             f"made for another graph than {fits.name!r}: hash {content.graph_hash[:12]}, not {fits.content_hash[:12]}",
             where=where,
             hint="search again for this graph",
+        )
+    if (content.batch, content.dtype) != (fits.batch, fits.dtype):
+        raise UsageError(
+            f"for batch {content.batch}, {content.dtype}, but its graph is for batch {fits.batch}, {fits.dtype}",
+            where=where,
+            hint="was the file edited?",
         )
     try:
         content.schedule().place(fits, content.layout)
