@@ -151,8 +151,7 @@ def _pad(a: Attributes, _: Bound) -> Function:
     mode, value = str(a["mode"]), cast("float", a["value"])
     if mode == "constant":
         return lambda x: F.pad(x, padding, value=value)
-    # torch crops by negative amounts in constant mode only: crop first, as that loses nothing that padding reads
-    # only where the amounts of one axis have the same sign, so grow first and crop after.
+    # torch crops by negative amounts in constant mode only. Growing comes first: what is cropped may be reflected.
     grow = tuple(max(0, amount) for amount in padding)
     left, right, top, bottom = (max(0, -amount) for amount in padding)
 

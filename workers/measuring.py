@@ -22,9 +22,6 @@ from iosfarm.kernels.runtime import Executable, Runtime
 from iosfarm.workers.conditions import read_conditions
 from iosfarm.workers.settings import MeasureSettings
 
-MEDIAN_ERROR = 1.2533 * 1.4826
-"""For normal samples: standard error of a median = 1.2533 sigma / sqrt(n), and sigma = 1.4826 MAD."""
-
 REFERENCE_SAMPLE = 5
 """Executions of the reference stage in a round; the least counts, which an interruption does not change."""
 
@@ -68,11 +65,15 @@ def reference_stage(layout: str) -> Stage:
     return canonical_stage(graph, [[0]], layout=layout).stage
 
 
-def relative_median_error(samples: Sequence[float]) -> float:
-    """Estimated standard error of the samples' median, relative to it."""
+def spread(samples: Sequence[float]) -> float:
+    """Estimated standard deviation, relative to the median; outliers hardly count."""
     middle = statistics.median(samples)
-    mad = statistics.median(abs(s - middle) for s in samples)
-    return MEDIAN_ERROR * mad / math.sqrt(len(samples)) / middle
+    return 1.4826 * statistics.median(abs(s - middle) for s in samples) / middle
+
+
+def relative_median_error(samples: Sequence[float]) -> float:
+    """Estimated standard error of the samples' median, relative to it (for normal samples)."""
+    return 1.2533 * spread(samples) / math.sqrt(len(samples))
 
 
 def _throttling(before: Mapping[str, Fact], after: Mapping[str, Fact]) -> dict[str, Fact]:
@@ -144,7 +145,7 @@ class _Chunk:
             subject = _Subject(stage)
             self.subjects.append(subject)
             self._attempt(subject, self._warm_up)
-        self._references = [self._reference_time() for _ in range(3)]
+        self._references = [self._reference_time() for _ in range(5)]
 
     def take_rounds(self) -> None:
         """Rounds until every stage is finished."""
@@ -176,8 +177,9 @@ class _Chunk:
                     self._attempt(subject, sample)
             reference = self._reference_time()
             drift = reference / statistics.median(self._references) - 1
+            # A machine that does other work is never within 3%: what counts is to be off further than is usual.
+            drifted = abs(drift) > max(self._settings.drift, 3 * spread(self._references))
             self._references.append(reference)
-            drifted = abs(drift) > self._settings.drift
             if not drifted or attempt == self._settings.retakes:
                 break
         for subject, value in taken:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 class MeasureSettings:
     """Of one stage unless said otherwise; seconds.
 
-    warmup: executions before the first sample; the least tells how long one takes. min_sample: executions are repeated until one sample takes this long,
-    up to max_unroll of them. precision: stop when the median's standard error, relative to it, is below this, after
-    min_samples at least and max_samples at most. timeout: give up after this long. chunk: how many stages take turns.
-    drift: how far the reference stage may be off its median in a round. retakes: how often one round is taken again
-    for that reason.
+    warmup: executions before the first sample; the shortest tells how long one takes. min_sample: executions are
+    repeated until one sample takes this long, up to max_unroll of them. precision: stop when the median's standard
+    error, relative to it, is below this, after min_samples at least and max_samples at most. timeout: give up after
+    this long. chunk: how many stages take turns. drift: how far the reference stage may be off its median in a round,
+    or further where its ordinary spread is wider. retakes: how often one round is taken again for that reason.
     """
 
     warmup: int = 2

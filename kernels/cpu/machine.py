@@ -51,7 +51,7 @@ def total_memory() -> int:
 
 def available_memory() -> int:
     """Bytes that it can have now, as far as the system tells."""
-    return min(_meminfo("MemAvailable"), _memory_limit())
+    return min(_meminfo("MemAvailable"), max(0, _memory_limit() - _memory_used()))
 
 
 def cpu_model() -> str:
@@ -101,12 +101,16 @@ def _meminfo(field: str) -> int:
 
 
 def _memory_limit() -> int:
-    limits = []
-    for directory in _own_groups("memory"):
-        for name in ("memory.max", "memory.limit_in_bytes"):
-            if (text := _read(directory / name)).isdigit():
-                limits.append(int(text))
-    return min(limits, default=2**63)
+    return min(_group_numbers("memory.max", "memory.limit_in_bytes"), default=2**63)
+
+
+def _memory_used() -> int:
+    return next(iter(_group_numbers("memory.current", "memory.usage_in_bytes")), 0)
+
+
+def _group_numbers(*names: str) -> list[int]:
+    texts = [_read(directory / name) for directory in _own_groups("memory") for name in names]
+    return [int(text) for text in texts if text.isdigit()]
 
 
 def _own_groups(controller: str) -> list[Path]:
