@@ -39,6 +39,9 @@ class Executable(Protocol):
         """Execute `repeats` times after each other; seconds of each execution, measured on the device.
 
         Inputs are in place and warm; nothing is copied from or to the host inside the time.
+
+        Raises:
+            ValueError: `repeats` is below 1.
         """
         ...
 
@@ -52,7 +55,10 @@ class Executable(Protocol):
 
 
 class Runtime(Protocol):
-    """One device in one environment. One process, one thread uses it; executables are made and closed in any order."""
+    """One device in one environment. One process, one thread uses it; executables are made and closed in any order.
+
+    Neither runtimes nor executables can be pickled (TypeError); a closed one raises RuntimeError when it is used.
+    """
 
     @property
     def layout(self) -> str:
@@ -68,6 +74,8 @@ class Runtime(Protocol):
 
         Raises:
             Infeasible: this stage can never run here (too large, an operator or dtype that the device lacks).
+            UsageError: the stage has another layout, or a weight is missing or of another shape.
+            MemoryError: it would fit, but not into what is free now.
         """
         ...
 
@@ -75,7 +83,7 @@ class Runtime(Protocol):
         """A whole network, stage after stage, with a barrier between stages.
 
         Raises:
-            Infeasible: as `prepare`. UsageError: the schedule does not fit the graph.
+            Infeasible, MemoryError: as `prepare`. UsageError: the schedule or the weights do not fit the graph.
         """
         ...
 
