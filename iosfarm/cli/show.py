@@ -76,8 +76,9 @@ def _lines(content: ScheduleFile, graph: Graph, part: int | None) -> Iterator[st
         merged = "  merged into one convolution" if stage.strategy == "merge" else ""
         yield f"  stage {number:<4}{seconds:>12}{merged}"
         count = len(item.groups)
-        for row, (names, units) in enumerate(zip(stage.groups, item.stage.groups, strict=True)):
+        for row, (numbers, units) in enumerate(zip(item.groups, item.stage.groups, strict=True)):
             edge = "─" if count == 1 else "┌" if row == 0 else "└" if row == count - 1 else "│"
             kinds = (" → ".join(o.kind for o in unit.operators) for unit in units)
+            names = (graph.units[number].name for number in numbers)
             work = ", then ".join(f"{name} ({kind})" for name, kind in zip(names, kinds, strict=True))
             yield f"      {edge} {work}"

@@ -204,7 +204,8 @@ class Driver:
             return
         for search in searches:
             if search.give_up(key):
-                note = f"gave up on {stage.describe()}: {measurement.status}, {measurement.reason}"
+                what = f"{stage.describe()} ({stage.strategy})"
+                note = f"gave up on {what}: {measurement.status}, {measurement.reason}"
                 self._notes[id(search)].append(note)
 
     def _expire(self) -> None:

@@ -124,16 +124,16 @@ class ScheduleFile(_Strict):
     graph: dict[str, Any]
 
     def schedule(self) -> Schedule:
-        """The stages as a `Schedule`."""
+        """The stages as a `Schedule`, with the certificate if they are the optimised ones."""
         stages = tuple(
             ScheduledStage(s.part, s.strategy, tuple(map(tuple, s.groups)), s.key, s.predicted, s.measurement)
             for s in self.stages
         )
         c = self.certificate
-        certificate = (
-            Certificate(c.kind, c.lower, c.upper, tuple(c.assumptions), c.audited, c.broken) if c is not None else None
-        )
-        return Schedule(stages, self.chosen, certificate)
+        if self.chosen != "optimised" or c is None:
+            return Schedule(stages, self.chosen)
+        certificate = Certificate(c.kind, c.lower, c.upper, tuple(c.assumptions), c.audited, c.broken)
+        return Schedule(stages, self.settings.method, certificate)
 
 
 def document(result: JobResult) -> ScheduleFile:

@@ -1,0 +1,132 @@
+"""Small networks, a real search of one, and an executor that fails as it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from iosfarm.db import LatencyDatabase
+from iosfarm.farm.driver import Driver
+from iosfarm.farm.executor import DeviceInfo, EvaluateTask, InlineExecutor, MeasureTask, Outcome, Task
+from iosfarm.farm.jobs import Job, JobResult, SearchSettings
+from iosfarm.ir.builder import GraphBuilder
+from iosfarm.ir.graph import Graph
+from iosfarm.ir.measurement import Measurement, Status
+from iosfarm.ir.stage import Stage
+from iosfarm.search.space import SpaceSettings
+
+SIM = "sim:v100"
+
+
+def branches(name: str = "branches", channels: int = 32) -> Graph:
+    """Two convolutions that can be merged beside a third one and a pool; one part of six units."""
+    b = GraphBuilder(name)
+    x = b.input((16, 28, 28), name="input")
+    with b.unit("a"):
+        a = b.conv2d(x, channels, 1, activation="relu")
+    with b.unit("b"):
+        c = b.conv2d(x, channels, 3, padding=1, activation="relu")
+    with b.unit("c"):
+        d = b.conv2d(a, channels, 3, padding=1)
+    with b.unit("pool"):
+        p = b.max_pool(x, 3, stride=1, padding=1)
+    with b.unit("join"):
+        y = b.concat(c, d, p)
+    with b.unit("last"):
+        y = b.conv2d(y, 8, 1)
+    return b.build(y)
+
+
+def job(graph: Graph | None = None, label: str = "", device: str = SIM, **settings: object) -> Job:
+    """settings: of `SearchSettings`."""
+    graph = graph or branches()
+    return Job(label or graph.name, graph, device, SearchSettings(**settings))  # type: ignore[arg-type]
+
+
+def paper_space() -> SpaceSettings:
+    return SpaceSettings(2, 2, ("concurrent",))
+
+
+class Recorder:
+    """An inline executor that remembers which stages were measured, in order."""
+
+    def __init__(self) -> None:
+        self.inner = InlineExecutor()
+        self.measured: list[str] = []
+
+    def open(self, spec: str) -> DeviceInfo:
+        return self.inner.open(spec)
+
+    def submit(self, spec: str, task: Task) -> int:
+        return self.inner.submit(spec, task)
+
+    def pending(self, spec: str) -> int:
+        return self.inner.pending(spec)
+
+    def wait(self, timeout: float) -> list[Outcome]:
+        outcomes = self.inner.wait(timeout)
+        self.measured += [m.stage_key for outcome in outcomes for m in outcome.measurements]
+        return outcomes
+
+    def drain(self, timeout: float) -> list[Outcome]:
+        return self.inner.drain(timeout)
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+class Failing(Recorder):
+    """Stages for which `fails` says how, fail: `crash` takes the whole task with it, a status is the stage's own."""
+
+    def __init__(self, fails: Callable[[Stage], str | Status | None], evaluation: str = "") -> None:
+        super().__init__()
+        self.fails = fails
+        self.evaluation = evaluation
+        self.attempts: dict[str, int] = {}
+        self._tasks: dict[int, Task] = {}
+
+    def submit(self, spec: str, task: Task) -> int:
+        number = super().submit(spec, task)
+        self._tasks[number] = task
+        return number
+
+    def wait(self, timeout: float) -> list[Outcome]:
+        return [self._spoiled(outcome) for outcome in super().wait(timeout)]
+
+    def _spoiled(self, outcome: Outcome) -> Outcome:
+        task = self._tasks.pop(outcome.task)
+        if isinstance(task, EvaluateTask):
+            return Outcome(outcome.task, outcome.spec, error=self.evaluation) if self.evaluation else outcome
+        assert isinstance(task, MeasureTask)
+        stages = [Stage.from_json(text) for text in task.stages]
+        how = {stage.key: self.fails(stage) for stage in stages}
+        for stage in stages:
+            self.attempts[stage.key] = self.attempts.get(stage.key, 0) + 1
+        if "crash" in how.values():
+            return Outcome(outcome.task, outcome.spec, error="the worker died: killed")
+        return Outcome(outcome.task, outcome.spec, [_spoil(m, how[m.stage_key]) for m in outcome.measurements])
+
+
+def _spoil(measurement: Measurement, how: str | Status | None) -> Measurement:
+    return Measurement(measurement.stage_key, Status(how), reason="it broke") if how else measurement
+
+
+def drive(
+    jobs: list[Job], database: LatencyDatabase, executor: object = None, stop: Callable[[], bool] = lambda: False
+) -> list[JobResult]:
+    """Run jobs; the executor is closed afterwards."""
+    used = executor or InlineExecutor()
+    try:
+        return Driver(jobs, database, used, stop=stop).run()  # type: ignore[arg-type]
+    finally:
+        used.close()  # type: ignore[attr-defined]
+
+
+def recorded(path: Path) -> Mapping[str, int]:
+    """How many usable measurements the database has of each stage."""
+    counts: dict[str, int] = {}
+    with LatencyDatabase(str(path), readonly=True) as database:
+        for row in database.query():
+            if row.status in (Status.OK, Status.INFEASIBLE):
+                counts[row.stage_key] = counts.get(row.stage_key, 0) + 1
+    return counts

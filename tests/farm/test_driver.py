@@ -1,0 +1,416 @@
+"""The farm's loop on simulated devices: what is measured, what is recorded, what comes out."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from farm_examples import Failing, Recorder, branches, drive, job, paper_space, recorded
+
+from iosfarm.db import DatabaseError, LatencyDatabase
+from iosfarm.farm.driver import MAX_ATTEMPTS, Driver
+from iosfarm.farm.executor import Outcome
+from iosfarm.farm.job_search import fastest
+from iosfarm.farm.schedule_file import document
+from iosfarm.ir.builder import GraphBuilder
+from iosfarm.ir.errors import Infeasible, UsageError
+from iosfarm.ir.graph import Graph
+from iosfarm.ir.key import StageFactory
+from iosfarm.ir.measurement import Status
+from iosfarm.ir.stage import Stage
+from iosfarm.kernels import open_runtime
+from iosfarm.search.parts import cut
+from iosfarm.search.solver import NoScheduleError, solve
+from iosfarm.zoo.load import load
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "latency.db"
+
+
+@pytest.fixture
+def database(path: Path) -> Iterator[LatencyDatabase]:
+    with LatencyDatabase(str(path), timeout=0.2) as database:
+        yield database
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks of two stages, so that much can happen between two of them."""
+    monkeypatch.setattr("iosfarm.farm.driver.SIMULATED_CHUNK", 2)
+
+
+def is_pool_alone(stage: Stage) -> bool:
+    return [operator.kind for operator in stage.operators] == ["max_pool"]
+
+
+# -- what comes out ------------------------------------------------------------------------------------------------
+
+
+def test_the_result_is_what_solve_finds_with_the_same_latencies(database: LatencyDatabase) -> None:
+    graph = load("squeezenet")
+    (result,) = drive([job(graph, device="sim:v100?noise=0")], database)
+    runtime = open_runtime("sim:v100?noise=0")
+
+    def latency(stage: Stage) -> float:
+        with runtime.prepare(stage) as executable:
+            return executable.time(1)[0]
+
+    solutions = [solve(part, latency) for part in cut(graph)]
+    optimised = result.schedules["optimised"]
+    assert optimised.predicted == pytest.approx(sum(s.predicted for s in solutions), rel=1e-9)
+    assert [s.key for s in optimised.stages] == [s.key for solution in solutions for s in solution.stages]
+    optimised.place(graph, runtime.layout)
+    assert optimised.certificate is not None
+    assert optimised.certificate.kind == "exhaustive"
+    assert optimised.certificate.gap == 0
+    # End to end a simulated schedule takes as long as its stages.
+    assert result.latency("optimised") == pytest.approx(optimised.predicted, rel=1e-6)
+    assert result.chosen == "optimised"
+    assert not result.interrupted
+
+
+def test_predictions_rest_on_recorded_measurements(database: LatencyDatabase) -> None:
+    (result,) = drive([job()], database)
+    rows = {row.id: row for row in database.query()}
+    for schedule in result.schedules.values():
+        for stage in schedule.stages:
+            assert stage.measurement is not None
+            assert rows[stage.measurement].stage_key == stage.key
+            assert rows[stage.measurement].median == stage.predicted
+            assert rows[stage.measurement].simulated
+
+
+def test_a_second_search_measures_nothing(database: LatencyDatabase) -> None:
+    (first,) = drive([job()], database)
+    executor = Recorder()
+    (second,) = drive([job()], database, executor)
+    assert executor.measured == []
+    assert first.counts.measured == first.counts.wanted == second.counts.found
+    assert second.counts.measured == second.counts.left == 0
+    assert second.schedules["optimised"].predicted == first.schedules["optimised"].predicted
+
+
+def test_a_part_of_the_space_is_found_and_the_rest_measured(database: LatencyDatabase) -> None:
+    (small,) = drive([job(space=paper_space())], database)
+    executor = Recorder()
+    (large,) = drive([job()], database, executor)
+    assert large.counts.found == small.counts.wanted
+    assert large.counts.measured == len(executor.measured) == large.counts.wanted - small.counts.wanted > 0
+
+
+def test_jobs_that_share_stages_measure_each_once(database: LatencyDatabase) -> None:
+    executor = Recorder()
+    results = drive([job(label="one"), job(label="two"), job(load("squeezenet"))], database, executor)
+    assert max(Counter(executor.measured).values()) == 1
+    assert [r.job.label for r in results] == ["one", "two", "squeezenet"]
+    assert all(r.counts.left == r.counts.failed == 0 for r in results)
+    # Of what two jobs want, both say that it was measured for them.
+    assert results[0].counts == results[1].counts
+
+
+def test_devices_share_nothing(database: LatencyDatabase, path: Path) -> None:
+    results = drive([job(), job(device="sim:k80")], database)
+    assert all(r.counts.found == 0 for r in results)
+    assert set(recorded(path).values()) == {2}
+    assert results[0].schedules["optimised"].predicted != results[1].schedules["optimised"].predicted
+
+
+def test_the_fastest_schedule_is_chosen_and_the_simpler_one_within_noise() -> None:
+    assert fastest({"sequential": 1.0, "greedy": 0.995, "optimised": 0.992}) == "sequential"
+    assert fastest({"sequential": 1.0, "greedy": 0.9, "optimised": 0.895}) == "optimised"
+    assert fastest({"sequential": 1.0, "greedy": 0.9, "optimised": 0.95}) == "greedy"
+    assert fastest({"sequential": 1.0, "optimised": 0.95}) == "optimised"
+    assert fastest({"sequential": 1.0, "greedy": 1.2, "optimised": 1.1}) == "sequential"
+    assert fastest({"greedy": 1.2, "optimised": 1.1}) == "optimised"
+
+
+# -- stopping ------------------------------------------------------------------------------------------------------
+
+
+def after(polls: int) -> Callable[[], bool]:
+    """Says yes from the given question on."""
+    left = iter(range(polls))
+    return lambda: next(left, None) is None
+
+
+@pytest.mark.parametrize("polls", range(14))
+def test_stopped_at_any_moment_nothing_is_lost(
+    database: LatencyDatabase, path: Path, small_chunks: None, polls: int
+) -> None:
+    first = Recorder()
+    results = drive([job()], database, first, stop=after(polls))
+    assert Counter(recorded(path)) == Counter(first.measured)
+    for result in results:
+        result.schedule.place(result.job.graph, result.device.layout)
+        if result.interrupted:
+            assert result.counts.left > 0
+            assert result.counts.measured == len(first.measured)
+            certificate = result.schedules["optimised"].certificate
+            assert certificate is not None
+            assert certificate.kind == "structural"
+            assert certificate.lower <= certificate.upper
+    second = Recorder()
+    (complete,) = drive([job()], database, second)
+    assert not set(first.measured) & set(second.measured)
+    assert len(first.measured) + len(second.measured) == complete.counts.wanted
+    assert complete.counts.found == len(first.measured)
+    assert complete.schedules["optimised"].certificate.kind == "exhaustive"  # type: ignore[union-attr]
+
+
+def test_some_stops_come_before_the_first_schedule_and_some_after(path: Path, small_chunks: None) -> None:
+    # Otherwise the test above does not stop where it is meant to.
+    outcomes = []
+    for polls in range(14):
+        with LatencyDatabase(str(path.with_name(f"{polls}.db"))) as database:
+            outcomes.append([r.interrupted for r in drive([job()], database, stop=after(polls))])
+    assert [] in outcomes
+    assert [True] in outcomes
+
+
+def test_a_budget_ends_the_search_with_what_is_known(
+    database: LatencyDatabase, path: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr("iosfarm.farm.driver.monotonic", lambda: float(next(clock)))
+    limited, unlimited = drive([job(label="limited", budget=6.0), job(load("sample"))], database)
+    assert limited.interrupted
+    assert limited.counts.left > 0
+    assert limited.counts.measured > 0
+    assert any("budget" in note for note in limited.notes)
+    limited.schedule.place(limited.job.graph, limited.device.layout)
+    # The other job goes on, and the limited one is timed end to end all the same.
+    assert unlimited.counts.left == 0
+    assert not unlimited.interrupted
+    assert limited.latency("optimised") is not None
+    assert limited.counts.measured + unlimited.counts.measured == len(recorded(path))
+
+
+def test_a_budget_too_small_for_any_schedule_says_so(database: LatencyDatabase, path: Path, small_chunks: None) -> None:
+    with pytest.raises(NoScheduleError, match=r"single units were not measured; search again"):
+        drive([job(budget=1e-9)], database)
+    assert recorded(path)  # what was under way when the budget ended
+
+
+# -- failing -------------------------------------------------------------------------------------------------------
+
+
+def test_a_stage_that_fails_once_is_tried_again(database: LatencyDatabase) -> None:
+    executor = Failing(lambda stage: None)
+    executor.fails = lambda stage: Status.FAILED if not executor.attempts.get(stage.key) else None
+    (result,) = drive([job()], database, executor)
+    assert set(executor.attempts.values()) == {2}
+    assert result.counts.failed == 0
+    assert result.counts.measured == result.counts.wanted
+    assert result.schedules["optimised"].certificate.kind == "exhaustive"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("how", [Status.FAILED, Status.TIMEOUT, Status.QUARANTINED, "crash"])
+def test_a_stage_that_always_fails_is_given_up_and_named(
+    database: LatencyDatabase, path: Path, how: str | Status
+) -> None:
+    executor = Failing(lambda stage: how if stage.strategy == "merge" else None)
+    (result,) = drive([job()], database, executor)
+    merges = {key for key, count in executor.attempts.items() if count == MAX_ATTEMPTS}
+    assert result.counts.failed == len(merges) == 1
+    assert result.counts.measured == result.counts.wanted - 1
+    assert result.counts.left == result.counts.infeasible == 0
+    assert not any(stage.strategy == "merge" for stage in result.schedules["optimised"].stages)
+    certificate = result.schedules["optimised"].certificate
+    assert certificate is not None
+    assert certificate.kind == "structural"
+    assert 0 < certificate.lower <= certificate.upper < float("inf")
+    assert certificate.assumptions
+    (note,) = (note for note in result.notes if note.startswith("gave up"))
+    assert "merge" in note
+    assert ("it broke" in note) or ("the worker died" in note)
+    # A failure is recorded as what it is, each time, and is no latency.
+    rows = [row for row in database.query() if row.stage_key in merges]
+    assert len(rows) == MAX_ATTEMPTS
+    assert {row.status for row in rows} == {Status.FAILED if how == "crash" else how}
+    assert all(row.median is None for row in rows)
+    assert not merges & recorded(path).keys()
+    # The next search tries it again.
+    again = Recorder()
+    (mended,) = drive([job()], database, again)
+    assert set(again.measured) == merges
+    assert mended.schedules["optimised"].certificate.kind == "exhaustive"  # type: ignore[union-attr]
+
+
+def test_a_unit_that_cannot_be_measured_alone_is_routed_around(database: LatencyDatabase) -> None:
+    executor = Failing(lambda stage: Status.FAILED if is_pool_alone(stage) else None)
+    (result,) = drive([job()], database, executor)
+    assert result.counts.failed == 1
+    # The sequential schedule needs it, and is neither predicted nor run.
+    assert result.schedules["sequential"].predicted is None
+    assert "sequential" not in result.latencies
+    assert result.chosen in ("greedy", "optimised")
+    assert result.speedup is None
+    result.schedule.place(result.job.graph, result.device.layout)
+
+
+def test_where_everything_fails_there_is_no_schedule(database: LatencyDatabase) -> None:
+    executor = Failing(lambda stage: "crash")
+    with pytest.raises(NoScheduleError, match="single units were not measured"):
+        drive([job()], database, executor)
+    assert max(executor.attempts.values()) == MAX_ATTEMPTS
+    assert {row.status for row in database.query()} == {Status.FAILED}
+
+
+def test_a_failed_evaluation_is_a_note(database: LatencyDatabase) -> None:
+    (result,) = drive([job()], database, Failing(lambda stage: None, evaluation="the worker died: killed"))
+    assert result.chosen == "optimised"
+    assert result.latencies == {}
+    assert result.notes == ("not measured end to end: the worker died: killed",)
+    assert result.speedup is not None  # the predicted one
+
+
+class Miscomputing(Recorder):
+    """Says of some schedules that their numbers are off by so much."""
+
+    def __init__(self, errors: Mapping[str, float]) -> None:
+        super().__init__()
+        self.errors = errors
+
+    def wait(self, timeout: float) -> list[Outcome]:
+        outcomes = super().wait(timeout)
+        return [replace(o, evaluation=o.evaluation and replace(o.evaluation, errors=self.errors)) for o in outcomes]
+
+
+def test_a_schedule_that_computes_wrong_numbers_is_not_chosen(database: LatencyDatabase) -> None:
+    errors = {"sequential": 1e-6, "greedy": 1e-5, "optimised": float("inf")}
+    (result,) = drive([job()], database, Miscomputing(errors))
+    assert result.latency("optimised") is not None
+    assert result.latency("sequential") is not None
+    assert result.chosen in ("sequential", "greedy")
+    assert result.notes == ("the optimised schedule computes wrong numbers: off by inf",)
+    assert document(result).latencies["optimised"].relative_error > 1e300  # type: ignore[operator]
+
+
+# -- what the device cannot do -------------------------------------------------------------------------------------
+
+
+def wide() -> Graph:
+    """Four convolutions of 4.3 GB each: any three fit into the 16 GB of a simulated V100, all four do not."""
+    b = GraphBuilder("wide")
+    x = b.input((3, 8192, 8192), name="input")
+    pools = []
+    for name in "abcd":
+        with b.unit(name):
+            pools.append(b.global_avg_pool(b.conv2d(x, 16, 1)))
+    with b.unit("join"):
+        y = b.concat(*pools)
+    return b.build(y)
+
+
+def test_an_infeasible_stage_is_routed_around(database: LatencyDatabase) -> None:
+    (result,) = drive([job(wide())], database)
+    assert result.counts.infeasible > 0
+    assert result.counts.failed == 0
+    optimised = result.schedules["optimised"]
+    assert all(len(stage.groups) < 4 for stage in optimised.stages)
+    assert optimised.certificate is not None
+    assert optimised.certificate.kind == "exhaustive"  # it is known that the stage cannot run
+    assert result.schedules["greedy"].predicted is None
+    assert "greedy" not in result.latencies
+    # An infeasible stage is a fact, and found like any other.
+    (again,) = drive([job(wide())], database)
+    assert again.counts.found == again.counts.wanted
+    assert again.counts.infeasible == result.counts.infeasible
+
+
+def test_an_infeasible_unit_is_named_and_other_jobs_are_finished_before(database: LatencyDatabase, path: Path) -> None:
+    b = GraphBuilder("enormous")
+    x = b.input((64, 64, 64), name="input")
+    with b.unit("small"):
+        y = b.conv2d(x, 64, 1)
+    with b.unit("huge"):
+        y = b.global_avg_pool(b.resize(y, (16384, 16384)))
+    finished: list[str] = []
+    executor = Recorder()
+    driver = Driver(
+        [job(b.build(y)), job()], database, executor, finished=lambda result: finished.append(result.job.label)
+    )
+    with pytest.raises(NoScheduleError, match=r"^enormous: the unit 'huge' cannot run on this device"):
+        driver.run()
+    assert finished == ["branches"]
+    assert set(executor.measured) == recorded(path).keys()
+
+
+def test_a_dtype_that_the_device_lacks(database: LatencyDatabase) -> None:
+    with pytest.raises(NoScheduleError, match=r"the unit '.*' cannot run on this device"):
+        drive([job(branches().bind(dtype="bfloat16"))], database)
+
+
+def test_infeasible_on_the_device_means_infeasible_in_the_runtime() -> None:
+    # The tests above rest on it.
+    with pytest.raises(Infeasible):
+        open_runtime("sim:v100").prepare(StageFactory(wide(), "nhwc").make([[0], [1], [2], [3]]).stage)
+
+
+# -- wrong usage ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", ["sim:nothing", "cuda", "tpu", "sim:v100?noise=no"])
+def test_an_unknown_device_is_wrong_usage_before_anything_is_measured(
+    database: LatencyDatabase, path: Path, device: str
+) -> None:
+    with pytest.raises(UsageError):
+        drive([job(), job(device=device)], database)
+    assert recorded(path) == {}
+
+
+def test_an_unknown_method_is_wrong_usage(database: LatencyDatabase) -> None:
+    with pytest.raises(UsageError, match="unknown method 'magic'"):
+        drive([job(method="magic")], database)
+
+
+# -- the database in the middle of it ------------------------------------------------------------------------------
+
+
+class Breaking(Recorder):
+    """Does something after so many tasks."""
+
+    def __init__(self, after: int, action: Callable[[], None]) -> None:
+        super().__init__()
+        self.left = after
+        self.action = action
+
+    def wait(self, timeout: float) -> list[Outcome]:
+        self.left -= 1
+        if self.left == 0:
+            self.action()
+        return super().wait(timeout)
+
+
+def test_a_database_that_is_locked_in_the_middle(database: LatencyDatabase, path: Path, small_chunks: None) -> None:
+    other = sqlite3.connect(path, isolation_level=None)
+    executor = Breaking(3, lambda: other.execute("BEGIN IMMEDIATE") and None)
+    with pytest.raises(DatabaseError, match="another process holds the database"):
+        drive([job()], database, executor)
+    other.execute("ROLLBACK")
+    other.close()
+    before = executor.measured[:-2]  # the last task's stages could not be recorded
+    assert before
+    assert set(recorded(path)) == set(before)
+    again = Recorder()
+    (result,) = drive([job()], database, again)
+    assert result.counts.found == len(before)
+    assert len(again.measured) == result.counts.wanted - len(before)
+
+
+def test_a_database_that_becomes_read_only_in_the_middle(
+    database: LatencyDatabase, path: Path, small_chunks: None
+) -> None:
+    def forbid() -> None:
+        database.readonly = True
+
+    executor = Breaking(3, forbid)
+    with pytest.raises(DatabaseError, match="read-only"):
+        drive([job()], database, executor)
+    assert set(recorded(path)) == set(executor.measured[:-2])
