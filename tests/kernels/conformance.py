@@ -203,6 +203,15 @@ class RuntimeConformance:
             for output, copy in zip(executable.run(*first), kept, strict=True):
                 assert relative_error(output, copy) <= self.tolerance
 
+    def test_output_that_is_an_input_is_a_copy(self, runtime: Runtime, rng: np.random.Generator) -> None:
+        b = GraphBuilder("same")
+        stage = canonical_stage(b.build(b.dropout(b.input((9,)))), [[0]], layout=runtime.layout).stage
+        first, second = random_inputs(stage.inputs, rng), random_inputs(stage.inputs, rng)
+        with runtime.prepare(stage) as executable:
+            (once,) = executable.run(*first)
+            executable.run(*second)
+        np.testing.assert_array_equal(once, first[0])
+
     def test_inputs_are_not_changed(self, runtime: Runtime, rng: np.random.Generator) -> None:
         # The unit begins with an activation, which a careless runtime would apply in place.
         stage = stage_of([["separable"]], "concurrent", runtime.layout)

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from iosfarm.ir.operators import SPECS
 from iosfarm.kernels.reference import run_graph, run_stage
-from iosfarm.kernels.torch_operators import BINDERS
+from iosfarm.kernels.torch_operators import BINDERS, bind
 
 from numerics_cases import (  # isort: skip - beside this file
     CASES,
@@ -210,6 +211,18 @@ def test_reference_is_the_formula(case: Case) -> None:
     (actual,) = run_stage(stage, weights, inputs)
     assert actual.dtype == np.float64
     assert relative_error(actual, expected) <= 1e-12
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_operators_leave_their_inputs_alone(case: Case) -> None:
+    rng = np.random.default_rng(13)
+    stage = case.stage("nhwc")
+    operator = next(stage.operators)
+    weights = {name: torch.from_numpy(values) for name, values in stage_weights(stage, rng)[0].items()}
+    tensors = [torch.from_numpy(values) for values in random_inputs(stage.inputs, rng)]
+    kept = [tensor.clone() for tensor in tensors]
+    bind(operator.kind, operator.attributes, weights)(*(tensors[-1 - r] for r in operator.references))
+    assert all(torch.equal(tensor, copy) for tensor, copy in zip(tensors, kept, strict=True))
 
 
 @pytest.mark.parametrize("case", CASES[:3], ids=lambda case: case.name)
