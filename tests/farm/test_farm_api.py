@@ -1,0 +1,204 @@
+"""Searching from Python: files, rows and errors around the farm's loop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from farm_examples import branches, job, recorded
+
+import iosfarm
+from iosfarm.db import DatabaseError, LatencyDatabase
+from iosfarm.farm.api import run_jobs
+from iosfarm.farm.interrupt import graceful_interrupt
+from iosfarm.farm.schedule_file import OutputError, load
+from iosfarm.ir.errors import UsageError
+from iosfarm.ir.schedule import Schedule
+from iosfarm.search.solver import NoScheduleError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "latency.db"
+
+
+def states(path: Path) -> list[str]:
+    with LatencyDatabase(str(path), readonly=True) as database:
+        return [str(row.state) for row in reversed(database.searches())]
+
+
+def test_search_from_python(path: Path) -> None:
+    graph = iosfarm.load("sample")
+    schedule = iosfarm.search(graph, device="sim:v100", database=str(path))
+    assert isinstance(schedule, Schedule)
+    assert schedule.place(graph, "nhwc")
+    assert schedule.predicted is not None
+    assert states(path) == ["finished"]
+    assert recorded(path)
+
+
+def test_search_binds_batch_and_dtype(path: Path) -> None:
+    schedule = iosfarm.search(
+        iosfarm.load("sample"), device="sim:v100", batch_size=4, dtype="float16", database=str(path)
+    )
+    with LatencyDatabase(str(path), readonly=True) as database:
+        assert {(row.batch, row.dtype) for row in database.query()} == {(4, "float16")}
+        (row,) = database.schedules()
+        assert (row.batch, row.dtype) == (4, "float16")
+    assert schedule.stages
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ({"batch_size": 0}, "batch"),
+        ({"batch_size": -1}, "batch"),
+        ({"dtype": "float12"}, "float12"),
+        ({"device": "tpu"}, "unknown device 'tpu'"),
+        ({"device": "cuda"}, "cuda"),
+        ({"device": "sim:v1000"}, "v1000"),
+        ({"executor": "slurm"}, "unknown executor 'slurm'; use one of ray, inline"),
+        ({"method": "magic"}, "unknown method 'magic'"),
+        ({"max_group_size": 0}, "max_group_size is 0"),
+        ({"max_groups": 0}, "max_groups is 0"),
+        ({"strategies": ()}, "strategies are []"),
+        ({"strategies": ("sideways",)}, "sideways"),
+    ],
+)
+def test_settings_that_cannot_be(path: Path, setting: dict[str, object], line: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        iosfarm.search(branches(), **{"device": "sim:v100", "database": str(path), **setting})  # type: ignore[arg-type]
+    assert line in str(caught.value)
+
+
+def test_inline_never_imports_ray(path: Path) -> None:
+    program = (
+        "import sys, iosfarm\n"
+        f"iosfarm.search(iosfarm.load('sample'), device='sim:v100', database={str(path)!r}, executor='inline')\n"
+        "print(sorted(name for name in sys.modules if name.partition('.')[0] == 'ray'))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+    assert recorded(path)
+
+
+# -- files and rows ------------------------------------------------------------------------------------------------
+
+
+def test_files_and_rows_of_each_job(path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "folder"
+    saved = run_jobs([job(), job(device="sim:k80")], database=str(path), executor="inline", out=out)
+    assert [item.path for item in saved] == [
+        out / "branches-sim-v100-b1-float32.json",
+        out / "branches-sim-k80-b1-float32.json",
+    ]
+    with LatencyDatabase(str(path), readonly=True) as database:
+        rows = {row.device_kind: row for row in database.schedules()}
+    for item in saved:
+        assert item.path is not None
+        content, _ = load(item.path, branches())
+        row = rows[item.result.device.device.kind]
+        assert row.predicted == item.result.schedule.predicted
+        assert row.measured == item.result.latency(item.result.chosen)
+        assert row.graph_hash == content.graph_hash
+    assert states(path) == ["finished", "finished"]
+    assert sorted(out.iterdir()) == sorted(item.path for item in saved if item.path)
+
+
+def test_jobs_of_one_name_are_wrong_usage(path: Path) -> None:
+    with pytest.raises(UsageError, match=r"two jobs are named 'branches-sim-v100-b1-float32'; give one"):
+        run_jobs([job(), job(branches(channels=64))], database=str(path), executor="inline")
+    assert not path.exists()
+
+
+def test_an_output_folder_that_cannot_be_written_stops_before_anything_is_measured(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="choose another folder"):
+        run_jobs([job()], database=str(path), executor="inline", out=tmp_path / "file" / "below")
+    assert not path.exists()
+
+
+def test_a_schedule_that_cannot_be_written_is_in_the_database(path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "branches-sim-v100-b1-float32.json").mkdir(parents=True)  # a folder where the file should be
+    with pytest.raises(OutputError, match="cannot write the schedule: Is a directory; what was measured is in the"):
+        run_jobs([job(), job(device="sim:k80")], database=str(path), executor="inline", out=out)
+    assert states(path) == ["finished", "failed"]
+    with LatencyDatabase(str(path), readonly=True) as database:
+        assert len(database.schedules()) == 1
+    assert [p.name for p in out.iterdir()] == ["branches-sim-v100-b1-float32.json"]
+
+
+def test_jobs_without_a_schedule_are_recorded_as_failed(path: Path, tmp_path: Path) -> None:
+    finished = []
+    with pytest.raises(NoScheduleError, match="cannot run on this device"):
+        run_jobs(
+            [job(branches().bind(dtype="bfloat16")), job()],
+            database=str(path),
+            executor="inline",
+            out=tmp_path,
+            finished=lambda saved: finished.append(saved.result.job.name),
+        )
+    assert states(path) == ["failed", "finished"]
+    assert finished == ["branches-sim-v100-b1-float32"]
+    load(tmp_path / "branches-sim-v100-b1-float32.json")
+
+
+def test_a_stopped_search_is_recorded_as_interrupted(path: Path) -> None:
+    assert run_jobs([job()], database=str(path), executor="inline", stop=lambda: True) == []
+    assert states(path) == ["interrupted"]
+
+
+def test_a_second_interrupt_is_recorded_as_interrupted(path: Path) -> None:
+    def report(progress: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs([job()], database=str(path), executor="inline", report=report)
+    assert states(path) == ["interrupted"]
+
+
+def test_an_error_of_the_database_is_not_hidden_by_another(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> list[int]:
+        raise DatabaseError("the disk is full")
+
+    monkeypatch.setattr(LatencyDatabase, "record", broken)
+    monkeypatch.setattr(LatencyDatabase, "finish_search", broken)
+    with pytest.raises(DatabaseError, match="the disk is full"):
+        run_jobs([job()], database=str(path), executor="inline")
+
+
+# -- interrupts ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_and_the_second_one_stops(number: signal.Signals) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    notices = []
+    with pytest.raises(KeyboardInterrupt), graceful_interrupt(lambda: notices.append(1)) as interrupt:
+        assert not interrupt()
+        os.kill(os.getpid(), number)
+        assert interrupt()
+        assert interrupt.requested
+        os.kill(os.getpid(), number)
+    assert notices == [1]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_in_another_thread_signals_are_left_alone() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    seen = []
+
+    def work() -> None:
+        with graceful_interrupt() as interrupt:
+            seen.append((interrupt(), signal.getsignal(signal.SIGINT)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [(False, before)]
