@@ -8,6 +8,7 @@ For each schedule: the sum of its stages' medians against the end-to-end median,
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import statistics
 import time
@@ -22,6 +23,7 @@ from iosfarm.ir.graph import Graph
 from iosfarm.ir.schedule import Schedule, ScheduledStage
 from iosfarm.kernels.cpu.runtime import CpuRuntime
 from iosfarm.kernels.cpu.streams import Streams
+from iosfarm.kernels.runtime import Array
 
 
 def squeezing(size: int = 128) -> Graph:
@@ -63,13 +65,13 @@ def greedy(graph: Graph) -> Schedule:
     return Schedule(tuple(stages), "greedy")
 
 
-def random_weights(graph: Graph) -> dict[str, np.ndarray]:
+def random_weights(graph: Graph) -> dict[str, Array]:
     """Small values; a variance of one."""
     rng = np.random.default_rng(0)
     return {
         f"{operator.name}.{name}": np.ones(shape, np.float32)
         if name == "running_var"
-        else rng.standard_normal(shape, np.float32) / np.float32(np.sqrt(max(1, np.prod(shape[1:]))))
+        else rng.standard_normal(shape, np.float32) / np.float32(math.sqrt(math.prod(shape[1:])))
         for operator in graph.operators
         for name, shape in graph.parameters(operator).items()
     }
@@ -147,7 +149,8 @@ def main() -> None:
             print(
                 f"  {schedule.method:10} {len(schedule.stages):3} stages: alone {c.alone * 1e3:8.3f} ms, "
                 f"in place {c.in_place * 1e3:8.3f} ms, end to end {c.end * 1e3:8.3f} ms; "
-                f"alone/in place {c.alone / c.in_place:.3f} (minima {c.least:.3f}), alone/end to end {c.alone / c.end:.3f}"
+                f"alone/in place {c.alone / c.in_place:.3f} (minima {c.least:.3f}), "
+                f"alone/end to end {c.alone / c.end:.3f}"
             )
 
 
