@@ -6,7 +6,7 @@ returned is in the database, and the next search starts from there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
@@ -52,12 +52,25 @@ class Progress:
 
 @dataclass
 class _Queue:
-    """What one device still has to measure."""
+    """What one device still has to measure. doubtful: again, with more samples; checking: those and what is under way
+    of them.
+    """
 
     info: DeviceInfo
     stages: dict[str, Stage] = field(default_factory=dict)
+    doubtful: dict[str, Stage] = field(default_factory=dict)
+    checking: set[str] = field(default_factory=set)
     attempts: dict[str, int] = field(default_factory=dict)
     flying: dict[int, dict[str, Stage]] = field(default_factory=dict)
+
+    def check(self, stages: Mapping[str, Stage]) -> None:
+        """Queue doubtful stages, each once."""
+        self.doubtful.update((key, stage) for key, stage in stages.items() if key not in self.checking)
+        self.checking.update(stages)
+
+    def next_doubtful(self, most: int) -> dict[str, Stage]:
+        """Takes doubtful stages out of the queue."""
+        return {key: self.doubtful.pop(key) for key in list(islice(self.doubtful, most))}
 
     def next(self, most: int) -> dict[str, Stage]:
         """Takes the stages of the next task out of the queue. One that has failed goes alone: should it be what fails,
@@ -95,6 +108,7 @@ class Driver:
         self._queues: dict[str, _Queue] = {}
         self._searches: list[JobSearch] = []
         self._evaluating: dict[int, JobSearch] = {}
+        self._doubts: dict[int, set[str]] = {}
         self._awaited: dict[int, set[int]] = {}  # of a job whose budget is over: tasks that were under way then
         self._results: dict[int, JobResult] = {}
         self._failures: dict[int, NoScheduleError] = {}
@@ -160,16 +174,28 @@ class Driver:
         for search in self._searches:
             if search.done and id(search) not in busy and not self._awaited.get(id(search)):
                 try:
-                    self._evaluate(search)
+                    if not self._in_doubt(search):
+                        self._evaluate(search)
                 except NoScheduleError as error:
                     self._failures[id(search)] = error
         for spec, queue in self._queues.items():
             # A model of a device answers at once: larger tasks, fewer trips.
             chunk = SIMULATED_CHUNK if queue.info.device.simulated else CHUNK
-            while queue.stages and self._executor.pending(spec) < MEASURES_AHEAD:
-                stages = queue.next(chunk)
-                number = self._executor.submit(spec, MeasureTask(tuple(s.canonical for s in stages.values())))
-                queue.flying[number] = stages
+            while (queue.stages or queue.doubtful) and self._executor.pending(spec) < MEASURES_AHEAD:
+                carefully = bool(queue.doubtful)
+                stages = queue.next_doubtful(chunk) if carefully else queue.next(chunk)
+                task = MeasureTask(tuple(s.canonical for s in stages.values()), carefully)
+                queue.flying[self._executor.submit(spec, task)] = stages
+
+    def _in_doubt(self, search: JobSearch) -> bool:
+        """Whether stages of the best schedule have to be measured again first; they are queued."""
+        queue = self._queues[search.job.device]
+        if self._doubts.get(id(search), set()) & queue.checking:
+            return True
+        doubts = search.doubts()
+        queue.check(doubts)
+        self._doubts[id(search)] = set(doubts)
+        return bool(doubts)
 
     def _take(self, outcome: Outcome) -> None:
         for tasks in self._awaited.values():
@@ -189,11 +215,16 @@ class Driver:
             [(stages[m.stage_key].summary, m) for m in measurements], queue.info.device, queue.info.environment
         )
         for measurement, number in zip(measurements, numbers, strict=True):
+            if measurement.stage_key in queue.checking:
+                queue.checking.discard(measurement.stage_key)
+                for search in self._of(outcome.spec):
+                    search.confirm(measurement.stage_key, measurement, number)
+                continue
             self._tell(queue, stages[measurement.stage_key], measurement, number)
 
     def _tell(self, queue: _Queue, stage: Stage, measurement: Measurement, number: int) -> None:
         key = measurement.stage_key
-        searches = [s for s in self._searches if s.device.spec == queue.info.spec]
+        searches = self._of(queue.info.spec)
         if measurement.status in (Status.OK, Status.INFEASIBLE):
             for search in searches:
                 search.tell(key, measurement, number, found=False)
@@ -208,6 +239,9 @@ class Driver:
                 note = f"gave up on {what}: {measurement.status}, {measurement.reason}"
                 self._notes[id(search)].append(note)
 
+    def _of(self, spec: str) -> list[JobSearch]:
+        return [search for search in self._searches if search.device.spec == spec]
+
     def _expire(self) -> None:
         """A job whose budget is over wants no more: stages that no other job of the device wants leave the queue."""
         elapsed = monotonic() - self._started
@@ -221,7 +255,7 @@ class Driver:
                 self._notes[id(search)].append(f"the budget of {budget:g} s ended the search")
         if expired:
             for spec, queue in self._queues.items():
-                wanted = [s.wanted for s in self._searches if s.device.spec == spec]
+                wanted = [search.wanted for search in self._of(spec)]
                 queue.stages = {k: stage for k, stage in queue.stages.items() if any(k in w for w in wanted)}
 
     # -- answers -------------------------------------------------------------------------------------------------

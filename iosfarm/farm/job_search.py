@@ -16,6 +16,10 @@ from iosfarm.search.parts import cut
 from iosfarm.search.problem import problems
 from iosfarm.search.solver import PartSearch, check_method
 from iosfarm.workers.evaluating import TOLERANCE, Evaluation
+from iosfarm.workers.settings import CAREFULLY
+
+MOST_ROUNDS = 12
+"""How often the best schedule's stages are measured again: each time another schedule may turn out the best."""
 
 NOISE = 0.01
 """A schedule that is less than this much faster than another, end to end, is not counted as faster."""
@@ -57,6 +61,8 @@ class JobSearch:
         self._found = 0
         self._given_up: set[str] = set()
         self._infeasible = 0
+        self._sure: set[str] = set()
+        self._rounds = 0
         self.expired = False
 
     @property
@@ -86,8 +92,35 @@ class JobSearch:
         self._known[key] = Known(seconds, number)
         self._found += found
         self._infeasible += infeasible
+        if infeasible or len(measurement.samples) >= CAREFULLY.min_samples:
+            self._sure.add(key)
         for search in self._interested.get(key, ()):
             search.tell(key, seconds)
+
+    def doubts(self) -> dict[str, Stage]:
+        """Stages of the best schedule that rest on few samples, by key: to be measured again before the answer.
+
+        Empty when there are none, when the budget is over, and after `MOST_ROUNDS` calls that had an answer.
+
+        Raises:
+            NoScheduleError: see `schedules`.
+        """
+        if self.expired or self._rounds >= MOST_ROUNDS:
+            return {}
+        stages = (stage for search in self._searches.values() for stage in search.solution().stages)
+        keys = {stage.key for stage in stages if stage.key not in self._sure}
+        self._rounds += bool(keys)
+        return {key: self._interested[key][0].stage(key) for key in sorted(keys)}
+
+    def confirm(self, key: str, measurement: Measurement, number: int) -> None:
+        """What came of measuring a doubtful stage again: its new latency counts; a failure leaves the old one."""
+        if key not in self._known or key in self._sure:
+            return
+        self._sure.add(key)
+        if measurement.ok:
+            self._known[key] = Known(measurement.median, number)
+            for search in self._interested.get(key, ()):
+                search.tell(key, measurement.median)
 
     def give_up(self, key: str) -> bool:
         """A stage that cannot be measured though it may be feasible: it is not used, and stays bounded from below.

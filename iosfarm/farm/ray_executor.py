@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from iosfarm.farm.executor import DeviceInfo, Outcome, Task, describe, perform
 from iosfarm.ir.errors import IosfarmError
+
+if TYPE_CHECKING:
+    from iosfarm.workers.worker import Worker
 
 START_TIMEOUT = 120.0
 """Seconds that a worker may take to start: a first import of torch on a cold disk is slow."""
@@ -31,7 +34,8 @@ class RayExecutor:
             try:
                 ray.init(
                     address=address or "local",
-                    include_dashboard=False if address is None else None,
+                    # A Ray of our own listens to this machine alone.
+                    **({} if address else {"_node_ip_address": "127.0.0.1", "include_dashboard": False}),
                     log_to_driver=False,
                     configure_logging=True,
                     logging_level="error",
@@ -42,31 +46,39 @@ class RayExecutor:
                     f"Ray did not start: {' '.join(str(error).split())[:200]}", hint="try --executor inline"
                 ) from error
         self._actors: dict[str, Any] = {}
+        self._devices: dict[str, DeviceInfo] = {}
         self._running: dict[Any, tuple[int, str, Any]] = {}  # reference -> number, device, actor
         self._submitted = 0
 
     def open(self, spec: str) -> DeviceInfo:
         """See `Executor`."""
-        if spec not in self._actors:
-            actor_class = self._ray.remote(_Actor)
-            # One actor for a device, and an actor does one call at a time. It is not restarted behind our back.
-            self._actors[spec] = actor_class.options(num_cpus=1, max_restarts=0, max_concurrency=1).remote(spec)
+        if spec in self._devices:
+            return self._devices[spec]
+        actor = self._actor(spec)
         try:
-            return self._ray.get(self._actors[spec].describe.remote(), timeout=START_TIMEOUT)  # type: ignore[no-any-return]
-        except self._ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, IosfarmError):
-                raise error.cause from None
-            raise RayError(f"the worker of {spec} did not start: {error.cause}") from None
-        except (self._ray.exceptions.RayActorError, self._ray.exceptions.GetTimeoutError) as error:
-            cause = getattr(getattr(error, "cause", None), "cause", None)
+            self._devices[spec] = self._ray.get(actor.describe.remote(), timeout=START_TIMEOUT)
+        except (self._ray.exceptions.RayError, self._ray.exceptions.GetTimeoutError) as error:
+            del self._actors[spec]
+            self._ray.kill(actor)
+            cause = getattr(error, "cause", None)
             if isinstance(cause, IosfarmError):
                 raise cause from None
-            raise RayError(f"the worker of {spec} did not start: {type(error).__name__}") from error
+            raise RayError(f"the worker of {spec} did not start: {_reason(error)}") from error
+        return self._devices[spec]
+
+    def _actor(self, spec: str) -> Any:
+        """The process of a device, started if there is none."""
+        if spec not in self._actors:
+            actor_class = self._ray.remote(_Actor)
+            # One actor for a device, and an actor does one call at a time. It is not restarted behind our back. It
+            # asks Ray for no cores, or devices beyond the number of cores would wait for ever.
+            self._actors[spec] = actor_class.options(num_cpus=0, max_restarts=0, max_concurrency=1).remote(spec)
+        return self._actors[spec]
 
     def submit(self, spec: str, task: Task) -> int:
         """See `Executor`."""
         self._submitted += 1
-        actor = self._actors[spec]
+        actor = self._actor(spec)
         self._running[actor.perform.remote(self._submitted, task)] = (self._submitted, spec, actor)
         return self._submitted
 
@@ -101,31 +113,46 @@ class RayExecutor:
             # The process is gone, and with it what was queued there; a new one takes what comes next.
             if self._actors.get(spec) is actor:
                 del self._actors[spec]
-                self.open(spec)
-            return Outcome(number, spec, error=f"the worker died: {type(error).__name__}")
+            return Outcome(number, spec, error=f"the worker died: {_reason(error)}")
         except self._ray.exceptions.RayError as error:
-            return Outcome(number, spec, error=f"{type(error).__name__}: {str(error)[:200]}")
+            return Outcome(number, spec, error=_reason(error))
 
     def close(self) -> None:
         """See `Executor`."""
         for actor in self._actors.values():
             self._ray.kill(actor)
         self._actors.clear()
+        self._devices.clear()
         self._running.clear()
         if self._ours and self._ray.is_initialized():
             self._ray.shutdown()
 
 
+def _reason(error: Exception) -> str:
+    """One line: what was raised in the worker, or else what Ray says first."""
+    raised = getattr(error, "cause", None) or error
+    lines = str(raised).strip().splitlines() or [""]
+    return f"{type(raised).__name__}: {lines[0][:200]}"
+
+
 class _Actor:
-    """A `Worker` in a Ray process."""
+    """A `Worker` in a Ray process. It is made at the first call: what fails there, unlike in a constructor, reaches
+    the caller as the error that it is.
+    """
 
     def __init__(self, spec: str) -> None:
-        from iosfarm.workers.worker import Worker
+        self._spec = spec
+        self._made: Worker | None = None
 
-        self._worker = Worker(spec)
+    def _worker(self) -> Worker:
+        if self._made is None:
+            from iosfarm.workers.worker import Worker
+
+            self._made = Worker(self._spec)
+        return self._made
 
     def describe(self) -> DeviceInfo:
-        return describe(self._worker)
+        return describe(self._worker())
 
     def perform(self, number: int, task: Task) -> Outcome:
-        return perform(self._worker, task, number, self._worker.spec)
+        return perform(self._worker(), task, number, self._spec)

@@ -1,0 +1,222 @@
+"""The contract of executors, on Ray and in process."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from farm_examples import branches, job
+from processes import MARK, eventually, marked
+
+from iosfarm.farm.executor import DeviceInfo, EvaluateTask, Executor, InlineExecutor, MeasureTask, Outcome
+from iosfarm.farm.job_search import JobSearch
+from iosfarm.farm.ray_executor import RayExecutor
+from iosfarm.ir.errors import UsageError
+from iosfarm.ir.measurement import Status
+from iosfarm.search.baselines import sequential
+from iosfarm.search.parts import cut
+from iosfarm.workers.evaluating import EvaluationSettings
+from iosfarm.zoo.load import load
+from iosfarm.zoo.weights import random_weights
+
+SIM = "sim:v100?noise=0"
+
+
+@pytest.fixture(scope="module")
+def mark() -> Iterator[str]:
+    """All processes that are started from here on carry it."""
+    mark = uuid.uuid4().hex
+    os.environ[MARK] = mark
+    yield mark
+    del os.environ[MARK]
+
+
+@pytest.fixture(scope="module")
+def ray_executor(mark: str) -> Iterator[RayExecutor]:
+    """One for all tests of this file: starting Ray takes seconds."""
+    executor = RayExecutor()
+    yield executor
+    executor.close()
+
+
+@pytest.fixture(params=["inline", "ray"])
+def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    if request.param == "ray":
+        yield request.getfixturevalue("ray_executor")
+        return
+    inline = InlineExecutor()
+    yield inline
+    inline.close()
+
+
+def stages(info: DeviceInfo) -> list[str]:
+    """Canonical texts of all stages of a network."""
+    return [stage.canonical for stage in JobSearch(job(load("squeezenet"), device=info.spec), info).wanted.values()]
+
+
+def evaluate_task(rounds: int = 3, layout: str = "nhwc", **changes: object) -> EvaluateTask:
+    graph = branches()
+    schedule = sequential(graph, cut(graph), layout)
+    values = {"graph": graph, "schedules": {"sequential": schedule}, "weights": None, "seed": 0, **changes}
+    return EvaluateTask(**values, settings=EvaluationSettings(rounds, check=False))  # type: ignore[arg-type]
+
+
+def collect(executor: Executor, spec: str) -> list[Outcome]:
+    """Everything that was submitted for a device."""
+    outcomes: list[Outcome] = []
+    assert eventually(lambda: bool(outcomes.extend(executor.wait(1.0))) or not executor.pending(spec), 120)
+    return outcomes
+
+
+def test_opening_twice_opens_once(executor: Executor, mark: str) -> None:
+    first = executor.open(SIM)
+    before = marked(mark)
+    assert executor.open(SIM) == first
+    assert marked(mark).keys() == before.keys()
+    assert first.spec == SIM
+    assert first.device.simulated
+    assert first.layout == "nhwc"
+    assert pickle.loads(pickle.dumps(first)) == first
+
+
+@pytest.mark.parametrize("spec", ["sim:nothing", "tpu", "cuda", "sim:v100?noise=no"])
+def test_an_unknown_device_is_wrong_usage(executor: Executor, spec: str) -> None:
+    for _ in range(2):
+        with pytest.raises(UsageError) as caught:
+            executor.open(spec)
+        assert "\n" not in str(caught.value)
+        assert spec in str(caught.value) or "noise" in str(caught.value) or "nothing" in str(caught.value)
+    # Other devices are none the worse for it.
+    assert executor.open(SIM).spec == SIM
+
+
+def test_nothing_to_wait_for(executor: Executor) -> None:
+    executor.open(SIM)
+    assert executor.pending(SIM) == 0
+    assert executor.wait(60.0) == []
+    assert executor.drain(60.0) == []
+
+
+def test_tasks_of_a_device_run_one_at_a_time_and_in_order(executor: Executor) -> None:
+    texts = stages(executor.open(SIM))
+    numbers = [executor.submit(SIM, MeasureTask(tuple(texts))) for _ in range(4)]
+    assert executor.pending(SIM) == 4
+    outcomes = collect(executor, SIM)
+    assert executor.pending(SIM) == 0
+    assert [o.task for o in outcomes] == numbers
+    # A worker refuses a second task while it is busy with one.
+    assert [o.error for o in outcomes] == [""] * 4
+    times = [m.measured_at for o in outcomes for m in o.measurements]
+    assert len(times) == 4 * len(texts)
+    assert times == sorted(times)
+    assert len({m.worker for o in outcomes for m in o.measurements}) == 1
+    assert {m.status for o in outcomes for m in o.measurements} == {Status.OK}
+
+
+def test_a_measurement_is_the_same_everywhere(executor: Executor) -> None:
+    texts = stages(executor.open(SIM))[:5]
+    executor.submit(SIM, MeasureTask(tuple(texts)))
+    (outcome,) = collect(executor, SIM)
+    with_other = InlineExecutor()
+    with_other.open(SIM)
+    with_other.submit(SIM, MeasureTask(tuple(texts)))
+    (other,) = collect(with_other, SIM)
+    with_other.close()
+    assert [m.median for m in outcome.measurements] == [m.median for m in other.measurements]
+    assert [m.stage_key for m in outcome.measurements] == [m.stage_key for m in other.measurements]
+
+
+def test_devices_do_not_wait_for_each_other(executor: Executor) -> None:
+    texts = tuple(stages(executor.open(SIM))[:2])
+    executor.open("sim:k80")
+    numbers = {spec: executor.submit(spec, MeasureTask(texts)) for spec in (SIM, "sim:k80")}
+    outcomes = {o.spec: o for o in collect(executor, SIM) + collect(executor, "sim:k80")}
+    assert {spec: o.task for spec, o in outcomes.items()} == numbers
+    assert outcomes[SIM].measurements[0].median != outcomes["sim:k80"].measurements[0].median
+
+
+def test_schedules_run_on_weights_that_are_sent_along(executor: Executor) -> None:
+    executor.open("cpu")
+    weights = random_weights(branches(), 1)
+    number = executor.submit("cpu", evaluate_task(weights=weights))
+    (outcome,) = collect(executor, "cpu")
+    assert outcome.error == ""
+    assert outcome.task == number
+    assert outcome.evaluation is not None
+    assert len(outcome.evaluation.latencies["sequential"].samples) == 3
+
+
+def test_an_error_becomes_an_outcome(executor: Executor) -> None:
+    executor.open(SIM)
+    other = load("sample")
+    wrong = {"sequential": sequential(other, cut(other), "nhwc")}
+    numbers = [executor.submit(SIM, evaluate_task(schedules=wrong)), executor.submit(SIM, evaluate_task())]
+    failed, fine = collect(executor, SIM)
+    assert [failed.task, fine.task] == numbers
+    assert "has no unit" in failed.error
+    assert failed.evaluation is None
+    assert fine.error == ""
+    assert fine.evaluation is not None
+
+
+def test_draining_forgets_what_is_queued(executor: Executor) -> None:
+    texts = tuple(stages(executor.open(SIM))[:2])
+    numbers = [executor.submit(SIM, MeasureTask(texts)) for _ in range(3)]
+    assert [o.task for o in executor.drain(60.0)] in ([], numbers[:1])
+    assert executor.pending(SIM) == 0
+    assert executor.wait(0.0) == []
+    last = executor.submit(SIM, MeasureTask(texts))
+    assert [o.task for o in collect(executor, SIM)] == [last]
+
+
+def test_a_worker_that_is_killed_in_the_middle_of_a_task(ray_executor: RayExecutor) -> None:
+    texts = tuple(stages(ray_executor.open(SIM))[:2])
+    ray_executor.submit(SIM, MeasureTask(texts))
+    (outcome,) = collect(ray_executor, SIM)
+    process = int(outcome.measurements[0].worker.split(":")[1])
+    endless, queued = ray_executor.submit(SIM, evaluate_task(10**9)), ray_executor.submit(SIM, MeasureTask(texts))
+    assert ray_executor.wait(0.5) == []
+    os.kill(process, signal.SIGKILL)
+    outcomes = {o.task: o for o in collect(ray_executor, SIM)}
+    assert outcomes.keys() == {endless, queued}
+    assert "the worker died" in outcomes[endless].error
+    # What was queued has died with it, or has been done by its successor.
+    ray_executor.submit(SIM, MeasureTask(texts))
+    (after,) = collect(ray_executor, SIM)
+    assert after.error == ""
+    assert [m.status for m in after.measurements] == [Status.OK] * 2
+    assert int(after.measurements[0].worker.split(":")[1]) != process
+
+
+def test_draining_gives_up_on_what_takes_too_long(ray_executor: RayExecutor) -> None:
+    spec = "sim:h200"
+    ray_executor.open(spec)
+    ray_executor.submit(spec, evaluate_task(10**9))
+    assert ray_executor.drain(0.5) == []
+    assert ray_executor.pending(spec) == 0
+
+
+def test_closing_leaves_nothing_running(ray_executor: RayExecutor, mark: str) -> None:
+    # The last test of this file: a task is under way, and Ray is not started again.
+    ray_executor.open(SIM)
+    ray_executor.submit(SIM, evaluate_task(10**9))
+    running = " ".join(marked(mark).values())
+    assert "raylet" in running
+    assert "gcs_server" in running
+    ray_executor.close()
+    assert eventually(lambda: not marked(mark)), marked(mark)
+    ray_executor.close()
+
+
+def test_closing_the_inline_executor_forgets_what_is_queued() -> None:
+    executor = InlineExecutor()
+    texts = stages(executor.open(SIM))
+    executor.submit(SIM, MeasureTask(tuple(texts)))
+    executor.close()
+    assert executor.pending(SIM) == 0
+    assert executor.wait(0.0) == []
+    executor.close()
