@@ -34,3 +34,8 @@ class MeasureSettings:
             raise ValueError("warmup, max_unroll and chunk must be at least 1, retakes at least 0")
         if min(self.min_sample, self.precision, self.timeout, self.drift) <= 0:
             raise ValueError("min_sample, precision, timeout and drift must be positive")
+
+
+CAREFULLY = MeasureSettings(min_samples=15, max_samples=40, precision=0.01)
+"""For the stages of a schedule that is about to be the answer: the best of many noisy latencies is too good to be true
+(the winner's curse), so they are measured again."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from typing import TYPE_CHECKING, Any
 
 from iosfarm.farm.executor import DeviceInfo, Outcome, Task, describe, perform
@@ -31,6 +33,7 @@ class RayExecutor:
         self._ray: Any = ray
         self._ours = not ray.is_initialized()
         if self._ours:
+            handler = signal.getsignal(signal.SIGTERM)
             try:
                 ray.init(
                     address=address or "local",
@@ -45,6 +48,8 @@ class RayExecutor:
                 raise RayError(
                     f"Ray did not start: {' '.join(str(error).split())[:200]}", hint="try --executor inline"
                 ) from error
+            if callable(handler) and threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)  # Ray has put its own in place of ours
         self._actors: dict[str, Any] = {}
         self._devices: dict[str, DeviceInfo] = {}
         self._running: dict[Any, tuple[int, str, Any]] = {}  # reference -> number, device, actor

@@ -14,6 +14,7 @@ from iosfarm.ir.graph import Graph
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.stage import Stage
 from iosfarm.search.space import SpaceSettings
+from iosfarm.workers.settings import CAREFULLY
 
 SIM = "sim:v100"
 
@@ -48,24 +49,31 @@ def paper_space() -> SpaceSettings:
 
 
 class Recorder:
-    """An inline executor that remembers which stages were measured, in order."""
+    """An inline executor that remembers which stages were measured, in order, and which were measured again."""
 
     def __init__(self) -> None:
         self.inner = InlineExecutor()
         self.measured: list[str] = []
+        self.checked: list[str] = []
+        self._careful: set[int] = set()
 
     def open(self, spec: str) -> DeviceInfo:
         return self.inner.open(spec)
 
     def submit(self, spec: str, task: Task) -> int:
-        return self.inner.submit(spec, task)
+        number = self.inner.submit(spec, task)
+        if isinstance(task, MeasureTask) and task.carefully:
+            self._careful.add(number)
+        return number
 
     def pending(self, spec: str) -> int:
         return self.inner.pending(spec)
 
     def wait(self, timeout: float) -> list[Outcome]:
         outcomes = self.inner.wait(timeout)
-        self.measured += [m.stage_key for outcome in outcomes for m in outcome.measurements]
+        for outcome in outcomes:
+            seen = self.checked if outcome.task in self._careful else self.measured
+            seen += [m.stage_key for m in outcome.measurements]
         return outcomes
 
     def drain(self, timeout: float) -> list[Outcome]:
@@ -101,7 +109,8 @@ class Failing(Recorder):
         stages = [Stage.from_json(text) for text in task.stages]
         how = {stage.key: self.fails(stage) for stage in stages}
         for stage in stages:
-            self.attempts[stage.key] = self.attempts.get(stage.key, 0) + 1
+            if not task.carefully:
+                self.attempts[stage.key] = self.attempts.get(stage.key, 0) + 1
         if "crash" in how.values():
             return Outcome(outcome.task, outcome.spec, error="the worker died: killed")
         return Outcome(outcome.task, outcome.spec, [_spoil(m, how[m.stage_key]) for m in outcome.measurements])
@@ -123,10 +132,11 @@ def drive(
 
 
 def recorded(path: Path) -> Mapping[str, int]:
-    """How many usable measurements the database has of each stage."""
+    """How many usable measurements the database has of each stage, those that checked an answer left out."""
     counts: dict[str, int] = {}
     with LatencyDatabase(str(path), readonly=True) as database:
         for row in database.query():
-            if row.status in (Status.OK, Status.INFEASIBLE):
+            checked = row.n >= CAREFULLY.min_samples
+            if row.status in (Status.OK, Status.INFEASIBLE) and not checked:
                 counts[row.stage_key] = counts.get(row.stage_key, 0) + 1
     return counts
