@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from iosfarm.ir.graph import Graph
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.schedule import Schedule
 from iosfarm.kernels.runtime import Array, Runtime, Weights
+from iosfarm.workers.measuring import relative_median_error
 
 TOLERANCE = 1e-4
 """Largest error in float32, relative to the largest absolute value of float64's result."""
@@ -19,10 +22,16 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """rounds: samples of each schedule, taken in turns. warmup: executions before. check: compare numbers."""
+    """rounds: samples of each schedule, taken in turns: at least so many, then more until the medians are known to
+    `precision` (relative standard error), for max_rounds and about `seconds` at most. warmup: executions before. check:
+    compare numbers.
+    """
 
-    rounds: int = 20
-    warmup: int = 3
+    rounds: int = 10
+    max_rounds: int = 60
+    precision: float = 0.005
+    seconds: float = 10.0
+    warmup: int = 2
     check: bool = True
 
 
@@ -64,14 +73,21 @@ def evaluate(
         names = list(executables)
         for executable in executables.values():
             executable.time(settings.warmup)
-        for round_number in range(settings.rounds):
+        began = time.monotonic()
+        rounds = 0
+        while rounds < settings.rounds or (
+            rounds < settings.max_rounds
+            and time.monotonic() - began < settings.seconds
+            and max(map(relative_median_error, samples.values())) > settings.precision
+        ):
             # The order turns, so that no schedule always runs after the same other one.
             for step in range(len(names)):
-                name = names[(round_number + step) % len(names)]
+                name = names[(rounds + step) % len(names)]
                 # The first of a pair finds the caches as the schedule before left them, and is not counted.
                 samples[name].append(executables[name].time(2)[-1])
+            rounds += 1
     latencies = {
-        name: Measurement(schedule_key(schedules[name]), Status.OK, tuple(samples[name]), rounds=settings.rounds)
+        name: Measurement(schedule_key(schedules[name]), Status.OK, tuple(samples[name]), rounds=rounds)
         for name in names
     }
     return Evaluation(latencies, errors)
@@ -92,6 +108,4 @@ def relative_error(actual: list[Array], expected: list[Array]) -> float:
 
 def schedule_key(schedule: Schedule) -> str:
     """The keys of a schedule's stages, as one."""
-    import hashlib
-
     return hashlib.sha256("".join(stage.key for stage in schedule.stages).encode()).hexdigest()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, takewhile
 from time import monotonic
 
@@ -16,6 +16,7 @@ from iosfarm.db import LatencyDatabase
 from iosfarm.farm.executor import MEASURES_AHEAD, DeviceInfo, EvaluateTask, Executor, MeasureTask, Outcome
 from iosfarm.farm.job_search import JobSearch
 from iosfarm.farm.jobs import Job, JobResult
+from iosfarm.farm.remembered import remembered
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.stage import Stage
 from iosfarm.search.solver import NoScheduleError
@@ -261,14 +262,18 @@ class Driver:
     # -- answers -------------------------------------------------------------------------------------------------
 
     def _evaluate(self, search: JobSearch) -> None:
-        job = search.job
-        task = EvaluateTask(job.graph, search.runnable(), job.weights, job.seed, self._settings(search))
+        job, schedules = search.job, search.runnable()
+        earlier = remembered(self._database, job, search.device, schedules)
+        if earlier is not None:
+            self._conclude(search, earlier, interrupted=False)
+            return
+        task = EvaluateTask(job.graph, schedules, job.weights, job.seed, self._settings(search))
         self._evaluating[self._executor.submit(job.device, task)] = search
 
     def _settings(self, search: JobSearch) -> EvaluationSettings:
         # What a model of a device computes is the reference itself: there is nothing to check.
         check = self._evaluation.check and not search.device.device.simulated
-        return EvaluationSettings(self._evaluation.rounds, self._evaluation.warmup, check)
+        return replace(self._evaluation, check=check)
 
     def _conclude(self, search: JobSearch, evaluation: Evaluation | None, *, interrupted: bool) -> None:
         schedules = search.schedules()

@@ -21,6 +21,9 @@ from iosfarm.workers.settings import CAREFULLY
 MOST_ROUNDS = 12
 """How often the best schedule's stages are measured again: each time another schedule may turn out the best."""
 
+DISTURBED = 0.1
+"""A network that takes this much longer than its stages was measured while something else kept the device busy."""
+
 NOISE = 0.01
 """A schedule that is less than this much faster than another, end to end, is not counted as faster."""
 
@@ -189,6 +192,10 @@ class JobSearch:
         """
         chosen = "optimised"
         if evaluation is not None:
+            over = overrun(schedules, evaluation)
+            if over is not None and over > DISTURBED:
+                notes = [*notes, f"end to end, the sequential schedule took {over:.0%} longer than its stages alone: "
+                         "was the machine busy? search or run again when it is idle"]  # fmt: skip
             wrong = {name: e for name, e in evaluation.errors.items() if e is not None and e > TOLERANCE}
             right = {name: m.median for name, m in evaluation.latencies.items() if name not in wrong}
             chosen = fastest(right) if right else "sequential"
@@ -207,6 +214,13 @@ class JobSearch:
             evaluation.errors if evaluation else {},
             tuple(notes),
         )
+
+
+def overrun(schedules: Mapping[str, Schedule], evaluation: Evaluation) -> float | None:
+    """How much longer the sequential schedule took than its stages alone, relative to them; None: not known."""
+    measured = evaluation.latencies.get("sequential")
+    predicted = schedules["sequential"].predicted
+    return measured.median / predicted - 1 if measured is not None and predicted else None
 
 
 def fastest(latencies: Mapping[str, float]) -> str:

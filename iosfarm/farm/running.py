@@ -75,7 +75,7 @@ def run_schedule(
         }
         if content.chosen not in schedules:
             schedules[content.chosen] = content.schedule()
-        settings = EvaluationSettings(rounds=rounds, check=check and not found.simulated)
+        settings = EvaluationSettings(rounds=rounds, max_rounds=rounds, check=check and not found.simulated)
         evaluation = worker.evaluate(graph, schedules, values, seed, settings)
     finally:
         worker.close()

@@ -21,6 +21,7 @@ from iosfarm.ir.device import Device, Environment
 from iosfarm.ir.errors import IosfarmError, UsageError
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.schedule import Certificate, Schedule, ScheduledStage
+from iosfarm.workers.evaluating import schedule_key
 
 FORMAT = "iosfarm-schedule"
 VERSION = 1
@@ -58,6 +59,7 @@ class CertificateEntry(_Strict):
 class LatencyEntry(_Strict):
     """One schedule's latency: the sum of its stages, and what was measured end to end."""
 
+    key: str = Field(default="", description="of the schedule: a hash of its stages' keys")
     predicted: float | None = Field(default=None, gt=0)
     measured: float | None = Field(default=None, gt=0, description="median of the samples")
     samples: list[float] = []
@@ -165,6 +167,7 @@ def document(result: JobResult) -> ScheduleFile:
         certificate=_certificate(certificate) if certificate else None,
         latencies={
             name: LatencyEntry(
+                key=schedule_key(candidate),
                 predicted=candidate.predicted,
                 measured=result.latency(name),
                 samples=list(result.latencies[name].samples) if name in result.latencies else [],

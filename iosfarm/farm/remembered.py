@@ -1,0 +1,62 @@
+"""Schedules that were measured end to end before: the same search again need not run the network again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+from iosfarm.db import LatencyDatabase
+from iosfarm.farm.executor import DeviceInfo
+from iosfarm.farm.job_search import DISTURBED, overrun
+from iosfarm.farm.jobs import Job
+from iosfarm.farm.schedule_file import LatencyEntry, ScheduleFile
+from iosfarm.ir.measurement import Measurement, Status
+from iosfarm.ir.schedule import Schedule
+from iosfarm.workers.evaluating import Evaluation, schedule_key
+
+
+def remembered(
+    database: LatencyDatabase, job: Job, device: DeviceInfo, schedules: Mapping[str, Schedule]
+) -> Evaluation | None:
+    """The newest evaluation of just these schedules in this environment, None where there is none to rely on.
+
+    With weights of the user's own there is none: the numbers depend on them.
+    """
+    if job.weights is not None:
+        return None
+    rows = database.schedules(
+        graph_hash=job.graph.content_hash,
+        batch=job.graph.batch,
+        dtype=job.graph.dtype,
+        device=device.device,
+        simulated=device.device.simulated,
+        limit=3,
+    )
+    for row in rows:
+        try:
+            content = ScheduleFile.model_validate_json(row.document)
+        except ValidationError:
+            continue  # written by another version
+        same_place = content.device.environment == dict(device.environment.hard) and content.settings.seed == job.seed
+        if same_place and (evaluation := _evaluation(content.latencies, schedules, device.device.simulated)):
+            return evaluation
+    return None
+
+
+def _evaluation(
+    entries: Mapping[str, LatencyEntry], schedules: Mapping[str, Schedule], simulated: bool
+) -> Evaluation | None:
+    latencies = {}
+    errors = {}
+    for name, schedule in schedules.items():
+        entry = entries.get(name)
+        if entry is None or entry.key != schedule_key(schedule) or not entry.samples:
+            return None
+        if entry.relative_error is None and not simulated:
+            return None
+        latencies[name] = Measurement(entry.key, Status.OK, tuple(entry.samples), rounds=len(entry.samples))
+        errors[name] = entry.relative_error
+    evaluation = Evaluation(latencies, errors)
+    over = overrun(schedules, evaluation) if "sequential" in schedules else None
+    return evaluation if over is not None and over <= DISTURBED else None
