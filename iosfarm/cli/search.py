@@ -92,7 +92,8 @@ def command(
     else:
         _print(saved)
     if interrupt.requested:
-        console.print("interrupted: what was measured is in the database; the same command goes on from there")
+        line = "interrupted: what was measured is in the database; the same command goes on from there"
+        console.print(line, soft_wrap=True)
         raise typer.Exit(130)
     if failure is not None:
         raise failure
@@ -121,24 +122,24 @@ def _print(saved: list[Saved]) -> None:
             [
                 result.job.label,
                 result.device.spec + (" (simulated)" if result.device.device.simulated else ""),
-                result.job.graph.batch,
-                result.job.graph.dtype,
+                f"{result.job.graph.batch} × {result.job.graph.dtype}",
                 result.counts.wanted,
                 result.counts.found,
                 result.counts.measured,
                 _ms(result.latency("sequential")),
                 _ms(result.latency("greedy")),
                 _ms(measured),
-                _ms(predicted),
-                f"{predicted / measured - 1:+.1%}" if predicted and measured else None,
+                f"{predicted * 1e3:.4g} ({predicted / measured - 1:+.1%})"
+                if predicted and measured
+                else _ms(predicted),
                 f"{certificate.gap:.1%}" if certificate else None,
                 result.chosen,
                 f"{speedup:.2f}x" if speedup else None,
                 f"{max(errors):.0e}" if errors else None,
             ]
         )
-    columns = ["model", "device", "batch", "dtype", "stages", "found", "measured", "sequential ms", "greedy ms"]
-    columns += ["optimised ms", "predicted ms", "off by", "gap", "chosen", "speed-up", "error"]
+    columns = ["model", "device", "batch", "stages", "found", "measured", "sequential ms", "greedy ms"]
+    columns += ["optimised ms", "predicted ms", "gap", "chosen", "speed-up", "error"]
     print_table(columns, rows)
     for item in saved:
         for note in item.result.notes:
