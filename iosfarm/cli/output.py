@@ -41,13 +41,15 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
     from rich.text import Text
 
     body = [list(row) for row in rows]
-    table = Table(title=Text(title) if title else None, title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD)
     for place, column in enumerate(columns):
         numeric = bool(body) and all(row[place] is None or _is_number(row[place]) for row in body)
         table.add_column(Text(column), justify="right" if numeric else "left", overflow="fold")
     for row in body:
         table.add_row(*(Text(_cell(value)) for value in row))
     console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    if title:
+        console.print(title, soft_wrap=True)  # as a table's own title it would be folded to the table's width
     console.print(table)
 
 

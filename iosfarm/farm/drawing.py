@@ -14,8 +14,8 @@ WIDTH, ROW, LEFT, TOP = 1200, 34, 10, 44
 def draw_svg(content: ScheduleFile, graph: Graph, part: int | None = None) -> str:
     """The stages of a schedule, or of one part, as a stand-alone SVG document.
 
-    A stage is as wide as its predicted latency; where one is unknown all are equally wide. Within a group, units share
-    the width by their floating-point operations and bytes, which is a picture and not a measurement.
+    A stage is as wide as its predicted latency; where one is unknown all are equally wide. How its groups and units
+    share that width follows from their floating-point operations and bytes: an estimate, not a measurement.
     """
     stages = [stage for stage in content.stages if part in (None, stage.part)]
     known = all(stage.predicted for stage in stages)
@@ -33,11 +33,12 @@ def draw_svg(content: ScheduleFile, graph: Graph, part: int | None = None) -> st
     for stage, width in zip(stages, widths, strict=True):
         wide = width * scale
         shapes.append(f'<line x1="{x:.1f}" y1="{TOP - 8}" x2="{x:.1f}" y2="{height - 24}" stroke="#999"/>')
+        weights = [[_weight(graph, name) for name in names] for names in stage.groups]
+        longest = max(map(sum, weights))
         for row, names in enumerate(stage.groups):
-            weights = [_weight(graph, name) for name in names]
             left = x
-            for name, weight in zip(names, weights, strict=True):
-                share = wide * weight / sum(weights)
+            for name, weight in zip(names, weights[row], strict=True):
+                share = wide * weight / longest
                 shapes.append(_box(graph, name, stage.strategy, left, TOP + row * ROW, share))
                 left += share
         x += wide
@@ -69,7 +70,7 @@ def _box(graph: Graph, unit_name: str, strategy: str, x: float, y: float, width:
     colour = f"hsl({int(hashlib.sha256(kinds.encode()).hexdigest(), 16) % 360},55%,80%)"
     dash = ' stroke-dasharray="4 2"' if strategy == "merge" else ""
     merged = ", merged" if strategy == "merge" else ""
-    room = int((width - 6) / 6)
+    room = int((width - 8) / 6.5)
     label = unit_name if len(unit_name) <= room else unit_name[: max(room - 1, 0)] + "…" if room > 2 else ""
     return (
         f"<g><title>{escape(f'{unit_name}: {kinds}{merged}')}</title>"
