@@ -55,7 +55,8 @@ class ProgressDisplay:
 
     def stopping(self) -> None:
         """Say that the wish to stop was heard."""
-        self._console.print("stopping after the stages under way; press Ctrl-C again to stop at once")
+        line = "stopping after the stages under way; press Ctrl-C again to stop at once"
+        self._console.print(line, soft_wrap=True)
 
     def _line(self, progress: Progress) -> str:
         parts = [f"{progress.known}/{progress.wanted} stages", f"{progress.measured} measured now"]

@@ -28,6 +28,9 @@ class RayExecutor:
         # Ray reports usage to its makers unless told otherwise; and it would set one thread for torch in each worker.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        if address is None:
+            # Ray's processes end when this one is killed; its agent first tries for so long to tell the dead server.
+            os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "5")
         import ray
 
         self._ray: Any = ray
