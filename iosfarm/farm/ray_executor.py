@@ -96,22 +96,24 @@ class RayExecutor:
 
     def wait(self, timeout: float) -> list[Outcome]:
         """See `Executor`."""
-        if not self._running:
-            return []
-        done, _ = self._ray.wait(list(self._running), num_returns=1, timeout=timeout)
-        return [self._collect(reference) for reference in done]
+        return self._wait(1, timeout)
 
     def drain(self, timeout: float) -> list[Outcome]:
         """See `Executor`."""
-        first: dict[str, Any] = {}
-        for reference, (_, spec, _) in self._running.items():
-            first.setdefault(spec, reference)
-        if not first:
-            return []
-        done, _ = self._ray.wait(list(first.values()), num_returns=len(first), timeout=timeout)
-        outcomes = [self._collect(reference) for reference in done]
+        outcomes = self._wait(None, timeout)
         self._running.clear()
         return outcomes
+
+    def _wait(self, count: int | None, timeout: float) -> list[Outcome]:
+        """Wait for so many tasks that are under way, None for all of them, one a device."""
+        # Only the oldest of each device can be: Ray may tell of two results in another order than they were made in.
+        oldest: dict[str, Any] = {}
+        for reference, (_, spec, _) in self._running.items():
+            oldest.setdefault(spec, reference)
+        if not oldest:
+            return []
+        done, _ = self._ray.wait(list(oldest.values()), num_returns=count or len(oldest), timeout=timeout)
+        return [self._collect(reference) for reference in done]
 
     def _collect(self, reference: Any) -> Outcome:
         number, spec, actor = self._running.pop(reference)

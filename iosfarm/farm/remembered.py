@@ -13,7 +13,7 @@ from iosfarm.farm.jobs import Job
 from iosfarm.farm.schedule_file import LatencyEntry, ScheduleFile
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.schedule import Schedule
-from iosfarm.workers.evaluating import Evaluation, schedule_key
+from iosfarm.workers.evaluating import TOLERANCE, Evaluation, schedule_key
 
 
 def remembered(
@@ -55,6 +55,8 @@ def _evaluation(
             return None
         if entry.relative_error is None and not simulated:
             return None
+        if entry.relative_error is not None and entry.relative_error > TOLERANCE:
+            return None  # whatever was wrong may be mended
         latencies[name] = Measurement(entry.key, Status.OK, tuple(entry.samples), rounds=len(entry.samples))
         errors[name] = entry.relative_error
     evaluation = Evaluation(latencies, errors)

@@ -12,9 +12,11 @@ import pytest
 from farm_examples import Failing, Recorder, branches, drive, job, paper_space, recorded
 
 from iosfarm.db import DatabaseError, LatencyDatabase
+from iosfarm.farm.api import run_jobs
 from iosfarm.farm.driver import MAX_ATTEMPTS, Driver
 from iosfarm.farm.executor import Outcome
 from iosfarm.farm.job_search import fastest
+from iosfarm.farm.jobs import JobResult
 from iosfarm.farm.schedule_file import document
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.errors import Infeasible, UsageError
@@ -25,6 +27,7 @@ from iosfarm.ir.stage import Stage
 from iosfarm.kernels import open_runtime
 from iosfarm.search.parts import cut
 from iosfarm.search.solver import NoScheduleError, solve
+from iosfarm.workers.settings import CAREFULLY
 from iosfarm.zoo.load import load
 
 
@@ -128,6 +131,45 @@ def test_the_fastest_schedule_is_chosen_and_the_simpler_one_within_noise() -> No
     assert fastest({"sequential": 1.0, "optimised": 0.95}) == "optimised"
     assert fastest({"sequential": 1.0, "greedy": 1.2, "optimised": 1.1}) == "sequential"
     assert fastest({"greedy": 1.2, "optimised": 1.1}) == "optimised"
+
+
+# -- checking the answer -------------------------------------------------------------------------------------------
+
+
+def test_the_answer_rests_on_many_samples(database: LatencyDatabase) -> None:
+    executor = Recorder()
+    (result,) = drive([job()], database, executor)
+    rows = {row.id: row for row in database.query()}
+    answer = [rows[stage.measurement or 0] for stage in result.schedules["optimised"].stages]
+    assert all(row.n >= CAREFULLY.min_samples for row in answer)
+    assert {row.stage_key for row in answer} <= set(executor.checked)
+    # Only what was the best schedule at some time is checked, each stage once.
+    assert max(Counter(executor.checked).values()) == 1
+    assert len(executor.checked) < result.counts.wanted
+
+
+class Unlucky(Failing):
+    """Nothing that is measured again is measured well; the first time all is."""
+
+    def _spoiled(self, outcome: Outcome) -> Outcome:
+        if outcome.task not in self._careful:
+            return super()._spoiled(outcome)
+        self._tasks.pop(outcome.task)
+        return Outcome(outcome.task, outcome.spec, error="the worker died: killed")
+
+
+def test_a_check_that_fails_leaves_the_first_latency(database: LatencyDatabase) -> None:
+    executor = Unlucky(lambda stage: None)
+    (result,) = drive([job()], database, executor)
+    assert result.counts.failed == 0
+    assert result.counts.measured == result.counts.wanted
+    assert result.schedules["optimised"].predicted is not None
+    assert {row.status for row in database.query()} == {Status.OK, Status.FAILED}
+    # The next search checks what this one could not.
+    again = Recorder()
+    drive([job()], database, again)
+    assert again.measured == []
+    assert again.checked
 
 
 # -- stopping ------------------------------------------------------------------------------------------------------
@@ -290,6 +332,20 @@ def test_a_schedule_that_computes_wrong_numbers_is_not_chosen(database: LatencyD
     assert result.chosen in ("sequential", "greedy")
     assert result.notes == ("the optimised schedule computes wrong numbers: off by inf",)
     assert document(result).latencies["optimised"].relative_error > 1e300  # type: ignore[operator]
+
+
+def test_wrong_numbers_are_looked_at_again(path: Path) -> None:
+    wrong = {"sequential": 1e-6, "greedy": 1e-5, "optimised": 1.0}
+    for executor, chosen in ((Miscomputing(wrong), False), (Recorder(), True)):
+        (saved,) = run_with(executor, path)
+        assert (saved.chosen == "optimised") == chosen
+
+
+def run_with(executor: Recorder, path: Path) -> list[JobResult]:
+    """As a user's search does it: what comes out is recorded."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("iosfarm.farm.executor.InlineExecutor", lambda: executor)
+        return [saved.result for saved in run_jobs([job()], database=str(path), executor="inline")]
 
 
 # -- what the device cannot do -------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ def evaluate_task(rounds: int = 3, layout: str = "nhwc", **changes: object) -> E
     graph = branches()
     schedule = sequential(graph, cut(graph), layout)
     values = {"graph": graph, "schedules": {"sequential": schedule}, "weights": None, "seed": 0, **changes}
-    return EvaluateTask(**values, settings=EvaluationSettings(rounds, check=False))  # type: ignore[arg-type]
+    return EvaluateTask(**values, settings=EvaluationSettings(rounds, max_rounds=rounds, check=False))  # type: ignore[arg-type]
 
 
 def collect(executor: Executor, spec: str) -> list[Outcome]:
