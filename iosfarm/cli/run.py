@@ -57,4 +57,3 @@ def command(
     if not report.numbers_are_right:
         typer.echo(f"error: {report.worst}", err=True)
         raise typer.Exit(1)
-
