@@ -50,7 +50,8 @@ class ProgressDisplay:
     def finished(self, saved: Saved) -> None:
         """Say that a job is done."""
         result = saved.result
-        speedup = f", {result.speedup:.2f}x over sequential" if result.speedup else ""
+        predicted = "" if result.measured else " (predicted)"
+        speedup = f", {result.speedup:.2f}x over sequential{predicted}" if result.speedup else ""
         self._console.print(f"{result.job.name}: {result.chosen}{speedup}, {result.seconds:.0f} s", soft_wrap=True)
 
     def stopping(self) -> None:
@@ -59,6 +60,8 @@ class ProgressDisplay:
         self._console.print(line, soft_wrap=True)
 
     def _line(self, progress: Progress) -> str:
+        if not progress.wanted:
+            return progress.message or "starting"
         parts = [f"{progress.known}/{progress.wanted} stages", f"{progress.measured} measured now"]
         left = self._seconds_left(progress)
         if left is not None:

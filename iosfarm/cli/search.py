@@ -51,6 +51,10 @@ def command(
     from iosfarm.ir.errors import UsageError
     from iosfarm.search.solver import NoScheduleError
 
+    given = {"device": device, "db": db, "method": method, "budget": budget}
+    for name, value in {**given, "ray-address": ray_address}.items():
+        if value == "":  # an unset variable of a script, most likely
+            raise UsageError(f"an empty --{name}", hint="leave it out, or give it a value")
     if executor not in EXECUTORS:
         raise UsageError(f"unknown executor {executor!r}", hint=f"use one of {', '.join(EXECUTORS)}")
     jobs = zoo_jobs(
@@ -89,7 +93,7 @@ def command(
     saved.sort(key=lambda item: order.index(item.result.job.name))
     if as_json:
         print_json({"interrupted": interrupt.requested, "results": [_document(item) for item in saved]})
-    else:
+    elif saved:
         _print(saved)
     if interrupt.requested:
         line = "interrupted: what was measured is in the database; the same command goes on from there"
@@ -97,6 +101,8 @@ def command(
         raise typer.Exit(130)
     if failure is not None:
         raise failure
+    if any(item.result.wrong_numbers for item in saved):
+        raise typer.Exit(1)
 
 
 def _document(item: Saved) -> dict[str, object]:
@@ -122,7 +128,8 @@ def _print(saved: list[Saved]) -> None:
             [
                 result.job.label,
                 result.device.spec + (" (simulated)" if result.device.device.simulated else ""),
-                f"{result.job.graph.batch} × {result.job.graph.dtype}",
+                result.job.graph.batch,
+                result.job.graph.dtype,
                 result.counts.wanted,
                 result.counts.found,
                 result.counts.measured,
@@ -134,11 +141,11 @@ def _print(saved: list[Saved]) -> None:
                 else _ms(predicted),
                 f"{certificate.gap:.1%}" if certificate else None,
                 result.chosen,
-                f"{speedup:.2f}x" if speedup else None,
+                f"{speedup:.2f}x" + ("" if result.measured else " (predicted)") if speedup else None,
                 f"{max(errors):.0e}" if errors else None,
             ]
         )
-    columns = ["model", "device", "batch", "stages", "found", "measured", "sequential ms", "greedy ms"]
+    columns = ["model", "device", "batch", "dtype", "stages", "found", "measured", "sequential ms", "greedy ms"]
     columns += ["optimised ms", "predicted ms", "gap", "chosen", "speed-up", "error"]
     print_table(columns, rows)
     for item in saved:

@@ -123,6 +123,8 @@ def open_executor(kind: str, ray_address: str | None = None) -> Iterator[Executo
     """
     if kind not in EXECUTORS:
         raise UsageError(f"unknown executor {kind!r}", hint=f"use one of {', '.join(EXECUTORS)}")
+    if kind == "inline" and ray_address is not None:
+        raise UsageError("the inline executor takes no Ray address", hint="leave --ray-address or --executor out")
     opened: Executor
     if kind == "ray":
         from iosfarm.farm.ray_executor import RayExecutor
@@ -193,10 +195,11 @@ def _record(memory: LatencyDatabase, result: JobResult, identifier: int) -> None
 
 def _write(result: JobResult, out: Path | None) -> Path | None:
     """The schedule file of one result."""
-    from iosfarm.farm.schedule_file import document, save
+    from iosfarm.farm.schedule_file import document, save, target
 
     if out is None:
         return None
-    path = out / f"{result.job.name}.json"
-    save(document(result), path)
+    content = document(result)
+    path = target(out, result.job.name, content)
+    save(content, path)
     return path

@@ -253,7 +253,6 @@ class Driver:
                 search.expire()
                 expired = True
                 self._awaited[id(search)] = set(self._queues[search.job.device].flying)
-                self._notes[id(search)].append(f"the budget of {budget:g} s ended the search")
         if expired:
             for spec, queue in self._queues.items():
                 wanted = [search.wanted for search in self._of(spec)]
@@ -279,7 +278,10 @@ class Driver:
         schedules = search.schedules()
         seconds = monotonic() - self._started
         notes = self._notes[id(search)]
-        result = search.result(schedules, evaluation, seconds, interrupted or search.expired, notes)
+        if search.expired and search.counts().left:
+            interrupted = True
+            notes.append(f"the budget of {search.job.settings.budget:g} s ended the search")
+        result = search.result(schedules, evaluation, seconds, interrupted, notes)
         self._results[id(search)] = result
         self._finished(result)
 

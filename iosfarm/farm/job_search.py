@@ -15,7 +15,7 @@ from iosfarm.search.baselines import greedy, sequential
 from iosfarm.search.parts import cut
 from iosfarm.search.problem import problems
 from iosfarm.search.solver import PartSearch, check_method
-from iosfarm.workers.evaluating import TOLERANCE, Evaluation
+from iosfarm.workers.evaluating import TOLERANCES, Evaluation
 from iosfarm.workers.settings import CAREFULLY
 
 MOST_ROUNDS = 12
@@ -191,17 +191,27 @@ class JobSearch:
         that computes wrong numbers while another one does not.
         """
         chosen = "optimised"
+        wrong: dict[str, float] = {}
         if evaluation is not None:
             over = overrun(schedules, evaluation)
             if over is not None and over > DISTURBED:
                 notes = [*notes, f"end to end, the sequential schedule took {over:.0%} longer than its stages alone: "
                          "was the machine busy? search or run again when it is idle"]  # fmt: skip
-            wrong = {name: e for name, e in evaluation.errors.items() if e is not None and e > TOLERANCE}
+            tolerance = TOLERANCES[self.job.graph.dtype]
+            wrong = {name: e for name, e in evaluation.errors.items() if e is not None and e > tolerance}
             right = {name: m.median for name, m in evaluation.latencies.items() if name not in wrong}
             chosen = fastest(right) if right else "sequential"
-            notes = notes + [f"the {name} schedule computes wrong numbers: off by {e:.1e}" for name, e in wrong.items()]
-            if chosen != "optimised" and "optimised" not in wrong:
-                notes.append(f"the optimised schedule did not win end to end: {chosen} was chosen")
+            if wrong:
+                worst = max(wrong.values())
+                notes = [
+                    *notes,
+                    f"wrong numbers from {', '.join(wrong)}: off by {worst:.1e}, more than {tolerance:.0e}",
+                ]
+            keys = {name: [stage.key for stage in schedule.stages] for name, schedule in schedules.items()}
+            if keys["optimised"] == keys["greedy"]:
+                notes = [*notes, "the optimised schedule is the greedy one"]
+            elif chosen != "optimised" and "optimised" not in wrong:
+                notes = [*notes, f"the optimised schedule did not win end to end: {chosen} was chosen"]
         return JobResult(
             self.job,
             self.device,
@@ -213,6 +223,7 @@ class JobSearch:
             evaluation.latencies if evaluation else {},
             evaluation.errors if evaluation else {},
             tuple(notes),
+            bool(wrong),
         )
 
 
@@ -224,15 +235,15 @@ def overrun(schedules: Mapping[str, Schedule], evaluation: Evaluation) -> float 
 
 
 def fastest(latencies: Mapping[str, float]) -> str:
-    """The schedule to use, of one or more. One that is not faster than a simpler one beyond noise is not worth its
-    streams.
+    """The schedule to use, of one or more. One that is not faster than the sequential one beyond noise is not worth
+    its streams; between the optimised and the greedy one, noise does not speak against the search.
     """
     simplest, *others = [name for name in ("sequential", "greedy", "optimised") if name in latencies]
     chosen = simplest
     for name in others:
         if latencies[name] < (1 - NOISE) * latencies[chosen]:
             chosen = name
-    if "optimised" in latencies and chosen == "greedy" and latencies["optimised"] <= latencies["greedy"]:
+    if "optimised" in latencies and chosen == "greedy" and latencies["optimised"] * (1 - NOISE) <= latencies["greedy"]:
         chosen = "optimised"
     return chosen
 

@@ -67,7 +67,7 @@ class JobResult:
 
     schedules: `sequential`, `greedy` and `optimised`, each with predicted latencies where they are known. chosen: the
     name of the one that is fastest end to end. latencies, errors: end to end and against float64, by name; empty where
-    the search was interrupted before.
+    the search was interrupted before. wrong_numbers: a schedule is further off than its dtype excuses.
     """
 
     job: Job
@@ -80,6 +80,7 @@ class JobResult:
     latencies: Mapping[str, Measurement] = field(default_factory=dict)
     errors: Mapping[str, float | None] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    wrong_numbers: bool = False
 
     @property
     def schedule(self) -> Schedule:
@@ -91,9 +92,14 @@ class JobResult:
         return self.latencies[name].median if name in self.latencies else None
 
     @property
+    def measured(self) -> bool:
+        """Whether the chosen and the sequential schedule were measured end to end."""
+        return self.chosen in self.latencies and "sequential" in self.latencies
+
+    @property
     def speedup(self) -> float | None:
-        """The chosen schedule over the sequential one, end to end; predicted where that was not measured."""
+        """The chosen schedule over the sequential one, end to end; predicted where they were not `measured`."""
         ours, sequential = self.latency(self.chosen), self.latency("sequential")
-        if ours is None or sequential is None:
+        if not self.measured:
             ours, sequential = self.schedule.predicted, self.schedules["sequential"].predicted
         return sequential / ours if ours and sequential else None

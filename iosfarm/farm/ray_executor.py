@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
+import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
 from iosfarm.farm.executor import DeviceInfo, Outcome, Task, describe, perform
-from iosfarm.ir.errors import IosfarmError
+from iosfarm.ir.errors import IosfarmError, UsageError
 
 if TYPE_CHECKING:
     from iosfarm.workers.worker import Worker
+
+ANSWER_TIMEOUT = 5.0
+"""Seconds that a cluster may take to answer."""
 
 START_TIMEOUT = 120.0
 """Seconds that a worker may take to start: a first import of torch on a cold disk is slow."""
@@ -31,6 +36,8 @@ class RayExecutor:
         if address is None:
             # Ray's processes end when this one is killed; its agent first tries for so long to tell the dead server.
             os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "5")
+        if address is not None:
+            _check_address(address)
         import ray
 
         self._ray: Any = ray
@@ -166,3 +173,24 @@ class _Actor:
 
     def perform(self, number: int, task: Task) -> Outcome:
         return perform(self._worker(), task, number, self._spec)
+
+
+def _check_address(address: str) -> None:
+    """Ray itself would try for minutes, and write to the terminal meanwhile.
+
+    Raises:
+        UsageError: not an address. RayError: nobody answers there.
+    """
+    hint = "give host:port as `ray start --head` prints it, or auto"
+    if address == "auto":
+        return
+    if address.startswith("ray://") and importlib.util.find_spec("grpc") is None:
+        raise RayError("a ray:// address needs Ray's client", where=address, hint="pip install 'ray[client]'")
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UsageError("not the address of a Ray cluster", where=address or "--ray-address", hint=hint)
+    try:
+        with socket.create_connection((host, int(port)), timeout=ANSWER_TIMEOUT):
+            pass
+    except OSError as error:
+        raise RayError(f"no Ray cluster answers: {error.strerror or error}", where=address, hint=hint) from error

@@ -13,7 +13,7 @@ from iosfarm.farm.jobs import Job
 from iosfarm.farm.schedule_file import LatencyEntry, ScheduleFile
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.schedule import Schedule
-from iosfarm.workers.evaluating import TOLERANCE, Evaluation, schedule_key
+from iosfarm.workers.evaluating import TOLERANCES, Evaluation, schedule_key
 
 
 def remembered(
@@ -39,13 +39,13 @@ def remembered(
         except ValidationError:
             continue  # written by another version
         same_place = content.device.environment == dict(device.environment.hard) and content.settings.seed == job.seed
-        if same_place and (evaluation := _evaluation(content.latencies, schedules, device.device.simulated)):
+        if same_place and (evaluation := _evaluation(content.latencies, schedules, job, device)):
             return evaluation
     return None
 
 
 def _evaluation(
-    entries: Mapping[str, LatencyEntry], schedules: Mapping[str, Schedule], simulated: bool
+    entries: Mapping[str, LatencyEntry], schedules: Mapping[str, Schedule], job: Job, device: DeviceInfo
 ) -> Evaluation | None:
     latencies = {}
     errors = {}
@@ -53,9 +53,9 @@ def _evaluation(
         entry = entries.get(name)
         if entry is None or entry.key != schedule_key(schedule) or not entry.samples:
             return None
-        if entry.relative_error is None and not simulated:
+        if entry.relative_error is None and not device.device.simulated:
             return None
-        if entry.relative_error is not None and entry.relative_error > TOLERANCE:
+        if entry.relative_error is not None and entry.relative_error > TOLERANCES[job.graph.dtype]:
             return None  # whatever was wrong may be mended
         latencies[name] = Measurement(entry.key, Status.OK, tuple(entry.samples), rounds=len(entry.samples))
         errors[name] = entry.relative_error

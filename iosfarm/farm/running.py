@@ -8,7 +8,7 @@ from pathlib import Path
 from iosfarm.farm.schedule_file import load
 from iosfarm.search.baselines import greedy, sequential
 from iosfarm.search.parts import cut
-from iosfarm.workers.evaluating import TOLERANCE, EvaluationSettings
+from iosfarm.workers.evaluating import TOLERANCES, EvaluationSettings
 from iosfarm.workers.worker import Worker
 
 
@@ -32,19 +32,20 @@ class RunReport:
     title: str
     device: str
     simulated: bool
+    tolerance: float
     rows: tuple[RunRow, ...]
     notes: tuple[str, ...]
 
     @property
     def numbers_are_right(self) -> bool:
         """True where every error that was looked at is within tolerance."""
-        return all(row.error is None or row.error <= TOLERANCE for row in self.rows)
+        return all(row.error is None or row.error <= self.tolerance for row in self.rows)
 
     @property
     def worst(self) -> str:
         """One line about the largest error."""
         row = max(self.rows, key=lambda r: r.error or 0.0)
-        return f"{row.name} is off by {row.error:.1e} of the largest number, more than {TOLERANCE:.0e}"
+        return f"{row.name} is off by {row.error:.1e} of the largest number, more than {self.tolerance:.0e}"
 
     def document(self) -> dict[str, object]:
         """As JSON."""
@@ -102,4 +103,4 @@ def run_schedule(
     if found.simulated:
         notes.append("latencies are simulated, numbers were not checked")
     title = f"{content.model}, batch {content.batch}, {content.dtype} on {found.model}, chosen: {content.chosen}"
-    return RunReport(title, spec, found.simulated, tuple(rows), tuple(notes))
+    return RunReport(title, spec, found.simulated, TOLERANCES[graph.dtype], tuple(rows), tuple(notes))

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import tempfile
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -114,7 +115,7 @@ class ScheduleFile(_Strict):
     dtype: str
     layout: str
     device: DeviceEntry
-    chosen: str = Field(description="which schedule `stages` are: optimised, sequential or greedy")
+    chosen: Literal["optimised", "sequential", "greedy"] = Field(description="which schedule `stages` are")
     stages: list[StageEntry] = Field(min_length=1)
     certificate: CertificateEntry | None = Field(description="of the optimised schedule")
     latencies: dict[str, LatencyEntry]
@@ -152,7 +153,7 @@ def document(result: JobResult) -> ScheduleFile:
         dtype=job.graph.dtype,
         layout=info.layout,
         device=_device(info.spec, info.device, info.environment),
-        chosen=result.chosen,
+        chosen=result.chosen,  # type: ignore[arg-type]
         stages=[
             StageEntry(
                 part=s.part,
@@ -242,6 +243,10 @@ def check_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+    except (FileExistsError, NotADirectoryError) as error:
+        raise OutputError(
+            "cannot write here: not a folder", where=str(folder), hint="choose another folder with --out"
+        ) from error
     except OSError as error:
         raise OutputError(
             f"cannot write here: {error.strerror or error}", where=str(folder), hint="choose another folder with --out"
@@ -260,12 +265,23 @@ def save(content: ScheduleFile, path: Path) -> None:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise OutputError(
             f"cannot write the schedule: {error.strerror or error}",
             where=str(path),
             hint="what was measured is in the database; search again with another --out",
         ) from error
+
+
+def target(folder: Path, name: str, content: ScheduleFile) -> Path:
+    """Where a result belongs. One that was interrupted does not replace one that was not."""
+    path = folder / f"{name}.json"
+    if content.interrupted and path.exists():
+        with suppress(UsageError):
+            if not load(path)[0].interrupted:
+                return folder / f"{name}-interrupted.json"
+    return path
 
 
 def load(path: Path, graph: Graph | None = None) -> tuple[ScheduleFile, Graph]:

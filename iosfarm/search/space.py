@@ -68,7 +68,7 @@ class StateSpace:
         self.successors = _transpose(predecessors)
         self._touching = [p | s for p, s in zip(predecessors, self.successors, strict=True)]
         closures = _closures(self.successors)
-        largest = settings.max_group_size or n
+        largest = min(settings.max_group_size or n, n)
         concurrent = "concurrent" in settings.strategies
         groups: list[int] = []
         if settings.endings == "complete" or not concurrent:
@@ -83,7 +83,7 @@ class StateSpace:
             _words([self._after(g) for g in groups]),
             _words(closures),
             largest,
-            (settings.max_groups or n) if concurrent else 1,
+            min(settings.max_groups or n, n) if concurrent else 1,
             self.merges,
             _words([self._after(m) for m in merges] if len(self.merges) else ()),
             MAX_TRANSITIONS,

@@ -19,7 +19,7 @@ from iosfarm.kernels import open_runtime
 from iosfarm.kernels.reference import run_graph
 from iosfarm.kernels.runtime import Array, Runtime, Weights
 from iosfarm.search.space import SpaceSettings
-from iosfarm.workers.evaluating import TOLERANCE, relative_error
+from iosfarm.workers.evaluating import TOLERANCES, relative_error
 from iosfarm.zoo.load import load
 from iosfarm.zoo.weights import random_weights
 
@@ -87,7 +87,7 @@ def test_optimised(name: str, strategies: tuple[str, ...], database: LatencyData
     if strategies == ("concurrent", "merge"):
         assert len(schedule.stages) < len(schedules["sequential"].stages)
     with cpu.prepare_schedule(graph, schedule, weights) as executable:
-        assert relative_error(executable.run(*inputs), expected) <= TOLERANCE
+        assert relative_error(executable.run(*inputs), expected) <= TOLERANCES["float32"]
 
 
 @pytest.mark.parametrize("baseline", ["sequential", "greedy"])
@@ -96,7 +96,7 @@ def test_baselines(name: str, baseline: str, database: LatencyDatabase, cpu: Run
     graph, weights, inputs, expected = example(name)
     schedule = search(name, ("merge",), database)[baseline]
     with cpu.prepare_schedule(graph, schedule, weights) as executable:
-        assert relative_error(executable.run(*inputs), expected) <= TOLERANCE
+        assert relative_error(executable.run(*inputs), expected) <= TOLERANCES["float32"]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -108,7 +108,7 @@ def test_the_numbers_are_worth_comparing(name: str) -> None:
         assert np.abs(output).max() > 0
         assert np.unique(output).size > 10
     other = run_graph(graph, weights, [-array for array in inputs])
-    assert relative_error(other, expected) > 100 * TOLERANCE
+    assert relative_error(other, expected) > 100 * TOLERANCES["float32"]
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,9 @@ def test_schedules_are_evaluated_with_weights_of_its_own(worker: Worker) -> None
     g = graph()
     names = [unit.name for unit in g.units]
     schedule = Schedule(tuple(ScheduledStage(0, "concurrent", ((name,),)) for name in names))
-    evaluation = worker.evaluate(g, {"sequential": schedule}, None, 3, EvaluationSettings(rounds=2, max_rounds=2, warmup=1))
+    evaluation = worker.evaluate(
+        g, {"sequential": schedule}, None, 3, EvaluationSettings(rounds=2, max_rounds=2, warmup=1)
+    )
     error = evaluation.errors["sequential"]
     assert error is not None
     assert error <= 1e-4
