@@ -1,0 +1,125 @@
+"""What is made of latencies: which schedule is chosen, what is said about it, and which file it goes to."""
+
+from __future__ import annotations
+
+import math
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from farm_examples import drive, job
+
+from iosfarm.db import LatencyDatabase
+from iosfarm.farm.api import open_executor
+from iosfarm.farm.job_search import NOISE, fastest
+from iosfarm.farm.ray_executor import RayError, RayExecutor
+from iosfarm.farm.schedule_file import document, load, save, target
+from iosfarm.ir.builder import GraphBuilder
+from iosfarm.ir.errors import UsageError
+from iosfarm.search.baselines import greedy, sequential
+from iosfarm.search.parts import cut
+from iosfarm.search.space import SpaceSettings
+from iosfarm.workers.evaluating import TOLERANCES, EvaluationSettings
+from iosfarm.workers.worker import Worker
+
+
+@pytest.mark.parametrize(
+    ("sequential_ms", "greedy_ms", "optimised_ms", "chosen"),
+    [
+        (10.0, 9.0, 8.0, "optimised"),
+        (10.0, 8.0, 8.0 * (1 + NOISE / 2), "optimised"),  # noise does not speak against the search
+        (10.0, 8.0, 8.5, "greedy"),
+        (10.0, 11.0, 10.0 * (1 - NOISE / 2), "sequential"),  # nor for it
+        (10.0, 9.95, 9.96, "sequential"),
+    ],
+)
+def test_the_fastest_is_chosen(sequential_ms: float, greedy_ms: float, optimised_ms: float, chosen: str) -> None:
+    assert fastest({"sequential": sequential_ms, "greedy": greedy_ms, "optimised": optimised_ms}) == chosen
+
+
+def test_a_schedule_that_is_the_greedy_one_is_said_to_be(tmp_path: Path) -> None:
+    b = GraphBuilder("two")
+    x = b.input((8, 8, 8))
+    graph = b.build(b.conv2d(x, 8, 1), b.conv2d(x, 8, 3, padding=1, activation="relu"))
+    with LatencyDatabase(str(tmp_path / "latency.db")) as database:
+        (result,) = drive([replace(job(), graph=graph)], database)
+    if result.schedules["optimised"].stages == result.schedules["greedy"].stages:
+        assert "the optimised schedule is the greedy one" in result.notes
+        assert result.latencies["optimised"].samples == result.latencies["greedy"].samples
+    else:
+        assert "the optimised schedule is the greedy one" not in result.notes
+
+
+def test_an_interrupted_result_does_not_replace_a_finished_one(tmp_path: Path) -> None:
+    with LatencyDatabase(str(tmp_path / "latency.db")) as database:
+        (result,) = drive([job()], database)
+    finished, interrupted = document(result), document(replace(result, interrupted=True))
+    assert target(tmp_path, "a", interrupted) == tmp_path / "a.json"
+    save(interrupted, tmp_path / "a.json")
+    assert target(tmp_path, "a", interrupted) == tmp_path / "a.json"
+    assert target(tmp_path, "a", finished) == tmp_path / "a.json"
+    save(finished, tmp_path / "a.json")
+    assert target(tmp_path, "a", interrupted) == tmp_path / "a-interrupted.json"
+    assert not load(tmp_path / "a.json")[0].interrupted
+
+
+def test_a_budget_that_was_enough_goes_without_saying(tmp_path: Path) -> None:
+    generous = job()
+    generous = replace(generous, settings=replace(generous.settings, budget=1e6))
+    with LatencyDatabase(str(tmp_path / "latency.db")) as database:
+        (result,) = drive([generous], database)
+    assert not result.interrupted
+    assert result.measured
+    assert not any("budget" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_short_floats_are_excused_their_rounding(dtype: str) -> None:
+    b = GraphBuilder("small")
+    x = b.input((16, 12, 12))
+    left, right = b.conv2d(x, 16, 3, padding=1, activation="relu"), b.conv2d(x, 16, 1)
+    graph = b.build(b.concat(left, right)).bind(dtype=dtype)
+    worker = Worker("cpu")
+    try:
+        parts = cut(graph)
+        schedules = {
+            "sequential": sequential(graph, parts, worker.layout),
+            "greedy": greedy(graph, parts, worker.layout),
+        }
+        evaluation = worker.evaluate(graph, schedules, None, 0, EvaluationSettings(rounds=2, max_rounds=2))
+    finally:
+        worker.close()
+    errors = [error for error in evaluation.errors.values() if error is not None]
+    assert len(errors) == 2
+    assert max(errors) <= TOLERANCES[dtype]
+    # The excuse is needed: rounding to so few bits shows.
+    assert max(errors) > np.finfo(np.float32).eps
+
+
+def test_limits_beyond_every_part_are_no_limits(tmp_path: Path) -> None:
+    with LatencyDatabase(str(tmp_path / "latency.db")) as database:
+        (huge,) = drive([job(space=SpaceSettings(10**30, 10**30))], database)
+        (none,) = drive([job(space=SpaceSettings(None, None))], database)
+    assert huge.counts.wanted == none.counts.wanted
+    assert math.isfinite(huge.schedule.predicted or math.inf)
+
+
+@pytest.mark.parametrize("address", ["", "nonsense", "host:port", "host:0", "host:99999"])
+def test_what_is_no_address_is_wrong_usage(address: str) -> None:
+    with pytest.raises(UsageError, match="not the address of a Ray cluster"):
+        RayExecutor(address)
+
+
+def test_an_address_where_nobody_answers() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(RayError, match=f"{address}: no Ray cluster answers"):
+        RayExecutor(address)
+
+
+def test_the_inline_executor_takes_no_address() -> None:
+    with pytest.raises(UsageError, match="takes no Ray address"), open_executor("inline", "auto"):
+        pass
