@@ -6,6 +6,7 @@ start; what is slow to import (torch, ray, SQLAlchemy, …) they import inside t
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -20,6 +21,7 @@ from iosfarm.ir.errors import IosfarmError
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _LONGEST_MESSAGE = 600  # characters of an unexpected error's message; some libraries put whole logs there
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)  # of stdout: files have names
 
 app = typer.Typer(
     name="iosfarm",
@@ -62,6 +64,8 @@ app.command("doctor")(doctor.command)
 
 def run(args: Sequence[str] | None = None) -> int:
     """Run the command line on `args` (default: the process's own); returns the exit code, raises nothing."""
+    if sys.stdout is None:  # closed before the start, as in `iosfarm models list >&-`
+        return _fail("cannot write the output: standard output is closed", 1)
     try:
         code = _invoke(sys.argv[1:] if args is None else args)
         sys.stdout.flush()
@@ -76,6 +80,9 @@ def run(args: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is None and error.errno in _CANNOT_WRITE:
+            _drop_stdout()
+            return _fail(f"cannot write the output: {error.strerror or error}", 1, error)
         message = " ".join(str(error).split())[:_LONGEST_MESSAGE]
         line = f"internal error: {type(error).__name__}: {message} (set IOSFARM_DEBUG=1 for the traceback)"
         return _fail(line, 1, error, prefix="")
@@ -117,6 +124,11 @@ def _wrong_usage(error: typer.TyperException) -> int:
 
 
 def _reader_left() -> int:
-    # As in `iosfarm models list | head`. Python flushes stdout once more at exit: give it somewhere to go.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    # As in `iosfarm models list | head`.
+    _drop_stdout()
     return 1
+
+
+def _drop_stdout() -> None:
+    """Python flushes stdout once more at exit: give it somewhere to go."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

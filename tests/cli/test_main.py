@@ -120,12 +120,11 @@ def test_module_is_the_command(tmp_path: Path) -> None:
 
 
 def every_command() -> list[list[str]]:
-    """The path of the app and of every command; a group's help lists its commands, which have the examples."""
+    """The path of the app, of every group and of every command."""
 
     def walk(command: object, path: list[str]) -> Iterator[list[str]]:
         inner = getattr(command, "commands", {})
-        if not inner or not path:
-            yield path
+        yield path
         for name in inner:
             yield from walk(inner[name], [*path, name])
 
@@ -199,6 +198,44 @@ def test_table_shows_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert "[red]a[/red]   1.235" in text
     assert "b                  -" in text
     assert "c                 12" in text
+
+
+WIDE = (
+    ("name", "flops", "what", "todo"),
+    [("a", 123_456_789_012, "x" * 60, ""), ("b", 1.5e4, "größer " * 4, "rest"), ("c", 1.5e-5, "\x1b[31m\n", None)],
+)
+
+
+def test_table_that_is_too_wide_is_blocks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    print_table(*WIDE, title="all")
+    assert capsys.readouterr().out.splitlines() == [
+        "all",
+        *("a", "  flops: 123456789012", "  what: " + "x" * 60),
+        *("b", "  flops: 15000", "  what: größer größer größer größer", "  todo: rest"),
+        *("c", "  flops: 0.000015", "  what:  [31m!", "  todo: -"),
+    ]
+
+
+def test_table_in_a_pipe_is_lines_without_surplus_spaces(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    print_table(*WIDE)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + 3
+    assert lines[0].split() == ["name", "flops", "what", "todo"]
+    assert all(line and line == line.rstrip() for line in lines)
+
+
+@pytest.mark.parametrize("command", ["models list", "models list --json", "--help", "--version"])
+@pytest.mark.parametrize(
+    ("redirection", "why"), [(">&-", "standard output is closed"), (">/dev/full", "No space left on device")]
+)
+def test_output_that_cannot_be_written(command: str, redirection: str, why: str) -> None:
+    line = f"exec {sys.executable} -m iosfarm {command} {redirection}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, f"error: cannot write the output: {why}\n")
 
 
 def test_remarks_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
