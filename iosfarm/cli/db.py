@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from iosfarm.db import DatabaseStatistics, QueryRow
     from iosfarm.ir.summary import OperatorSummary
 
-app = typer.Typer(help="Query, count and migrate the latency database.", no_args_is_help=True)
+app = typer.Typer(
+    help="Query, count and migrate the latency database.",
+    epilog="Example: iosfarm db stats",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 Url = Annotated[
     str | None,
@@ -99,6 +104,7 @@ def stats(db: Url = None, as_json: Json = False) -> None:
         return
     _print_totals(found)
     if found.devices:
+        print()
         _print_devices(found)
 
 
@@ -151,7 +157,7 @@ def _plain(value: Any) -> dict[str, Any]:
 
 def _print_measurements(rows: list[QueryRow]) -> None:
     titles = ("stage", "operators", "strategy", "device", "dtype", "batch")
-    numbers = ("median µs", "MAD µs", "p90 µs", "samples")
+    numbers = ("median ms", "MAD ms", "p90 ms", "samples")
     print_table(
         (*titles, *numbers, "status", "measured (UTC)"),
         [
@@ -162,7 +168,7 @@ def _print_measurements(rows: list[QueryRow]) -> None:
                 _device(row.device, row.simulated),
                 row.dtype,
                 row.batch,
-                *map(_microseconds, (row.median, row.mad, row.p90)),
+                *map(_milliseconds, (row.median, row.mad, row.p90)),
                 row.n,
                 f"{row.status}: {row.reason}" if row.reason else row.status,
                 f"{row.measured_at:%Y-%m-%d %H:%M}",
@@ -212,5 +218,5 @@ def _operator(operator: OperatorSummary) -> str:
     return words
 
 
-def _microseconds(seconds: float | None) -> float | None:
-    return None if seconds is None else seconds * 1e6
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1e3
