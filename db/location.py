@@ -27,6 +27,11 @@ class Location:
     path: Path | None
 
     @property
+    def in_memory(self) -> bool:
+        """Whether it is SQLite's and ends with its handle."""
+        return self.path is None and self.url.get_backend_name() == "sqlite"
+
+    @property
     def name(self) -> str:
         """For messages: the file's path, or the URL without password and parameters (which may hold one)."""
         if self.url.get_backend_name() == "sqlite":
@@ -43,11 +48,14 @@ def default_path() -> Path:
 def locate(url: str | None) -> Location:
     """The database of `url`, else of $IOSFARM_DB, else the user's own.
 
-    A path is made absolute, so that a handle means the same file in a process with another working directory.
+    An empty $IOSFARM_DB counts as none. A path is made absolute, so that a handle means the same file in a process
+    with another working directory.
 
     Raises:
         DatabaseUrlError: the text is no URL that iosfarm can use. The message never holds a password.
     """
+    if url == "":
+        raise DatabaseUrlError("an empty --db", hint=_FORMS)
     text = url or os.environ.get("IOSFARM_DB")
     if not text:
         return _file(str(default_path()))
@@ -60,24 +68,30 @@ def locate(url: str | None) -> Location:
     except (ArgumentError, ValueError):
         # Not chained: the parser's own message may quote a piece of the password.
         raise DatabaseUrlError(f"malformed database URL {_shown(text)}", hint=_FORMS) from None
-    if parsed.drivername in _SQLITE:
-        if parsed.host or parsed.query:
-            raise DatabaseUrlError("an SQLite URL takes a path and nothing else", where=_shown(text), hint=_FORMS)
+    driver = parsed.drivername.lower()
+    if driver in _SQLITE:
+        if parsed.host or parsed.port or parsed.username or parsed.password is not None or parsed.query:
+            what = f"malformed database URL {_shown(text)}: an SQLite URL takes a path and nothing else"
+            raise DatabaseUrlError(what, hint=_FORMS)
         return _file(parsed.database or MEMORY)
-    if parsed.drivername in _POSTGRES:
+    if driver in _POSTGRES:
         if not parsed.database:
             raise DatabaseUrlError("the URL names no database", where=_shown(text), hint=_FORMS)
         return Location(parsed.set(drivername="postgresql+psycopg"), None)
-    raise DatabaseUrlError(f"iosfarm does not run on {parsed.drivername}", hint=_FORMS)
+    raise DatabaseUrlError(f"iosfarm does not run on {driver}", hint=_FORMS)
 
 
 def check_file(location: Location, *, readonly: bool) -> None:
     """Tells early, and precisely, why a SQLite file cannot be used. Makes the default file's directory.
 
     Raises:
-        DatabaseError: no such file (readonly) or directory, a directory, or not writable.
+        DatabaseError: nothing to read (readonly: no such file, or in memory), no such directory, a directory, or not
+            writable.
     """
     path = location.path
+    if location.in_memory and readonly:
+        hint = "name the file or the server that holds the measurements"
+        raise DatabaseError("a database in memory starts empty: there is nothing to read", hint=hint)
     if path is None:
         return
     name = str(path)

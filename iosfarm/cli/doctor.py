@@ -1,4 +1,4 @@
-"""`iosfarm doctor`: what this machine has, what is missing, what to install."""
+"""`iosfarm doctor`: what this machine has, what is missing, what to do."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def command(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Tell what this machine has, what is missing and what to install.
+    """Tell what this machine has, what is missing and what to do.
 
     Exit code 0 when iosfarm can search on the CPU of this machine, 1 when something that it needs is broken.
 
@@ -57,18 +57,18 @@ def examine(database_url: str | None = None) -> list[Check]:
         ("data directory", True, lambda: storage.data_directory(database_url)),
         ("database", True, lambda: storage.database(database_url)),
         ("cuda driver", False, cuda.driver),
-        ("cupy", False, cuda.cupy),
-        ("cudnn", False, cuda.cudnn),
-        ("cudnn frontend", False, cuda.cudnn_frontend),
+        ("cuda packages", False, cuda.packages),
     ]
-    return [_guarded(name, required, check) for name, required, check in checks]
+    return [_guarded(name, required, check, typed=database_url is not None) for name, required, check in checks]
 
 
-def _guarded(name: str, required: bool, check: Callable[[], Check]) -> Check:
+def _guarded(name: str, required: bool, check: Callable[[], Check], *, typed: bool) -> Check:
     try:
         return check()
-    except UsageError:  # what the user typed is wrong, not the machine
-        raise
+    except UsageError as error:
+        if typed:  # what the user typed is wrong, not the machine
+            raise
+        return Check(name, "problem", f"IOSFARM_DB: {error.what}", error.hint, required)
     except Exception as error:  # a broken library can raise anything when it is imported
         detail = " ".join(f"{type(error).__name__}: {error}".split())
         return Check(name, "problem", detail, "reinstall it: pip install --force-reinstall iosfarm", required)

@@ -20,7 +20,7 @@ def test_every_check_of_this_machine() -> None:
     checks = {check.name: check for check in doctor.examine()}
     assert [name for name, check in checks.items() if check.required and check.status != "ok"] == []
     assert {"python", "torch", "numba", "ray", "sqlite", "cores", "memory", "cuda driver"} <= set(checks)
-    assert all(check.todo for check in checks.values() if check.status != "ok")
+    assert all(check.todo for check in checks.values() if check.status not in ("ok", "unused"))
 
 
 def test_json_is_the_report(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,13 +112,18 @@ def test_little_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (system.memory().status, system.memory().detail) == ("problem", "1.0 GiB")
 
 
-def test_no_driver() -> None:
-    check = cuda.driver("libthere-is-no-such.so.1")
-    assert (check.status, check.required) == ("missing", False)
+def test_cuda_is_told_and_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    none = [cuda.driver("libthere-is-no-such.so.1")]
+    monkeypatch.setattr(cuda, "PACKAGES", ("there-is-no-such",))
+    none.append(cuda.packages())
+    monkeypatch.setattr(cuda, "PACKAGES", ("there-is-no-such", "pytest"))
+    assert cuda.packages().detail == f"pytest {pytest.__version__}; {cuda.NOT_USED}"
+    for check in none:
+        assert (check.status, check.required, check.todo) == ("unused", False, "")
+        assert check.detail == "none; this version has no CUDA runtime and does not use it"
 
 
-FAKE_LIBRARIES = r"""
-#include <stddef.h>
+FAKE_DRIVER = r"""
 #include <string.h>
 int cuDriverGetVersion(int *number) { *number = 13020; return 0; }
 int cuInit(unsigned flags) { return flags == 0 ? INIT : 1; }
@@ -130,20 +135,19 @@ int cuDeviceGetName(char *name, int length, int device) {
 int cuDeviceGetAttribute(int *value, int attribute, int device) {
     *value = device == 40 ? (attribute == 75 ? 9 : 0) : (attribute == 75 ? 8 : 9); return 0;
 }
-size_t cudnnGetVersion(void) { return 91002; }
 """
 
 
 @pytest.fixture
 def build_library(tmp_path: Path) -> Callable[[int, int], str]:
-    """Compiles stand-ins for libcuda and libcudnn: GPUs shown, what cuInit returns -> path."""
+    """Compiles a stand-in for libcuda: GPUs shown, what cuInit returns -> path."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler to build a stand-in for the driver with")
 
     def build(gpus: int, init: int) -> str:
         source, library = tmp_path / "fake.c", tmp_path / f"libfake-{gpus}-{init}.so"
-        source.write_text(FAKE_LIBRARIES)
+        source.write_text(FAKE_DRIVER)
         flags = ["-shared", "-fPIC", f"-DGPUS={gpus}", f"-DINIT={init}"]
         subprocess.run([compiler, *flags, "-o", str(library), str(source)], check=True)
         return str(library)
@@ -153,31 +157,21 @@ def build_library(tmp_path: Path) -> Callable[[int, int], str]:
 
 def test_driver_with_two_gpus(build_library: Callable[[int, int], str]) -> None:
     check = cuda.driver(build_library(2, 0))
-    assert check.status == "ok"
-    assert check.detail == "CUDA 13.2: NVIDIA H200 (sm_90), NVIDIA L4 (sm_89)"
+    assert check.detail == f"CUDA 13.2, NVIDIA H200 (sm_90), NVIDIA L4 (sm_89); {cuda.NOT_USED}"
 
 
 def test_driver_without_a_gpu(build_library: Callable[[int, int], str]) -> None:
     for gpus, init in ((0, 0), (1, cuda.NO_DEVICE)):
-        check = cuda.driver(build_library(gpus, init))
-        assert (check.status, check.detail) == ("missing", "CUDA 13.2: no GPU")
+        assert cuda.driver(build_library(gpus, init)).detail == f"CUDA 13.2, no GPU; {cuda.NOT_USED}"
 
 
 def test_driver_that_does_not_start(build_library: Callable[[int, int], str]) -> None:
-    check = cuda.driver(build_library(1, 999))
-    assert (check.status, check.detail) == ("problem", "cuInit returned error 999")
-
-
-def test_cudnn_of_the_system(build_library: Callable[[int, int], str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "CUDNN_WHEELS", ())
-    assert cuda.cudnn(build_library(1, 0)).detail == "9.10.2 of the system"
-    assert cuda.cudnn("libthere-is-no-such.so.1").status == "missing"
+    assert cuda.driver(build_library(1, 999)).detail == f"cuInit returned error 999; {cuda.NOT_USED}"
 
 
 def test_library_that_is_not_the_driver() -> None:
     check = cuda.driver("libc.so.6")
-    assert (check.status, check.required) == ("problem", False)
-    assert check.detail == "libc.so.6 has no cuDriverGetVersion: it is not NVIDIA's"
+    assert check.detail.startswith("libc.so.6 has no cuDriverGetVersion: it is not NVIDIA's; ")
 
 
 def test_no_database_yet_is_fine(tmp_path: Path) -> None:
@@ -232,39 +226,36 @@ def test_directory_that_is_not_there(tmp_path: Path) -> None:
     assert check.todo == f"mkdir -p {tmp_path / 'none'}"
 
 
-@pytest.mark.parametrize(
-    ("variants", "driver", "status", "todo"),
-    [
-        ({}, None, "missing", "iosfarm[cuda12]"),
-        ({}, 13, "missing", "iosfarm[cuda13]"),
-        ({"cupy-cuda12x": "14.0"}, None, "ok", ""),
-        ({"cupy-cuda12x": "14.0"}, 13, "ok", ""),  # newer drivers run older CUDA
-        ({"cupy-cuda13x": "14.0"}, 12, "problem", "pip uninstall cupy-cuda13x"),
-        ({"cupy-cuda12x": "14.0", "cupy-cuda13x": "14.0"}, 13, "problem", "keep one"),
-    ],
-)
-def test_cupy_fits_the_driver(variants: dict[str, str], driver: int | None, status: str, todo: str) -> None:
-    check = cuda.judge_cupy(variants, driver)
-    assert check.status == status
-    assert todo in check.todo
-    assert bool(check.todo) == bool(todo)
+def test_data_directory_that_cannot_be_made(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    for place in ("/proc/x", str(tmp_path / "file" / "x")):
+        monkeypatch.setenv("XDG_DATA_HOME", place)
+        assert main.run(["doctor", "--json"]) == 1
+        rows = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+        for name in ("data directory", "database"):
+            assert rows[name]["status"] == "problem", place
+            assert "--db" in rows[name]["todo"]
 
 
-@pytest.mark.parametrize(
-    ("number", "status"),
-    [(None, "missing"), ("1.24.9", "problem"), ("1.25.0", "ok"), ("1.26.3", "ok"), ("1.27.0", "problem")],
-)
-def test_frontend_range(number: str | None, status: str) -> None:
-    assert cuda.judge_frontend(number).status == status
+def test_malformed_iosfarm_db_is_a_problem(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("IOSFARM_DB", "mysql://user:secret@host/latency")
+    assert main.run(["doctor", "--json"]) == 1
+    out, err = capsys.readouterr()
+    rows = {check["name"]: check for check in json.loads(out)["checks"]}
+    for name in ("data directory", "database"):
+        assert (rows[name]["status"], rows[name]["detail"]) == ("problem", "IOSFARM_DB: iosfarm does not run on mysql")
+        assert rows[name]["todo"]
+    assert "secret" not in out + err
+
+
+def test_database_in_memory_is_fine() -> None:
+    assert [storage.data_directory(":memory:").status, storage.database(":memory:").status] == ["ok", "ok"]
 
 
 def test_what_doctor_asks_for_is_what_the_project_declares(root: Path) -> None:
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    for name, major in cuda.CUPY_VARIANTS.items():
-        cupy, frontend = extras[f"cuda{major}"]
-        assert cupy.startswith(name + ">=")
-        assert frontend in cuda.judge_frontend(None).todo
     for check in ("torch", "numba", "ray"):
         (declared,) = [item for item in project["dependencies"] if item.startswith(f"{check}>=")]
         assert system.WANTED[check] == declared

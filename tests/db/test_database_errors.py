@@ -14,6 +14,7 @@ from database_examples import CPU, ENVIRONMENT, ok, stage
 from sqlalchemy import event
 
 from iosfarm.db import DatabaseError, DatabaseUrlError, LatencyDatabase
+from iosfarm.db.location import default_path, locate
 from iosfarm.db.schema import VERSION_TABLE
 from iosfarm.ir.errors import UsageError
 
@@ -208,8 +209,11 @@ def test_damaged_file(path: Path) -> None:
         ("mysql://farm:secret@host/db", "iosfarm does not run on mysql"),
         ("postgresql+psycopg2://farm:secret@host/db", r"does not run on postgresql\+psycopg2"),
         ("sqlite://host/secret.db", "an SQLite URL takes a path and nothing else"),
+        ("sqlite://user:secret@/x", "malformed database URL sqlite:…: an SQLite URL takes a path and nothing else"),
+        ("SQLITE://user@/secret.db", "an SQLite URL takes a path and nothing else"),
         ("sqlite:///x.db?key=secret", "an SQLite URL takes a path and nothing else"),
         ("   ", "malformed database URL"),
+        ("", "an empty --db; write a file's path, "),
     ],
 )
 def test_url_that_cannot_be_used(url: str, what: str) -> None:
@@ -219,6 +223,22 @@ def test_url_that_cannot_be_used(url: str, what: str) -> None:
     assert caught.value.__cause__ is None
     assert isinstance(caught.value, UsageError)
     assert caught.value.exit_code == 2
+
+
+def test_schemes_in_capitals(path: Path) -> None:
+    with LatencyDatabase(f"SQLite:///{path}", readonly=True) as database:
+        assert database.name == str(path)
+    assert locate("PostgreSQL://farm@host/db").name == "postgresql+psycopg://farm@host/db"
+
+
+def test_nothing_to_read_in_memory() -> None:
+    with pytest.raises(DatabaseError, match=r"^a database in memory starts empty: there is nothing to read; name"):
+        LatencyDatabase(":memory:", readonly=True)
+
+
+def test_empty_variable_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IOSFARM_DB", "")
+    assert locate(None).path == default_path().absolute()
 
 
 WITHOUT_DRIVER = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-CheckStatus = Literal["ok", "missing", "problem"]
+CheckStatus = Literal["ok", "missing", "problem", "unused"]
 
 
 @dataclass(frozen=True)

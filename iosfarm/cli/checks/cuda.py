@@ -1,4 +1,4 @@
-"""What searching on a GPU needs, none of it required: driver, CuPy for its CUDA, cuDNN and its frontend."""
+"""What this machine has of CUDA. This version measures on the CPU and on models of GPUs, and uses none of it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import ctypes
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from iosfarm.cli.checks import Check, CheckStatus
+from iosfarm.cli.checks import Check
 
-CUPY_VARIANTS = {"cupy-cuda12x": 12, "cupy-cuda13x": 13}  # distribution -> major version of CUDA
-CUDNN_WHEELS = ("nvidia-cudnn-cu12", "nvidia-cudnn-cu13")
-FRONTEND = "nvidia-cudnn-frontend"
-FRONTEND_RANGE = ((1, 25), (1, 27))  # from, below; 1.27 and later pull in large packages
-MIN_CUDA = 12
+PACKAGES = (
+    *("cupy-cuda12x", "cupy-cuda13x"),
+    *("nvidia-cudnn-cu12", "nvidia-cudnn-cu13", "nvidia-cudnn-frontend"),
+)
 NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE: the driver works and shows no GPU
+NOT_USED = "this version has no CUDA runtime and does not use it"
 
 
 class NoDeviceError(RuntimeError):
@@ -71,94 +71,24 @@ def driver(library: str = "libcuda.so.1") -> Check:
     try:
         found = probe_driver(library)
     except OSError:
-        return _check("cuda driver", "missing", "no libcuda", "for --device cuda: install NVIDIA's driver")
+        return _unused("cuda driver", "none")
     except RuntimeError as error:
-        todo = "see what nvidia-smi says; reload or reinstall the driver"
-        return _check("cuda driver", "problem", str(error), todo)
-    detail = f"CUDA {found.cuda[0]}.{found.cuda[1]}: {', '.join(found.gpus) or 'no GPU'}"
-    if not found.gpus:
-        return _check("cuda driver", "missing", detail, "give this machine or container a GPU")
-    if found.cuda[0] < MIN_CUDA:
-        return _check("cuda driver", "problem", detail, f"install a driver for CUDA {MIN_CUDA} or newer")
-    return _check("cuda driver", "ok", detail)
+        return _unused("cuda driver", str(error))
+    return _unused("cuda driver", f"CUDA {found.cuda[0]}.{found.cuda[1]}, {', '.join(found.gpus) or 'no GPU'}")
 
 
-def cupy() -> Check:
-    """CuPy: one variant, for a CUDA that the driver runs."""
-    try:
-        runs = probe_driver().cuda[0]
-    except (OSError, RuntimeError):
-        runs = None
-    return judge_cupy({name: found for name in CUPY_VARIANTS if (found := installed(name))}, runs)
+def packages() -> Check:
+    """CuPy and cuDNN, as far as they are installed."""
+    found = [f"{name} {number}" for name in PACKAGES if (number := _installed(name))]
+    return _unused("cuda packages", ", ".join(found) or "none")
 
 
-def judge_cupy(variants: dict[str, str], driver_major: int | None) -> Check:
-    """`variants`: the CuPy distributions installed -> version; `driver_major`: None without a driver."""
-    detail = ", ".join(f"{name} {number}" for name, number in variants.items())
-    extra = f"cuda{13 if driver_major is not None and driver_major >= 13 else 12}"
-    if not variants:
-        todo = f"for --device cuda: pip install 'iosfarm[{extra}]'"
-        return _check("cupy", "missing", "not installed", todo)
-    if len(variants) > 1:
-        # With both CUDA majors installed, the older one loads the newer one's compiler.
-        todo = f"keep one: pip uninstall {' '.join(variants)}, then pip install 'iosfarm[{extra}]'"
-        return _check("cupy", "problem", detail, todo)
-    (name,) = variants
-    if driver_major is not None and CUPY_VARIANTS[name] > driver_major:
-        swap = f"pip uninstall {name}, then pip install 'iosfarm[{extra}]'"
-        todo = f"the driver runs CUDA {driver_major} at most: {swap}"
-        return _check("cupy", "problem", detail, todo)
-    return _check("cupy", "ok", detail)
-
-
-def cudnn(system_library: str = "libcudnn.so.9") -> Check:
-    """The cuDNN library: from its wheel, else the system's."""
-    wheels = {name: found for name in CUDNN_WHEELS if (found := installed(name))}
-    if len(wheels) > 1:
-        detail = ", ".join(f"{name} {number}" for name, number in wheels.items())
-        todo = f"keep the one for your CuPy: pip uninstall {' '.join(wheels)}, then install that one again"
-        return _check("cudnn", "problem", detail, todo)
-    if wheels:
-        ((name, number),) = wheels.items()
-        return _check("cudnn", "ok", f"{name} {number}")
-    try:
-        library = ctypes.CDLL(system_library)
-    except OSError:
-        todo = "for --device cuda: pip install nvidia-cudnn-cu12 (or -cu13, as your CuPy)"
-        return _check("cudnn", "missing", f"neither a wheel nor {system_library}", todo)
-    library.cudnnGetVersion.restype = ctypes.c_size_t
-    number = library.cudnnGetVersion()
-    return _check("cudnn", "ok", f"{number // 10000}.{number % 10000 // 100}.{number % 100} of the system")
-
-
-def cudnn_frontend() -> Check:
-    """nvidia-cudnn-frontend within the range that iosfarm is written for."""
-    return judge_frontend(installed(FRONTEND))
-
-
-def judge_frontend(number: str | None) -> Check:
-    """`number`: the version installed, None where it is not."""
-    wanted = f"{FRONTEND}>={_dotted(FRONTEND_RANGE[0])},<{_dotted(FRONTEND_RANGE[1])}"
-    if number is None:
-        todo = f"for --device cuda: pip install '{wanted}'"
-        return _check("cudnn frontend", "missing", "not installed", todo)
-    release = tuple(int(part) for part in number.split(".")[:2])
-    if not FRONTEND_RANGE[0] <= release < FRONTEND_RANGE[1]:
-        return _check("cudnn frontend", "problem", number, f"pip install '{wanted}'")
-    return _check("cudnn frontend", "ok", number)
-
-
-def installed(distribution: str) -> str | None:
-    """The installed version of a distribution, None where it is not installed."""
+def _installed(distribution: str) -> str | None:
     try:
         return version(distribution)
     except PackageNotFoundError:
         return None
 
 
-def _dotted(release: tuple[int, ...]) -> str:
-    return ".".join(map(str, release))
-
-
-def _check(name: str, status: CheckStatus, detail: str, todo: str = "") -> Check:
-    return Check(name, status, detail, todo, required=False)
+def _unused(name: str, found: str) -> Check:
+    return Check(name, "unused", f"{found}; {NOT_USED}", required=False)

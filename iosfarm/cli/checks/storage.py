@@ -1,10 +1,12 @@
-"""Where measurements are kept: the SQLite library, the directory, the database. To look changes nothing."""
+"""Where measurements are kept: the SQLite library, the directory, the database. To look leaves nothing behind."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import shutil
+import tempfile
+from pathlib import Path
 
 from iosfarm.cli.checks import Check
 from iosfarm.ir.errors import IosfarmError
@@ -37,13 +39,13 @@ def data_directory(url: str | None) -> Check:
         return Check("data directory", "ok", "none needed")
     folder = path.parent
     if path == default_path().absolute():  # the first search makes this one, so its parents count
-        while not folder.exists():
+        while not os.path.lexists(folder) and folder != folder.parent:
             folder = folder.parent
-    if not folder.is_dir():
+    if not os.path.lexists(folder):
         return Check("data directory", "missing", f"no {folder}", f"mkdir -p {shlex.quote(str(folder))}")
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if refusal := _refusal(folder):
         todo = "make it writable, or choose another place with --db or IOSFARM_DB"
-        return Check("data directory", "problem", f"{folder} is not writable", todo)
+        return Check("data directory", "problem", f"{folder}: {refusal}", todo)
     free = shutil.disk_usage(folder).free
     detail = f"{path.parent}, {free / 2**30:.1f} GiB free"
     if free < MIN_DISK:
@@ -61,7 +63,12 @@ def database(url: str | None) -> Check:
     from iosfarm.db.location import locate
 
     location = locate(url)
-    if location.path is not None and not location.path.exists():
+    if location.in_memory:
+        return Check("database", "ok", f"{location.name}: empty at first, gone at the end")
+    if location.path is not None and not os.path.exists(location.path):
+        directory = data_directory(url)
+        if directory.status != "ok":
+            return Check("database", "problem", f"{location.name}: cannot be made there", directory.todo)
         return Check("database", "ok", f"{location.name}: none yet, the first search makes it")
     try:
         with LatencyDatabase(url, readonly=True) as latencies:
@@ -70,3 +77,12 @@ def database(url: str | None) -> Check:
         detail = f"{error.where}: {error.what}" if error.where else error.what
         return Check("database", "problem", detail, error.hint or "choose another one with --db or IOSFARM_DB")
     return Check("database", "ok", f"{stats.database}: {stats.measurements} measurements of {stats.stages} stages")
+
+
+def _refusal(folder: Path) -> str:
+    """Why nothing can be made in a folder, empty where it can. Permissions alone do not tell: think of /proc."""
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".iosfarm-doctor-"):
+            return ""
+    except OSError as error:
+        return f"nothing can be made in it: {error.strerror}"
