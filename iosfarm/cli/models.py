@@ -51,7 +51,7 @@ def list_models(as_json: Json = False) -> None:
             (
                 row["name"],
                 row["units"],
-                f"{row['parameters'] / 1e6:.1f} M",
+                _millions(row["parameters"]),
                 row["gflops"],
                 row["input"],
                 row["description"],
@@ -93,7 +93,7 @@ def show(model: Model, max_part_size: PartSize = None, as_json: Json = False) ->
         return
     typer.echo(
         f"{graph.name}: {about['units']} units, {len(graph.operators)} operators, "
-        f"{about['parameters'] / 1e6:.1f} M parameters, {about['gflops']:.3g} GFLOPs; "
+        f"{_millions(about['parameters'])} parameters, {_flops(about['gflops'])}; "
         f"input {about['input']}, output {about['output']}"
     )
     if arguments:
@@ -105,6 +105,7 @@ def show(model: Model, max_part_size: PartSize = None, as_json: Json = False) ->
             for row in parts
         ],
     )
+    print()
     print_table(("operator", "count"), kinds.items())
 
 
@@ -185,6 +186,20 @@ def _summary(graph: Graph) -> _Summary:
         "input": ", ".join(shape_words(graph.shape(item.name)) for item in graph.inputs),
         "output": ", ".join(shape_words(graph.shape(name)) for name in graph.outputs),
     }
+
+
+def _millions(count: int) -> str:
+    """`23.8 M`, `0.003 M`, and what is less as it is."""
+    return f"{count / 1e6:.1f} M" if count >= 100_000 else f"{count / 1e6:.3f} M" if count >= 1000 else str(count)
+
+
+def _flops(gflops: float) -> str:
+    """`11.5 GFLOPs`, `297 kFLOPs`."""
+    for unit, size in (("G", 1.0), ("M", 1e-3), ("k", 1e-6)):
+        if gflops >= size:
+            count = gflops / size
+            return f"{count:.3g} {unit}FLOPs" if count < 1000 else f"{count:.0f} {unit}FLOPs"
+    return f"{gflops * 1e9:.0f} FLOPs"
 
 
 def _cut(graph: Graph, max_part_size: int | None) -> Sequence[Part]:

@@ -39,7 +39,7 @@ def table1(
     """
     from dataclasses import asdict
 
-    from iosfarm.cli.output import print_json, print_table, stderr_console
+    from iosfarm.cli.output import print_json, print_table
     from iosfarm.reproduce import paper, tables
 
     rows = tables.table1(randwire_graphs)
@@ -68,7 +68,7 @@ def table1(
     )
     for row in rows:
         if row.note:
-            stderr_console().print(f"{row.network}: {row.note}")
+            print(f"{row.network}: {row.note}")
 
 
 @app.command()

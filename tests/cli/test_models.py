@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import iosfarm
-from iosfarm.cli import main
+from iosfarm.cli import main, models
 from iosfarm.ir.graph import Graph
 from iosfarm.zoo.registry import NETWORKS
 
@@ -42,6 +42,25 @@ def test_show(capsys: pytest.CaptureFixture[str]) -> None:
     assert (code, err) == (0, "")
     assert out.startswith("squeezenet: 50 units, 51 operators, 1.6 M parameters, 2.38 GFLOPs; input 3x224x224")
     assert "arguments: classes=1000, image_size=224" in out
+
+
+def test_show_something_small(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "small.json"
+    path.write_text(json.dumps(iosfarm.load("sample", channels=4, image_size=3).to_json()))
+    first, *rest = run(capsys, "show", str(path))[1].splitlines()
+    assert first.startswith("sample: 5 units, 5 operators, 888 parameters, 15.6 kFLOPs; input 4x3x3")
+    assert not any("e-" in line for line in rest)
+
+
+@pytest.mark.parametrize(
+    ("gflops", "words"), [(11.46, "11.5 GFLOPs"), (1234.5, "1234 GFLOPs"), (297e-6, "297 kFLOPs"), (5e-9, "5 FLOPs")]
+)
+def test_flops_in_words(gflops: float, words: str) -> None:
+    assert models._flops(gflops) == words
+
+
+def test_parameters_in_words() -> None:
+    assert [models._millions(n) for n in (23_834_568, 2_970, 12)] == ["23.8 M", "0.003 M", "12"]
 
 
 def test_show_json(capsys: pytest.CaptureFixture[str]) -> None:
