@@ -20,7 +20,7 @@ from iosfarm.zoo.zoo_settings import ModelEntry, Settings, ZooFile, is_label
 
 
 class ZooError(UsageError):
-    """A `zoo.yaml` with mistakes; `str()` has a line for each, `mistakes` has them all."""
+    """A `zoo.yaml` with mistakes; `str()` has a line for each, under their number where there are more than one."""
 
     def __init__(self, path: Path, mistakes: Sequence[Mistake]) -> None:
         super().__init__(f"{len(mistakes)} mistakes", where=str(path))
@@ -28,7 +28,11 @@ class ZooError(UsageError):
         self.mistakes = tuple(sorted(mistakes))
 
     def __str__(self) -> str:
-        return "\n".join(f"{self.path}:{m.line}: {m}" if m.line else f"{self.path}: {m}" for m in self.mistakes)
+        if len(self.mistakes) != 1:
+            lines = (f"line {m.line}: {m}" if m.line else str(m) for m in self.mistakes)
+            return "\n  ".join([f"{self.path}: {self.what}", *lines])
+        (only,) = self.mistakes
+        return f"{self.path}:{only.line}: {only}" if only.line else f"{self.path}: {only}"
 
     def __reduce__(self) -> tuple[object, ...]:
         return ZooError, (self.path, self.mistakes)
@@ -202,6 +206,7 @@ _WORDS = {
     "greater than or equal to": "at least",
     "less than or equal to": "at most",
     "a valid integer": "an integer",
+    "a valid dictionary": "a mapping",
     "a valid": "a",
 }
 """pydantic's words and ours."""
@@ -231,7 +236,8 @@ def _mistake(error: ErrorDetails, tree: Tree) -> Mistake:
         expected = expected.replace(theirs, ours)
     if kind == "literal_error":
         choices = [str(choice) for choice in typing.get_args(_literal(location))] or [expected]
-        return Mistake(line, f"{name} is {_short(value)}", nearest(str(value), choices))
+        hint = nearest(str(value), choices) if len(choices) > 1 else f"expected {choices[0]}"
+        return Mistake(line, f"{name} is {_short(value)}", hint)
     if kind == "string_type":
         expected = "text; put it in quotes"
     return Mistake(line, f"{name} is {_short(value)}", f"expected {expected.removeprefix('expected ')}")

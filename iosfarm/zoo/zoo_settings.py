@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?|(sim|replay):\S+")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_LONGEST_LABEL = 100  # file names end at 255 bytes, and a schedule's name holds more than the label
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _BUDGET = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
 
@@ -32,12 +32,25 @@ def parse_budget(value: object) -> float:
 
 
 def _device(value: str) -> str:
-    if not _DEVICE.fullmatch(value):
-        raise ValueError("expected auto, cpu, cuda, or a simulated device such as sim:v100")
+    if value in ("auto", "cpu"):
+        return value
+    expected = "expected auto, cpu, or a simulated device such as sim:v100"
+    if not value.startswith("sim:") or value == "sim:":
+        cuda = value.partition(":")[0] == "cuda"
+        raise ValueError(f"{expected}: this version has no CUDA runtime" if cuda else expected)
+    from iosfarm.ir.errors import UsageError
+    from iosfarm.kernels.sim import parse_spec
+
+    try:
+        parse_spec(value)
+    except UsageError as error:
+        raise ValueError(f"expected another device: {error.what}; {error.hint}") from None
     return value
 
 
 def _label(value: str) -> str:
+    if len(value) > _LONGEST_LABEL:
+        raise ValueError(f"expected at most {_LONGEST_LABEL} characters: it becomes a file name")
     if not is_label(value):
         raise ValueError("expected letters, digits, dots, dashes and underscores: it becomes a file name")
     return value
@@ -45,7 +58,7 @@ def _label(value: str) -> str:
 
 def is_label(value: str) -> bool:
     """Whether it can be part of a file name everywhere."""
-    return _LABEL.fullmatch(value) is not None
+    return len(value) <= _LONGEST_LABEL and _LABEL.fullmatch(value) is not None
 
 
 def _distinct(values: list[Any]) -> list[Any]:
@@ -72,8 +85,8 @@ class Settings(BaseModel):
     devices: Devices | None = None
     method: Literal["exhaustive"] | None = None
     budget: Annotated[float, BeforeValidator(parse_budget)] | None = None
-    max_group_size: Annotated[int, Field(ge=1)] | None = None
-    max_groups: Annotated[int, Field(ge=1)] | None = None
+    max_group_size: Annotated[int, Field(ge=1, le=64)] | None = None
+    max_groups: Annotated[int, Field(ge=1, le=64)] | None = None
     strategies: Strategies | None = None
     endings: Literal["complete", "paper"] | None = None
     max_part_size: Annotated[int, Field(ge=2, le=64)] | None = None

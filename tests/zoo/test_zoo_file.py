@@ -11,6 +11,7 @@ import pytest
 
 import iosfarm
 from iosfarm.ir.errors import UsageError
+from iosfarm.kernels.sim import DEVICES
 from iosfarm.zoo.zoo_file import Zoo, ZooError, ZooJob, load_zoo
 from iosfarm.zoo.zoo_settings import parse_budget
 
@@ -30,8 +31,14 @@ def write(tmp_path: Path) -> Write:
 def mistakes(path: Path) -> list[str]:
     with pytest.raises(ZooError) as error:
         load_zoo(path)
-    assert str(error.value).splitlines() == [line for line in str(error.value).split("\n") if line]
-    return [line.removeprefix(str(path)).removeprefix(":") for line in str(error.value).splitlines()]
+    found = error.value.mistakes
+    lines = [f"{mistake.line or ''}: {mistake}".removeprefix(":") for mistake in found]
+    if len(found) == 1:
+        told = [f"{path}:{lines[0]}"]
+    else:
+        told = [f"{path}: {len(found)} mistakes", *(f"  line {line}" for line in lines)]
+    assert str(error.value).splitlines() == told
+    return lines
 
 
 def test_zoo_of_the_checkout(root: Path) -> None:
@@ -103,6 +110,7 @@ def test_pickles(write: Write) -> None:
 
 
 MODEL = "models:\n  - name: sample\n"
+NEAR_V100 = f"did you mean sim:v100? known: {', '.join(f'sim:{name}' for name in sorted(DEVICES))}"
 
 
 @pytest.mark.parametrize(
@@ -130,24 +138,37 @@ MODEL = "models:\n  - name: sample\n"
         (MODEL + "    batch_sizes: [1, 1]\n", ["3: models[0].batch_sizes is [1, 1]; expected each value once"]),
         (MODEL + "    batch_sizes: [true]\n", ["3: models[0].batch_sizes[0] is True; expected an integer"]),
         (MODEL + "    dtypes: [float23]\n", ["3: models[0].dtypes[0] is 'float23'; did you mean float32?"]),
-        (MODEL + "    devices: [gpu]\n", ["3: models[0].devices[0] is 'gpu'; expected auto, cpu, cuda, or a simulated"
+        (MODEL + "    devices: [gpu]\n", ["3: models[0].devices[0] is 'gpu'; expected auto, cpu, or a simulated"
          " device such as sim:v100"]),
-        (MODEL + "    devices: ['sim:']\n", ["3: models[0].devices[0] is 'sim:'; expected auto, cpu, cuda, or a"
+        (MODEL + "    devices: ['sim:']\n", ["3: models[0].devices[0] is 'sim:'; expected auto, cpu, or a"
          " simulated device such as sim:v100"]),
-        (MODEL + "    method: exhuastive\n", ["3: models[0].method is 'exhuastive'; did you mean exhaustive?"]),
+        (MODEL + "    devices: [cpu, 'cuda:0']\n", ["3: models[0].devices[1] is 'cuda:0'; expected auto, cpu, or a"
+         " simulated device such as sim:v100: this version has no CUDA runtime"]),
+        (MODEL + "    devices: [sim:v10]\n", ["3: models[0].devices[0] is 'sim:v10'; expected another device:"
+         f" unknown simulated device 'sim:v10'; {NEAR_V100}"]),
+        (MODEL + "    devices: ['sim:v100?nois=0']\n", ["3: models[0].devices[0] is 'sim:v100?nois=0'; expected"
+         " another device: unknown option 'nois'; there are noise and seed"]),
+        (MODEL + "    method: exhuastive\n", ["3: models[0].method is 'exhuastive'; expected exhaustive"]),
+        (MODEL + "    method: fast\n", ["3: models[0].method is 'fast'; expected exhaustive"]),
         (MODEL + "    budget: soon\n", ["3: models[0].budget is 'soon'; expected a time such as 10m, 300s or 1h30m, or"
          " a number of seconds"]),
         (MODEL + "    max_part_size: 65\n", ["3: models[0].max_part_size is 65; expected at most 64"]),
         (MODEL + "    max_groups: 0\n", ["3: models[0].max_groups is 0; expected at least 1"]),
+        (MODEL + "    max_groups: 65\n", ["3: models[0].max_groups is 65; expected at most 64"]),
+        (MODEL + "    max_group_size: 65\n", ["3: models[0].max_group_size is 65; expected at most 64"]),
+        (MODEL + f"    batch_sizes: [{10**30}]\n",
+         [f"3: models[0].batch_sizes[0] is {10**30}; expected at most 65536"]),
         (MODEL + "    strategies: []\n", ["3: models[0].strategies is empty; expected at least one item"]),
         (MODEL + "    endings: all\n", ["3: models[0].endings is 'all'; expected one of complete, paper"]),
         (MODEL + "    seed: -1\n", ["3: models[0].seed is -1; expected at least 0"]),
         (MODEL + "    label: 1.5\n", ["3: models[0].label is 1.5; expected text; put it in quotes"]),
         (MODEL + "    label: a/b\n", ["3: models[0].label is 'a/b'; expected letters, digits, dots, dashes and"
          " underscores: it becomes a file name"]),
+        (MODEL + f"    label: {'a' * 101}\n", [f"3: models[0].label is '{'a' * 58}…; expected at most 100 characters:"
+         " it becomes a file name"]),
         (MODEL + "    arguments: {chanels: 3}\n", ["3: sample has no argument 'chanels'; did you mean channels?"]),
         (MODEL + "    arguments: {channels: x}\n", ["3: sample: channels is 'x'; expected an integer"]),
-        (MODEL + "    arguments: [3]\n", ["3: models[0].arguments is [3]; expected a dictionary"]),
+        (MODEL + "    arguments: [3]\n", ["3: models[0].arguments is [3]; expected a mapping"]),
         (MODEL + "  - name: sample\n", ["3: two models are called 'sample'; give one a label; the other is in line 2"]),
         ("models:\n  - name: smaple\n", ["2: unknown model 'smaple'; did you mean sample?"]),
         ("models:\n  - label: x\n", ["2: neither name nor graph is given; give the name of a built-in model, or the"
