@@ -189,7 +189,7 @@ def _check_model(tree: Tree, at: tuple[str | int, ...], entry: dict[str, object]
     elif isinstance(name, str) and isinstance(arguments, dict):
         for mistake in check_arguments(NETWORKS[name], arguments):
             line = tree.line((*at, "arguments", mistake.argument), key=True)
-            yield Mistake(line, mistake.what, mistake.hint)
+            yield Mistake(line, mistake.what, _in_our_words(mistake.hint))
     elif arguments and not name:
         yield Mistake(tree.line((*at, "arguments"), key=True), "only built-in models take arguments")
 
@@ -207,6 +207,8 @@ _WORDS = {
     "less than or equal to": "at most",
     "a valid integer": "an integer",
     "a valid dictionary": "a mapping",
+    "a valid string": "text; put it in quotes",
+    "an instance of Sequence": "a list",
     "a valid": "a",
 }
 """pydantic's words and ours."""
@@ -231,16 +233,20 @@ def _mistake(error: ErrorDetails, tree: Tree) -> Mistake:
         return Mistake(line, f"{name} is {_short(value)}", f"expected a list, such as [{_short(value, 20)}]")
     if kind == "too_short":
         return Mistake(line, f"{name} is empty", "expected at least one item")
-    expected = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    for theirs, ours in _WORDS.items():
-        expected = expected.replace(theirs, ours)
+    if kind == "value_error":  # of zoo_settings.py
+        return Mistake(line, f"{name} is {_short(value)}", error["msg"].removeprefix("Value error, "))
+    expected = _in_our_words(error["msg"].removeprefix("Input should be "))
     if kind == "literal_error":
         choices = [str(choice) for choice in typing.get_args(_literal(location))] or [expected]
         hint = nearest(str(value), choices) if len(choices) > 1 else f"expected {choices[0]}"
         return Mistake(line, f"{name} is {_short(value)}", hint)
-    if kind == "string_type":
-        expected = "text; put it in quotes"
-    return Mistake(line, f"{name} is {_short(value)}", f"expected {expected.removeprefix('expected ')}")
+    return Mistake(line, f"{name} is {_short(value)}", f"expected {expected}")
+
+
+def _in_our_words(text: str) -> str:
+    for theirs, ours in _WORDS.items():
+        text = text.replace(theirs, ours)
+    return text
 
 
 def _short(value: object, most: int = 60) -> str:

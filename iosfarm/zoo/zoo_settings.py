@@ -44,7 +44,7 @@ def _device(value: str) -> str:
     try:
         parse_spec(value)
     except UsageError as error:
-        raise ValueError(f"expected another device: {error.what}; {error.hint}") from None
+        raise ValueError(f"{error.what}; {error.hint}") from None
     return value
 
 

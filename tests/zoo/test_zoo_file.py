@@ -144,10 +144,10 @@ NEAR_V100 = f"did you mean sim:v100? known: {', '.join(f'sim:{name}' for name in
          " simulated device such as sim:v100"]),
         (MODEL + "    devices: [cpu, 'cuda:0']\n", ["3: models[0].devices[1] is 'cuda:0'; expected auto, cpu, or a"
          " simulated device such as sim:v100: this version has no CUDA runtime"]),
-        (MODEL + "    devices: [sim:v10]\n", ["3: models[0].devices[0] is 'sim:v10'; expected another device:"
+        (MODEL + "    devices: [sim:v10]\n", ["3: models[0].devices[0] is 'sim:v10';"
          f" unknown simulated device 'sim:v10'; {NEAR_V100}"]),
-        (MODEL + "    devices: ['sim:v100?nois=0']\n", ["3: models[0].devices[0] is 'sim:v100?nois=0'; expected"
-         " another device: unknown option 'nois'; there are noise and seed"]),
+        (MODEL + "    devices: ['sim:v100?nois=0']\n", ["3: models[0].devices[0] is 'sim:v100?nois=0';"
+         " unknown option 'nois'; there are noise and seed"]),
         (MODEL + "    method: exhuastive\n", ["3: models[0].method is 'exhuastive'; expected exhaustive"]),
         (MODEL + "    method: fast\n", ["3: models[0].method is 'fast'; expected exhaustive"]),
         (MODEL + "    budget: soon\n", ["3: models[0].budget is 'soon'; expected a time such as 10m, 300s or 1h30m, or"
@@ -168,6 +168,8 @@ NEAR_V100 = f"did you mean sim:v100? known: {', '.join(f'sim:{name}' for name in
          " it becomes a file name"]),
         (MODEL + "    arguments: {chanels: 3}\n", ["3: sample has no argument 'chanels'; did you mean channels?"]),
         (MODEL + "    arguments: {channels: x}\n", ["3: sample: channels is 'x'; expected an integer"]),
+        ("models: [{name: randwire, arguments: {edge_lists: 3}}]\n",
+         ["1: randwire: edge_lists is 3; expected a list"]),
         (MODEL + "    arguments: [3]\n", ["3: models[0].arguments is [3]; expected a mapping"]),
         (MODEL + "  - name: sample\n", ["3: two models are called 'sample'; give one a label; the other is in line 2"]),
         ("models:\n  - name: smaple\n", ["2: unknown model 'smaple'; did you mean sample?"]),
