@@ -11,8 +11,13 @@ from iosfarm.cli.output import print_json, print_table
 from iosfarm.ir.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from iosfarm.db import DatabaseStatistics, QueryRow
     from iosfarm.ir.summary import OperatorSummary
+
+MOST_OPERATORS = 2
+"""Operators of a stage that a table names."""
 
 app = typer.Typer(
     help="Query, count and migrate the latency database.",
@@ -155,6 +160,12 @@ def _plain(value: Any) -> dict[str, Any]:
     return plain
 
 
+def _operators(operators: Sequence[OperatorSummary]) -> str:
+    """The first few: a stage can hold dozens, and `--json` has them all."""
+    more = f" and {len(operators) - MOST_OPERATORS} more" if len(operators) > MOST_OPERATORS else ""
+    return ", ".join(map(_operator, operators[:MOST_OPERATORS])) + more
+
+
 def _print_measurements(rows: list[QueryRow]) -> None:
     titles = ("stage", "operators", "strategy", "device", "dtype", "batch")
     numbers = ("median ms", "MAD ms", "p90 ms", "samples")
@@ -163,7 +174,7 @@ def _print_measurements(rows: list[QueryRow]) -> None:
         [
             (
                 row.stage_key[:10],
-                ", ".join(map(_operator, row.operators)),
+                _operators(row.operators),
                 row.strategy,
                 _device(row.device, row.simulated),
                 row.dtype,

@@ -66,6 +66,8 @@ class ProgressDisplay:
         left = self._seconds_left(progress)
         if left is not None:
             parts.append(f"about {_duration(left)} left")
+        if progress.checked:
+            parts.append(f"{progress.checked} measured again")
         if progress.failed:
             parts.append(f"{progress.failed} failed")
         parts.append(f"{progress.finished_jobs}/{progress.jobs} jobs")

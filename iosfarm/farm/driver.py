@@ -22,7 +22,7 @@ from iosfarm.ir.stage import Stage
 from iosfarm.search.solver import NoScheduleError
 from iosfarm.workers.evaluating import Evaluation, EvaluationSettings
 
-CHUNK = 16
+CHUNK = 12
 """Stages of one task: they are measured in turns, so that a slow moment hits all alike."""
 
 SIMULATED_CHUNK = 512
@@ -44,6 +44,7 @@ class Progress:
     known: int
     wanted: int
     measured: int
+    checked: int
     failed: int
     finished_jobs: int
     jobs: int
@@ -296,6 +297,7 @@ class Driver:
             known=sum(c.found + c.measured for c in counts),
             wanted=sum(c.wanted for c in counts),
             measured=sum(c.measured for c in counts),
+            checked=sum(c.checked for c in counts),
             failed=sum(c.failed for c in counts),
             finished_jobs=len(self._results),
             jobs=len(self._jobs),

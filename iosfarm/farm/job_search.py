@@ -18,8 +18,9 @@ from iosfarm.search.solver import PartSearch, check_method
 from iosfarm.workers.evaluating import TOLERANCES, Evaluation
 from iosfarm.workers.settings import CAREFULLY
 
-MOST_ROUNDS = 12
-"""How often the best schedule's stages are measured again: each time another schedule may turn out the best."""
+MOST_ROUNDS = 100
+"""How often the best schedule's stages are measured again: each time another one may turn out the best. It ends by
+itself long before, when the best schedule holds no stage in doubt."""
 
 DISTURBED = 0.1
 """A network that takes this much longer than its stages was measured while something else kept the device busy."""
@@ -66,6 +67,7 @@ class JobSearch:
         self._infeasible = 0
         self._sure: set[str] = set()
         self._rounds = 0
+        self._checked = 0
         self.expired = False
 
     @property
@@ -121,6 +123,7 @@ class JobSearch:
             return
         self._sure.add(key)
         if measurement.ok:
+            self._checked += 1
             self._known[key] = Known(measurement.median, number)
             for search in self._interested.get(key, ()):
                 search.tell(key, measurement.median)
@@ -139,7 +142,7 @@ class JobSearch:
     def counts(self) -> StageCounts:
         """How many distinct stages are known, and from where."""
         measured, failed = len(self._known) - self._found, len(self._given_up)
-        return StageCounts(self._total, self._found, measured, failed, self._infeasible)
+        return StageCounts(self._total, self._found, measured, failed, self._infeasible, self._checked)
 
     def schedules(self) -> dict[str, Schedule]:
         """`sequential`, `greedy` and `optimised` with what is known of their latencies.

@@ -46,7 +46,8 @@ class Job:
 class StageCounts:
     """Distinct stages of a job: wanted = found (in the database) + measured (now) + failed + left (not reached).
 
-    infeasible: how many of those found or measured can never run on the device.
+    infeasible: how many of those found or measured can never run on the device. checked: measured again, with more
+    samples, because the answer rests on them.
     """
 
     wanted: int
@@ -54,6 +55,7 @@ class StageCounts:
     measured: int
     failed: int
     infeasible: int
+    checked: int = 0
 
     @property
     def left(self) -> int:

@@ -100,6 +100,7 @@ class CountsEntry(_Strict):
     measured: int
     failed: int
     infeasible: int
+    checked: int = Field(default=0, description="measured again with more samples")
 
 
 class ScheduleFile(_Strict):
@@ -192,6 +193,7 @@ def document(result: JobResult) -> ScheduleFile:
             measured=result.counts.measured,
             failed=result.counts.failed,
             infeasible=result.counts.infeasible,
+            checked=result.counts.checked,
         ),
         seconds=result.seconds,
         interrupted=result.interrupted,
