@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -40,6 +41,7 @@ class Stream:
         self._work: Callable[[], object] | None = None
         self._result: object = None
         self._error: BaseException | None = None
+        self._busy = False
         # Held, except between a start and its beginning, and between an end and its wait.
         self._started, self._ended = threading.Lock(), threading.Lock()
         self._started.acquire()
@@ -51,6 +53,7 @@ class Stream:
     def start(self, work: Callable[[], object]) -> None:
         """Begin `work` and return at once; `wait` must follow."""
         self._work = work
+        self._busy = True
         self._started.release()
 
     def wait(self) -> object:
@@ -68,8 +71,11 @@ class Stream:
         try:
             result = self.wait()
         except KeyboardInterrupt:
-            if self._work is not None:
-                self.wait()
+            while self._busy:
+                time.sleep(1e-3)
+            # The interrupt can come before the lock was taken or just after; from here on it must be held.
+            self._ended.acquire(timeout=1.0)
+            self._error = self._result = self._work = None
             raise
         return result  # type: ignore[return-value]
 
@@ -91,6 +97,7 @@ class Stream:
                 except BaseException as error:
                     self._error = error
                 del work
+                self._busy = False
                 self._ended.release()
 
     def _settle(self) -> None:

@@ -57,7 +57,8 @@ def test_killed_half_way_with_ray(iosfarm: Iosfarm, mark: str) -> None:
     assert any("raylet" in command for command in marked(mark).values())
     process.kill()
     assert finish(process).code == -signal.SIGKILL
-    assert eventually(lambda: not marked(mark)), marked(mark)
+    # Ray's own agent looks for its dead parent now and then, and is the last to go.
+    assert eventually(lambda: not marked(mark), seconds=200), marked(mark)
     assert states(iosfarm) == ["running"]
     assert not (iosfarm.folder / FILE).exists()
     check_the_rest_is_measured(iosfarm)
