@@ -57,7 +57,7 @@ class StageClasses:
         self._inputs: list[int] = []
         self._inputs_at = [0]
         self.count = 0
-        self._slots: NDArray[np.int32] = np.full(1024, -1, np.int32)
+        self._slots: NDArray[np.int32] = np.empty(0, np.int32)
         self._hashes: NDArray[np.uint64] = np.empty(0, np.uint64)
         self._rows_at: NDArray[np.int64] = np.zeros(1, np.int64)
         self._rows: NDArray[np.int32] = np.empty(0, np.int32)
@@ -100,9 +100,11 @@ class StageClasses:
         rows = _longer(self._rows, self._rows_at[self.count], stages + len(members) + int(inputs_of.sum()))
         rows_at = _longer(self._rows_at, self.count + 1, stages)
         hashes = _longer(self._hashes, self.count, stages)
-        if 2 * (self.count + stages) > len(self._slots):
-            self._slots = np.full(2 ** (2 * (self.count + stages)).bit_length(), -1, np.int32)
-            numbering.fill(self._slots, hashes, self.count)
+        # Ours again once all is done: should this call be interrupted, the next one fills a new table.
+        slots, self._slots = self._slots, self._slots[:0]
+        if 2 * (self.count + stages) > len(slots):
+            slots = np.full(2 ** (2 * (self.count + stages)).bit_length(), -1, np.int32)
+            numbering.fill(slots, hashes, self.count)
         largest = int(np.diff(offsets).max(initial=1))
         readings_at = np.array(self._readings_at, np.int64)
         most_inputs = largest * int(inputs_of.max(initial=1))
@@ -118,7 +120,7 @@ class StageClasses:
             np.array(self._readings, np.int32),
             np.array(self._inputs_at, np.int64),
             np.array(self._inputs, np.int32),
-            self._slots,
+            slots,
             hashes,
             rows_at,
             rows,
@@ -131,6 +133,7 @@ class StageClasses:
         )
         self._rows, self._rows_at, self._hashes = rows[: rows_at[count]].copy(), rows_at[: count + 1], hashes[:count]
         self.count = int(count)
+        self._slots = slots
         return Identities(classes, code[known])
 
     def _input_counts(self) -> NDArray[np.int64]:
@@ -148,8 +151,8 @@ class StageClasses:
     def _group(self, units: tuple[int, ...]) -> int:
         known = self._known.get(units)
         if known is None:
-            known = self._known[units] = len(self._known)
             group = self._writer.group(units)
+            known = self._known[units] = len(self._known)
             self._codes.append(group.number)
             self._readings += [self._read(reading.inputs) for reading in group.readings]
             self._readings_at.append(len(self._readings))
