@@ -53,7 +53,7 @@ def compiled(parts: Sequence[Part]) -> tuple[float, int]:
     least, transitions = 0.0, 0
     for part in parts:
         space = part_space(part, CONCURRENT)
-        least += space.shortest(seconds_of(space.endings))[0]
+        least += space.shortest(seconds_of(space.endings[:, 0]))[0]
         transitions += len(space.stage_of)
     return least, transitions
 

@@ -15,7 +15,9 @@ from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph
 
 MAX_PART_SIZE = 64
-"""Units a part may have at most: a state is one 64-bit word."""
+"""Units a part has at most unless a setting says otherwise."""
+LARGEST_PART = 256
+"""The largest such setting."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,10 @@ def cut(graph: Graph, *, max_part_size: int = MAX_PART_SIZE) -> list[Part]:
     """The parts of a graph, in the order in which they run.
 
     Raises:
-        UsageError: max_part_size is not in 1..64.
+        UsageError: max_part_size is not in 1..256.
     """
-    if not 1 <= max_part_size <= MAX_PART_SIZE:
-        raise UsageError(f"max_part_size is {max_part_size}", hint=f"use 1 to {MAX_PART_SIZE}")
+    if not 1 <= max_part_size <= LARGEST_PART:
+        raise UsageError(f"max_part_size is {max_part_size}", hint=f"use 1 to {LARGEST_PART}")
     order = _Order(graph)
     blocks: list[list[int]] = []
     run: list[int] = []

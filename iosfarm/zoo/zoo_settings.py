@@ -89,7 +89,7 @@ class Settings(BaseModel):
     max_groups: Annotated[int, Field(ge=1, le=64)] | None = None
     strategies: Strategies | None = None
     endings: Literal["complete", "paper"] | None = None
-    max_part_size: Annotated[int, Field(ge=2, le=64)] | None = None
+    max_part_size: Annotated[int, Field(ge=2, le=256)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
 

@@ -133,7 +133,7 @@ def test_dot(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         (["draw", "sample", "-o", "x.png"], "error: x.png: cannot draw to such a file; use a name that ends in .svg,"
          " .dot or .txt"),
         (["draw", "sample", "-o", "/none/x.svg"], "error: /none/x.svg: cannot write it: No such file or directory"),
-        (["show", "sample", "--max-part-size", "99"], "error: max_part_size is 99; use 1 to 64"),
+        (["show", "sample", "--max-part-size", "999"], "error: max_part_size is 999; use 1 to 256"),
     ],
 )  # fmt: skip
 def test_wrong_usage(capsys: pytest.CaptureFixture[str], arguments: list[str], line: str) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph
-from iosfarm.search import space as space_module
-from iosfarm.search.space import SpaceSettings, StateSpace, connected_sets, merge_endings, part_space
+from iosfarm.search import candidates, states
+from iosfarm.search.candidates import connected_sets, merge_endings, transpose
+from iosfarm.search.space import SpaceSettings, SpaceTooLargeError, StateSpace, part_space
 
 from search_brute import Brute, Set, can_merge, subsets  # isort: skip - beside this file
 from search_graphs import graphs, parallel, predecessors, whole  # isort: skip
@@ -19,8 +22,9 @@ from search_graphs import graphs, parallel, predecessors, whole  # isort: skip
 limits = st.one_of(st.none(), st.integers(1, 4))
 
 
-def units_of(word: int) -> Set:
-    return frozenset(i for i in range(64) if word >> i & 1)
+def units_of(words: int | NDArray[np.uint64]) -> Set:
+    mask = words if isinstance(words, int) else sum(int(word) << 64 * i for i, word in enumerate(words))
+    return frozenset(i for i in range(mask.bit_length()) if mask >> i & 1)
 
 
 def groups_of(space: StateSpace, stage: int) -> frozenset[Set]:
@@ -36,9 +40,45 @@ def transitions_of(space: StateSpace) -> list[Transition]:
     for i, state in enumerate(space.states):
         for t in range(space.offsets[i], space.offsets[i + 1]):
             stage, target = int(space.stage_of[t]), int(space.next_of[t])
-            rest = units_of(int(space.states[target])) if target >= 0 else frozenset()
-            found.append((units_of(int(state)), space.strategy(stage), groups_of(space, stage), rest))
+            rest = units_of(space.states[target]) if target >= 0 else frozenset()
+            found.append((units_of(state), space.strategy(stage), groups_of(space, stage), rest))
     return found
+
+
+def explore(brute: Brute) -> tuple[set[Set], set[Transition]]:
+    """Reachable states and transitions, concurrent stages alone."""
+    reached, found = {brute.full}, set()
+    waiting = [brute.full]
+    while waiting:
+        state = waiting.pop()
+        for groups in brute.endings(state):
+            rest = state - frozenset().union(*groups)
+            found.add((state, "concurrent", groups, rest))
+            if rest and rest not in reached:
+                reached.add(rest)
+                waiting.append(rest)
+    return reached, found
+
+
+def check_groups(space: StateSpace) -> None:
+    """The numbers of each stage's groups are ascending and say the same as its units."""
+    highest = [max(space.group_units(group)) for group in range(len(space.group_words))]
+    assert highest == sorted(highest)
+    for group, words in enumerate(space.group_words):
+        assert frozenset(space.group_units(group)) == units_of(words)
+    assert len({space.group_units(group) for group in range(len(highest))}) == len(highest)
+    assert len(space.stage_groups_offsets) == space.stage_count + 1
+    assert set(space.stage_groups) == set(range(len(highest)))
+    for stage in range(space.stage_count):
+        numbers = list(space.stage_groups[space.stage_groups_offsets[stage] : space.stage_groups_offsets[stage + 1]])
+        assert numbers == sorted(set(numbers))
+        groups = [space.group_units(number) for number in numbers]
+        assert {frozenset(group) for group in groups} == groups_of(space, stage)
+        assert sum(len(group) for group in groups) == space.stage_units(stage).bit_count()
+        assert frozenset().union(*groups) == units_of(space.stage_units(stage))
+        assert space.groups(stage) == sorted(list(group) for group in groups)
+        if space.strategy(stage) == "merge":
+            assert all(len(group) == 1 for group in groups)
 
 
 @settings(max_examples=250, deadline=None)
@@ -46,16 +86,7 @@ def transitions_of(space: StateSpace) -> list[Transition]:
 def test_equals_brute_force(before: list[int], endings: str, r: int | None, s: int | None) -> None:
     space = StateSpace(before, SpaceSettings(r, s, ("concurrent",), endings))
     brute = Brute(before, endings, r, s)
-    states, expected = {brute.full}, set()
-    waiting = [brute.full]
-    while waiting:
-        state = waiting.pop()
-        for groups in brute.endings(state):
-            rest = state - frozenset().union(*groups)
-            expected.add((state, "concurrent", groups, rest))
-            if rest and rest not in states:
-                states.add(rest)
-                waiting.append(rest)
+    reached, expected = explore(brute)
 
     @cache
     def schedules(state: Set) -> int:
@@ -64,12 +95,15 @@ def test_equals_brute_force(before: list[int], endings: str, r: int | None, s: i
     found = transitions_of(space)
     assert len(found) == len(expected)
     assert set(found) == expected
-    assert {units_of(int(state)) for state in space.states} == states
-    assert len(space.states) == len(states)
+    assert {units_of(state) for state in space.states} == reached
+    assert len(space.states) == len(reached)
+    assert units_of(space.states[0]) == brute.full
+    assert sorted(space.order) == list(range(len(reached)))
+    sizes = [len(units_of(space.states[i])) for i in space.order]
+    assert sizes == sorted(sizes)
     assert space.stage_count == len({groups for _, _, groups, _ in expected})
     assert space.schedule_count() == schedules(brute.full)
-    for stage in range(space.stage_count):
-        assert all(group == sorted(group) for group in space.groups(stage))  # a topological order
+    check_groups(space)
 
 
 @settings(max_examples=250, deadline=None)
@@ -80,26 +114,17 @@ def test_merge_stages_equal_brute_force(graph: Graph, endings: str, strategies: 
     brute = Brute(before, endings, 2, 3)
     space = part_space(part, SpaceSettings(2, 3, strategies, endings))
     expected = {
-        (units_of(int(state)), strategy, groups, units_of(int(state)) - frozenset().union(*groups))
+        (units_of(state), strategy, groups, units_of(state) - frozenset().union(*groups))
         for state in space.states
-        for strategy, groups in brute.stages(units_of(int(state)), strategies, lambda units: can_merge(graph, units))
+        for strategy, groups in brute.stages(units_of(state), strategies, lambda units: can_merge(graph, units))
     }
     found = transitions_of(space)
     assert len(found) == len(expected)
     assert set(found) == expected
+    check_groups(space)
     # Whatever can be merged somewhere can be merged in a state that is reachable.
     anywhere = {units for units in subsets(brute.full) if len(units) > 1 and can_merge(graph, units)}
     assert {units_of(m) for m in merge_endings(part)} == anywhere
-
-
-def test_full_word() -> None:
-    """Bit 63 is a unit like any other."""
-    chain = [0] + [1 << i for i in range(63)]
-    for endings in ("complete", "paper"):
-        space = StateSpace(chain, SpaceSettings(3, 8, ("concurrent",), endings))
-        assert len(space.states) == 64
-        assert len(space.stage_of) == 3 * 64 - 3
-        assert space.groups(int(space.stage_of[0]))[0][-1] == 63
 
 
 def test_many_groups() -> None:
@@ -111,42 +136,75 @@ def test_many_groups() -> None:
     assert space.schedule_count() == 102247563  # ordered set partitions, OEIS A000670
 
 
-@pytest.mark.parametrize(("name", "limit"), [("MAX_TRANSITIONS", 3**8 - 2**8), ("MAX_CANDIDATES", 9)])
-def test_too_large_to_enumerate(monkeypatch: pytest.MonkeyPatch, name: str, limit: int) -> None:
-    settings = SpaceSettings(None, None, ("concurrent",))
-    # Eight units side by side have as many transitions; a chain of four has nine groups of up to three units.
-    before = [0] * 8 if name == "MAX_TRANSITIONS" else [0, 1, 2, 4]
-    if name == "MAX_CANDIDATES":
-        settings = SpaceSettings(3, None, ("concurrent",))
-    monkeypatch.setattr(space_module, name, limit)
-    StateSpace(before, settings)
-    monkeypatch.setattr(space_module, name, limit - 1)
-    with pytest.raises(UsageError, match=r"more than .*lower"):
-        StateSpace(before, settings)
+def test_too_many_transitions() -> None:
+    """Eight units side by side have 3^8 - 2^8."""
+    unlimited = SpaceSettings(None, None, ("concurrent",))
+    StateSpace([0] * 8, unlimited, limit=3**8 - 2**8)
+    with pytest.raises(SpaceTooLargeError, match=r"a part of 8 units has more than 6,304 transitions; lower"):
+        StateSpace([0] * 8, unlimited, limit=3**8 - 2**8 - 1)
+
+
+@pytest.mark.parametrize("endings", ["complete", "paper"])
+def test_too_many_states(monkeypatch: pytest.MonkeyPatch, endings: str) -> None:
+    alone = SpaceSettings(1, 1, ("concurrent",), endings)
+    monkeypatch.setattr(states, "MAX_STATES", 2**10 - 1)
+    StateSpace([0] * 10, alone)
+    monkeypatch.setattr(states, "MAX_STATES", 2**10 - 2)
+    with pytest.raises(SpaceTooLargeError, match=r"more than 1,022 states; lower"):
+        StateSpace([0] * 10, alone)
+
+
+def test_merged_endings_are_counted() -> None:
+    part = whole(parallel([1] * 4))
+    merged = SpaceSettings(1, 1, ("merge",))
+    count = len(part_space(part, merged).stage_of)
+    part_space(part, merged, limit=count)
+    for limit in range(count):
+        with pytest.raises(SpaceTooLargeError, match=f"more than {limit} transitions"):
+            part_space(part, merged, limit=limit)
+
+
+@pytest.mark.parametrize("endings", ["complete", "paper"])
+def test_too_many_groups(monkeypatch: pytest.MonkeyPatch, endings: str) -> None:
+    """A chain of four has nine of up to three units."""
+    settings = SpaceSettings(3, None, ("concurrent",), endings)
+    module = candidates if endings == "complete" else states
+    monkeypatch.setattr(module, "MAX_GROUPS", 9)
+    StateSpace([0, 1, 2, 4], settings)
+    monkeypatch.setattr(module, "MAX_GROUPS", 8)
+    with pytest.raises(SpaceTooLargeError, match=r"a part of 4 units has more than 8 groups; lower"):
+        StateSpace([0, 1, 2, 4], settings)
 
 
 def test_too_many_merges(monkeypatch: pytest.MonkeyPatch) -> None:
     part = whole(parallel([1] * 5))
-    monkeypatch.setattr(space_module, "MAX_CANDIDATES", 26)
+    monkeypatch.setattr(candidates, "MAX_MERGES", 26)
     assert len(merge_endings(part)) == 26  # 2^5 - 5 - 1
-    monkeypatch.setattr(space_module, "MAX_CANDIDATES", 25)
-    with pytest.raises(UsageError, match="merge 5 parallel convolutions"):
+    monkeypatch.setattr(candidates, "MAX_MERGES", 25)
+    with pytest.raises(SpaceTooLargeError, match="merge 5 parallel convolutions"):
         merge_endings(part)
 
 
 def test_candidates_are_refused_before_they_fill_the_memory() -> None:
     """A level of connected sets can be many times as large as the one before it."""
-    dense = [(1 << i) - 1 for i in range(64)]
+    between_all = [0] * 32 + [(1 << 32) - 1] * 32
     with pytest.raises(UsageError, match="--max-group-size"):
-        connected_sets(dense, space_module._transpose(dense), 64)
+        connected_sets(between_all, transpose(between_all), 64)
+
+
+def test_only_sets_that_can_end_a_state_are_candidates() -> None:
+    """In an order of all units those are runs; there are 2^64 connected sets."""
+    dense = [(1 << i) - 1 for i in range(64)]
+    assert len(connected_sets(dense, transpose(dense), 64)[0]) == 64 * 65 / 2
 
 
 def test_groups_may_not_be_left_and_entered_again() -> None:
     """0 and 2 hang together, but not without 1, which lies between them."""
-    assert 0b101 not in connected_sets([0, 0b1, 0b11], [0b110, 0b100, 0], 3)
+    sets, _, _ = connected_sets([0, 0b1, 0b11], [0b110, 0b100, 0], 3)
+    assert 0b101 not in sets
 
 
-@pytest.mark.parametrize("before", [[], [0] * 65, [1], [2, 0]])
+@pytest.mark.parametrize("before", [[], [0] * 257, [1], [2, 0]])
 def test_what_is_no_part(before: list[int]) -> None:
     with pytest.raises(UsageError):
         StateSpace(before, SpaceSettings())

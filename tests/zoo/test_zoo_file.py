@@ -152,7 +152,7 @@ NEAR_V100 = f"did you mean sim:v100? known: {', '.join(f'sim:{name}' for name in
         (MODEL + "    method: fast\n", ["3: models[0].method is 'fast'; expected exhaustive"]),
         (MODEL + "    budget: soon\n", ["3: models[0].budget is 'soon'; expected a time such as 10m, 300s or 1h30m, or"
          " a number of seconds"]),
-        (MODEL + "    max_part_size: 65\n", ["3: models[0].max_part_size is 65; expected at most 64"]),
+        (MODEL + "    max_part_size: 257\n", ["3: models[0].max_part_size is 257; expected at most 256"]),
         (MODEL + "    max_groups: 0\n", ["3: models[0].max_groups is 0; expected at least 1"]),
         (MODEL + "    max_groups: 65\n", ["3: models[0].max_groups is 65; expected at most 64"]),
         (MODEL + "    max_group_size: 65\n", ["3: models[0].max_group_size is 65; expected at most 64"]),
