@@ -1,60 +1,83 @@
-"""`PartProblem`: a part's state space with the stage behind every ending. Equal parts share one problem."""
+"""`PartProblem`: a part's state space with the class of equal stages behind every ending. Equal parts share one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+
 from iosfarm.ir.device import canonical_json
+from iosfarm.ir.graph import Graph
 from iosfarm.ir.key import PlacedStage, StageFactory
-from iosfarm.ir.stage import Stage
 from iosfarm.search.parts import Part
 from iosfarm.search.space import SpaceSettings, StateSpace, part_space
 
+_THREADS = 2
+"""Parts enumerated at once; the compiled code runs without Python's lock."""
+
 
 class PartProblem:
-    """The stages of one part's state space. Stage numbers are those of `space`."""
+    """The stages of one part's state space. Stage numbers are those of `space`.
 
-    def __init__(self, part: Part, settings: SpaceSettings, layout: str) -> None:
+    classes: of each stage; stages of one class have the same key, see `StageFactory`, which all parts of a graph share.
+    """
+
+    def __init__(self, part: Part, space: StateSpace, factory: StageFactory) -> None:
         self.part = part
-        self.space: StateSpace = part_space(part, settings)
-        self._factory = StageFactory(part.graph, layout)
-        self._local = {unit: i for i, unit in enumerate(part.units)}
-        self.keys: list[str] = []
-        """Key of each stage; equal where stages of the part are isomorphic."""
-        self.groups: list[tuple[tuple[int, ...], ...]] = []
-        """Groups of each stage, units numbered within the part, in the stage's own order."""
-        for number in range(self.space.stage_count):
-            placed = self._place(number)
-            self.keys.append(placed.key)
-            self.groups.append(tuple([tuple([self._local[unit] for unit in group]) for group in placed.groups]))
+        self.space = space
+        self.factory = factory
+        units = part.units
+        groups = [[units[i] for i in space.group_units(number)] for number in range(len(space.group_words))]
+        self.classes: NDArray[np.int32] = factory.identify(
+            groups, space.stage_groups_offsets, space.stage_groups, len(space.endings)
+        ).classes
 
-    def stage(self, number: int) -> Stage:
-        """The stage of a number; made anew at each call, because few of the many are ever needed."""
-        return self._place(number).stage
-
-    def _place(self, number: int) -> PlacedStage:
+    def place(self, stage: int) -> PlacedStage:
+        """A stage as it stands in the part's graph."""
         units = self.part.units
-        groups = [[units[i] for i in group] for group in self.space.groups(number)]
-        return self._factory.make(groups, self.space.strategy(number))
+        groups = [[units[i] for i in group] for group in self.space.groups(stage)]
+        return self.factory.make(groups, self.space.strategy(stage))
 
     @cached_property
-    def singles(self) -> list[int]:
+    def alone(self) -> NDArray[np.int64]:
+        """Stage number of each group of `space` alone."""
+        offsets, concurrent = self.space.stage_groups_offsets, len(self.space.endings)
+        single = np.flatnonzero(np.diff(offsets[: concurrent + 1]) == 1)
+        stages = np.full(len(self.space.group_words), -1, np.int64)
+        stages[self.space.stage_groups[offsets[single]]] = single
+        return stages
+
+    @cached_property
+    def singles(self) -> NDArray[np.int64]:
         """Stage number of each unit alone."""
-        alone = {self.space.stage_units(n): n for n in range(len(self.space.endings))}
-        return [alone[1 << i] for i in range(len(self.part.units))]
+        stages = np.empty(len(self.part.units), np.int64)
+        for group in range(len(self.space.group_words)):
+            units = self.space.group_units(group)
+            if len(units) == 1:
+                stages[units[0]] = self.alone[group]
+        return stages
 
 
 def problems(parts: Sequence[Part], settings: SpaceSettings, layout: str) -> list[PartProblem]:
-    """A problem for each part, in order; parts that look the same get the same object."""
+    """A problem for each part, in order; parts that look the same get the same object.
+
+    Raises:
+        SpaceTooLargeError: a part has too many states or transitions.
+    """
+    signatures = [part_signature(part) for part in parts]
+    distinct = {signature: part for part, signature in reversed(list(zip(parts, signatures, strict=True)))}
+    factories: dict[Graph, StageFactory] = {}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        spaces = dict(zip(distinct, pool.map(lambda part: part_space(part, settings), distinct.values()), strict=True))
     known: dict[str, PartProblem] = {}
-    result = []
-    for part in parts:
-        signature = part_signature(part)
+    for part, signature in zip(parts, signatures, strict=True):
         if signature not in known:
-            known[signature] = PartProblem(part, settings, layout)
-        result.append(known[signature])
-    return result
+            factory = factories.get(part.graph) or factories.setdefault(part.graph, StageFactory(part.graph, layout))
+            known[signature] = PartProblem(part, spaces[signature], factory)
+    return [known[signature] for signature in signatures]
 
 
 def part_signature(part: Part) -> str:
