@@ -32,9 +32,10 @@ class ScheduledStage:
 class Certificate:
     """How far a schedule's predicted latency can be from the best one that the search space holds, in seconds.
 
-    kind: `exhaustive` (every stage measured) or `structural` (stages that were not measured are bounded from below
-    by `assumptions`). gap: (upper - lower) / lower. audit: how many bounds were put to the test by a
-    later measurement, and how many of them failed.
+    kind: `exhaustive` (every stage measured), `structural` (stages that were not measured are bounded from below
+    because a larger stage is not faster than one that it contains) or `statistical` (by a regression too, each bound
+    at `confidence`); `assumptions` say it in words. gap: (upper - lower) / lower. audited: how many bounds were put to
+    the test by a later measurement; broken: how many of them failed. structural: the lower bound without statistics.
     """
 
     kind: str
@@ -43,6 +44,8 @@ class Certificate:
     assumptions: tuple[str, ...] = ()
     audited: int = 0
     broken: int = 0
+    structural: float | None = None
+    confidence: float | None = None
 
     @property
     def gap(self) -> float:
