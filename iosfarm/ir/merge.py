@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.operators import Attributes
+
+if TYPE_CHECKING:
+    from iosfarm.ir.stage import Stage, StageUnit
 
 MergeClass = tuple[object, ...]
 """Convolutions of one class may be merged, if `merged_convolution` finds a kernel for them."""
@@ -62,6 +66,25 @@ def merged_convolution(attributes: Sequence[Attributes], size: tuple[int, int]) 
     if any(outputs(k, p) != outputs(kernel, padding) for k, p in zip(kernels, paddings, strict=True)):
         return None
     return MergedConvolution(kernel, padding, offsets)
+
+
+def merge_of(stage: Stage, units: Sequence[StageUnit]) -> MergedConvolution | None:
+    """The convolution that computes all of these units of a stage, None where there is none or one unit only."""
+    operators = [operator for unit in units for operator in unit.operators]
+    if len(units) < 2 or len(operators) > len(units) or any(o.kind != "conv2d" for o in operators):
+        return None
+    first = operators[0]
+    if first.attributes["groups"] != 1 or any(
+        (o.references, o.shape[2:], *map(o.attributes.get, _EQUAL))
+        != (first.references, first.shape[2:], *map(first.attributes.get, _EQUAL))
+        for o in operators
+    ):
+        return None
+    height, width = stage.shape_of(first.references[0])[2:]
+    return merged_convolution([o.attributes for o in operators], (height, width))
+
+
+_EQUAL = ("stride", "dilation", "groups", "activation")
 
 
 def _ints(value: object) -> tuple[int, int]:

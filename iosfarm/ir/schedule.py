@@ -9,7 +9,7 @@ from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.key import PlacedStage, StageFactory
 from iosfarm.ir.merge import merge_class, merged_convolution
-from iosfarm.ir.stage import LAYOUTS, STRATEGIES
+from iosfarm.ir.stage import LAYOUTS, STAGE_STRATEGIES
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,9 @@ def place(graph: Graph, stages: Sequence[ScheduledStage], layout: str) -> list[P
 
 
 def _check_stage(graph: Graph, strategy: str, groups: Sequence[Sequence[int]], done: set[int], where: str) -> None:
-    if strategy not in STRATEGIES:
-        raise UsageError(f"unknown strategy {strategy!r}", where=where, hint=f"use one of {', '.join(STRATEGIES)}")
+    if strategy not in STAGE_STRATEGIES:
+        known = ", ".join(STAGE_STRATEGIES)
+        raise UsageError(f"unknown strategy {strategy!r}", where=where, hint=f"use one of {known}")
     seen: set[int] = set()
     group_of = {unit: number for number, group in enumerate(groups) for unit in group}
     if not group_of or any(not group for group in groups):
@@ -116,12 +117,16 @@ def _check_stage(graph: Graph, strategy: str, groups: Sequence[Sequence[int]], d
             for needed in graph.unit_predecessors[unit]:
                 if needed not in done and group_of.get(needed) != number:
                     raise UsageError(f"{name!r} needs {graph.units[needed].name!r}, which has not run", where=where)
-    if strategy != "merge":
-        return
-    if any(len(group) > 1 for group in groups):
-        raise UsageError("a merge stage has one unit a group", where=where)
-    if not mergeable(graph, [unit for group in groups for unit in group]):
-        raise UsageError("these units cannot be merged into one convolution", where=where)
+    if strategy == "merge":
+        if any(len(group) > 1 for group in groups):
+            raise UsageError("a merge stage has one unit a group", where=where)
+        if not mergeable(graph, [unit for group in groups for unit in group]):
+            raise UsageError("these units cannot be merged into one convolution", where=where)
+    if strategy == "mixed":
+        if len(groups) < 2:
+            raise UsageError("a mixed stage has two or more groups", where=where, hint="one merged group is a merge")
+        if not any(mergeable(graph, group) for group in groups):
+            raise UsageError("no group of this mixed stage can be merged", where=where, hint="use concurrent")
 
 
 def mergeable(graph: Graph, units: Sequence[int]) -> bool:

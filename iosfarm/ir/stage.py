@@ -13,6 +13,7 @@ from functools import cached_property
 
 from iosfarm.ir.device import canonical_json
 from iosfarm.ir.graph import DTYPES
+from iosfarm.ir.merge import merge_of
 from iosfarm.ir.operators import Attribute, Shape, spec
 from iosfarm.ir.summary import OperatorSummary, StageSummary
 
@@ -20,6 +21,9 @@ KEY_VERSION = 1
 """Raise it whenever the canonical form changes: keys of another version never match."""
 
 STRATEGIES = ("concurrent", "merge")
+"""What a search chooses from."""
+STAGE_STRATEGIES = (*STRATEGIES, "mixed")
+"""What a stage can have: refinement makes mixed ones of what a search has found."""
 LAYOUTS = ("nchw", "nhwc")
 
 
@@ -47,8 +51,19 @@ class StageUnit:
 
 
 @dataclass(frozen=True)
+class Stream:
+    """Units that run in order or, where `merged`, as one convolution."""
+
+    units: tuple[StageUnit, ...]
+    merged: bool
+
+
+@dataclass(frozen=True)
 class Stage:
-    """Groups side by side (`concurrent`), or convolutions fused into one (`merge`, one unit a group).
+    """Groups side by side (`concurrent`), convolutions fused into one (`merge`, one unit a group), or both (`mixed`).
+
+    In a mixed stage a group runs as one merged convolution if it is of two or more units that can be merged, else in
+    order; there are two or more groups, and at least one is merged.
 
     inputs: shapes of the distinct tensors that come from outside, batch included. groups: longest first; the units of a
     group run in order. Made by `iosfarm.ir.key.canonical_stage` or `from_json`.
@@ -100,6 +115,14 @@ class Stage:
         """All operators in the order of their numbers."""
         return (operator for unit in self.units for operator in unit.operators)
 
+    @cached_property
+    def streams(self) -> tuple[Stream, ...]:
+        """What runs side by side."""
+        if self.strategy == "merge":
+            return (Stream(tuple(self.units), True),)
+        mixed = self.strategy == "mixed"
+        return tuple([Stream(group, mixed and merge_of(self, group) is not None) for group in self.groups])
+
     def shape_of(self, reference: int) -> Shape:
         """Shape of what a reference stands for."""
         return self.inputs[-1 - reference] if reference < 0 else self._shapes[reference]
@@ -142,11 +165,13 @@ class Stage:
         )
 
     def describe(self) -> str:
-        """One short line for people: `conv2d 3x3 64→96 | avg_pool 3x3, conv2d 1x1`."""
-        groups = [
-            ", ".join(_words(o, self.shape_of(o.references[0])) for u in g for o in u.operators) for g in self.groups
-        ]
-        return (" + " if self.strategy == "merge" else " | ").join(groups)
+        """One short line for people: `conv2d 3x3 64→96 | avg_pool 3x3, conv2d 1x1`; a plus merges."""
+        return " | ".join(
+            (" + " if s.merged else ", ").join(
+                _words(o, self.shape_of(o.references[0])) for u in s.units for o in u.operators
+            )
+            for s in self.streams
+        )
 
 
 def _words(operator: StageOperator, shape: Shape) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from iosfarm.ir.errors import GraphError
 from iosfarm.ir.graph import DTYPES, check_input_shape
-from iosfarm.ir.merge import merged_convolution
+from iosfarm.ir.merge import merge_of
 from iosfarm.ir.operators import Shape, spec
-from iosfarm.ir.stage import KEY_VERSION, LAYOUTS, STRATEGIES, Stage, StageOperator, StageUnit
+from iosfarm.ir.stage import KEY_VERSION, LAYOUTS, STAGE_STRATEGIES, Stage, StageOperator, StageUnit
 
 
 def read_stage(text: str) -> Stage:
@@ -22,14 +22,13 @@ def read_stage(text: str) -> Stage:
         raise GraphError("not a stage: expected an object")
     if document.get("version") != KEY_VERSION:
         raise GraphError(f"stage version {document.get('version')!r}", hint=f"this program reads {KEY_VERSION}")
-    strategy = _one_of(document, "strategy", STRATEGIES)
+    strategy = _one_of(document, "strategy", STAGE_STRATEGIES)
     dtype = _one_of(document, "dtype", tuple(DTYPES))
     layout = _one_of(document, "layout", LAYOUTS)
     reader = _Reader(_inputs(document.get("inputs")))
     groups = tuple(reader.group(group, i) for i, group in enumerate(_filled(document.get("groups"), "groups")))
     stage = Stage(strategy, dtype, layout, reader.inputs, groups)
-    if strategy == "merge":
-        _check_merge(stage)
+    _check_merged(stage)
     return stage
 
 
@@ -110,18 +109,13 @@ def _inputs(value: object) -> tuple[Shape, ...]:
     return tuple(shapes)  # type: ignore[arg-type]
 
 
-def _check_merge(stage: Stage) -> None:
-    operators = list(stage.operators)
-    single = len(operators) == len(stage.groups) > 1 and all(o.kind == "conv2d" for o in operators)
-    same = single and len({(o.references, o.shape[2:], *map(o.attributes.get, _EQUAL)) for o in operators}) == 1
-    if not same or operators[0].attributes["groups"] != 1:
+def _check_merged(stage: Stage) -> None:
+    if stage.strategy == "merge" and (
+        any(len(group) > 1 for group in stage.groups) or merge_of(stage, tuple(stage.units)) is None
+    ):
         raise GraphError("not a stage: these operators cannot be merged")
-    _, _, height, width = stage.shape_of(operators[0].references[0])
-    if merged_convolution([o.attributes for o in operators], (height, width)) is None:
-        raise GraphError("not a stage: these convolutions cannot be merged")
-
-
-_EQUAL = ("stride", "dilation", "groups", "activation")
+    if stage.strategy == "mixed" and (len(stage.groups) < 2 or not any(s.merged for s in stage.streams)):
+        raise GraphError("not a stage: a mixed stage has several groups, one of them of units that can be merged")
 
 
 def _one_of(document: dict[str, object], name: str, known: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from iosfarm.ir.merge import merged_convolution
 from iosfarm.ir.operators import Attributes
-from iosfarm.ir.stage import Stage
+from iosfarm.ir.stage import Stage, StageUnit
 from iosfarm.kernels.torch_operators import bind
 
 Values = list[Tensor | None]
@@ -33,12 +33,13 @@ def lower(stage: Stage, weights: Sequence[Bound], slot_of: Callable[[int], int])
     operators = list(stage.operators)
     written = frozenset(slot_of(number) for number in range(len(operators)))
     read = frozenset(slot_of(-1 - k) for k in range(len(stage.inputs)))
-    if stage.strategy == "merge":
-        return StageProgram(((_merged(stage, weights, slot_of),),), read, written)
     groups = []
-    for group in stage.groups:
+    for stream in stage.streams:
+        if stream.merged:
+            groups.append((_merged(stage, stream.units, weights, slot_of),))
+            continue
         steps = []
-        for unit in group:
+        for unit in stream.units:
             for number, operator in enumerate(unit.operators, unit.first):
                 function = bind(operator.kind, operator.attributes, weights[number])
                 steps.append(_step(function, [slot_of(r) for r in operator.references], slot_of(number)))
@@ -79,14 +80,16 @@ def _step(function: Callable[..., Tensor], sources: Sequence[int], target: int) 
     return several
 
 
-def _merged(stage: Stage, weights: Sequence[Bound], slot_of: Callable[[int], int]) -> Step:
+def _merged(stage: Stage, units: Sequence[StageUnit], weights: Sequence[Bound], slot_of: Callable[[int], int]) -> Step:
     """One convolution for all units; each unit's channels are copied out, so that readers find them dense."""
-    operators = list(stage.operators)
+    operators = [unit.operators[0] for unit in units]
     attributes = [operator.attributes for operator in operators]
-    weight, bias, padding = merged_parameters(attributes, weights, stage.inputs[0][2:4])
-    source = slot_of(operators[0].references[0])
+    reference = operators[0].references[0]
+    bound = [weights[unit.output] for unit in units]
+    weight, bias, padding = merged_parameters(attributes, bound, stage.shape_of(reference)[2:4])
+    source = slot_of(reference)
     sizes = [operator.shape[1] for operator in operators]
-    targets = [slot_of(number) for number in range(len(operators))]
+    targets = [slot_of(unit.output) for unit in units]
 
     # The merged convolution is a conv2d like any other, with weights of its own.
     merged = {**attributes[0], "padding": padding, "bias": bias is not None}

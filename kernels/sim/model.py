@@ -6,8 +6,9 @@ share the device by processor sharing: where together they would use more than a
 system, all are slowed by the same factor in their use of it, and none gets more than it can use alone.
 
 A stage begins with an idle device and the first launch, and ends with a barrier; each stream beyond the first adds a
-fork and a join. A merge stage is one kernel, the merged convolution with its zero-padded weights. Splitting its output
-is free: channels are the innermost axis (NHWC), so the pieces are strided views.
+fork and a join. What is merged, a stage or a group of a mixed one, is one kernel: the merged convolution with its
+zero-padded weights. Splitting its output is free: channels are the innermost axis (NHWC), so the pieces are strided
+views.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from iosfarm.ir.errors import Infeasible
 from iosfarm.ir.graph import DTYPES
 from iosfarm.ir.merge import merged_convolution
 from iosfarm.ir.operators import Attributes, Shape, spec
-from iosfarm.ir.stage import Stage, StageOperator
+from iosfarm.ir.stage import Stage, StageOperator, StageUnit
 from iosfarm.kernels.sim.devices import SimDevice
 from iosfarm.kernels.sim.kernel import Kernel, describe
 
@@ -48,10 +49,12 @@ class StageModel:
         device = self._device
         if stage.dtype not in device.rates:
             raise Infeasible(f"sim:{device.name} has no {stage.dtype}", hint=f"it has {', '.join(device.rates)}")
-        if stage.strategy == "merge":
-            described = [[self._merged(stage)]]
-        else:
-            described = [[self._describe(stage, o) for unit in group for o in unit.operators] for group in stage.groups]
+        described = [
+            [self._merged(stage, s.units)]
+            if s.merged
+            else [self._describe(stage, o) for unit in s.units for o in unit.operators]
+            for s in stage.streams
+        ]
         self._check_memory(stage, sum([size for group in described for _, size in group]))
         chains = [chain for group in described if (chain := [kernel for kernel, _ in group if kernel])]
         forked = device.join + device.sync * (len(chains) - 1) if len(chains) > 1 else 0.0
@@ -61,8 +64,8 @@ class StageModel:
         shapes = tuple([stage.shape_of(reference) for reference in operator.references])
         return self._lookup(operator.kind, operator.attributes, shapes, operator.shape, stage.dtype)
 
-    def _merged(self, stage: Stage) -> _Description:
-        convolutions = list(stage.operators)
+    def _merged(self, stage: Stage, units: Sequence[StageUnit]) -> _Description:
+        convolutions = [unit.operators[0] for unit in units]
         source = stage.shape_of(convolutions[0].references[0])
         merged = merged_convolution([o.attributes for o in convolutions], (source[2], source[3]))
         if merged is None:

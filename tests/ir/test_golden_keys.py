@@ -39,6 +39,14 @@ def merged_fire() -> Stage:
     return canonical_stage(graph.bind(dtype="float16"), [[0], [1]], "merge").stage
 
 
+def mixed_branches() -> Stage:
+    b = GraphBuilder("golden")
+    x = b.input((192, 35, 35))
+    one, five = b.conv2d(x, 64, 1, activation="relu"), b.conv2d(x, 48, 5, padding=2, activation="relu")
+    pool = b.conv2d(b.avg_pool(x, 3, padding=1), 32, 1, activation="relu")
+    return canonical_stage(b.build(one, five, pool), [[0, 1], [2, 3]], "mixed").stage
+
+
 def separable_cell() -> Stage:
     b = GraphBuilder("golden")
     x, y = b.input((32, 28, 28)), b.input((32, 28, 28))
@@ -66,6 +74,7 @@ GOLDEN = {
     single_convolution: "16ba550369a4cf89387d5ce2913053df250f16131300fe609d28516123d42660",
     inception_branches: "71b20abf4b5066c8074b973f6e721f0be052f87923f3f972cd84fe5a563fda7a",
     merged_fire: "c854d9a08d7d8d60c9cb212181beb9e00635d6bccc7f5ab509cd48b23d65f3a9",
+    mixed_branches: "5fe364901a2667d5a97d170c975f950fd90664cc017e23c24dbfa4065b385db1",
     separable_cell: "0626fa1b68191f3c79d06a676cf5010aef875dd82cde6f779285bce06f8f6e60",
     odds_and_ends: "42b6534a434ae6b0af12e438d02dd2fa89f677a55bcd1ed128ef6885286c05a4",
 }

@@ -8,6 +8,7 @@ from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.schedule import Certificate, Schedule, ScheduledStage
+from iosfarm.ir.stage import Stage
 
 
 def network() -> Graph:
@@ -26,6 +27,20 @@ def concurrent(*groups: str) -> ScheduledStage:
 
 def merge(*groups: str) -> ScheduledStage:
     return ScheduledStage(0, "merge", tuple(tuple(group.split()) for group in groups))
+
+
+def mixed(*groups: str) -> ScheduledStage:
+    return ScheduledStage(0, "mixed", tuple(tuple(group.split()) for group in groups))
+
+
+def branches() -> Graph:
+    """stem -> (one, three, pool -> tail)."""
+    b = GraphBuilder("branches")
+    stem = b.conv2d(b.input((8, 6, 6)), 8, 1, name="stem")
+    one = b.conv2d(stem, 4, 1, name="one")
+    three = b.conv2d(stem, 4, 3, padding=1, name="three")
+    pool = b.operator("max_pool", [stem], name="pool", kernel=(3, 3), padding=(1, 1))
+    return b.build(one, three, b.operator("relu", [pool], name="tail"))
 
 
 GOOD = [
@@ -84,6 +99,33 @@ BAD: list[tuple[tuple[ScheduledStage, ...], str]] = [
 def test_refused(stages: tuple[ScheduledStage, ...], line: str) -> None:
     with pytest.raises(UsageError) as caught:
         Schedule(stages).place(network(), "nhwc")
+    assert str(caught.value).startswith(line)
+
+
+def test_mixed_is_placed() -> None:
+    stages = (concurrent("stem"), mixed("pool tail", "three one"))
+    _, item = Schedule(stages).place(branches(), "nhwc")
+    assert item.stage.strategy == "mixed"
+    assert [(stream.merged, len(stream.units)) for stream in item.stage.streams] == [(True, 2), (False, 2)]
+    assert item.stage.describe() == "conv2d 1x1 8→4 + conv2d 3x3 8→4 | max_pool 3x3, relu"
+    assert Stage.from_json(item.canonical).key == item.key
+    concurrently = Schedule((concurrent("stem"), concurrent("pool tail", "three one"))).place(branches(), "nhwc")
+    assert concurrently[1].key != item.key
+    assert not any(stream.merged for stream in concurrently[1].stage.streams)
+
+
+@pytest.mark.parametrize(
+    ("stage", "line"),
+    [
+        (mixed("one three"), "stage 1: a mixed stage has two or more groups; one merged group is a merge"),
+        (mixed("one", "three", "pool tail"), "stage 1: no group of this mixed stage can be merged; use concurrent"),
+        (mixed("one pool", "three"), "stage 1: no group of this mixed stage can be merged"),
+        (mixed("one three", "tail"), "stage 1: 'tail' needs 'pool', which has not run"),
+    ],
+)
+def test_mixed_is_refused(stage: ScheduledStage, line: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Schedule((concurrent("stem"), stage)).place(branches(), "nhwc")
     assert str(caught.value).startswith(line)
 
 

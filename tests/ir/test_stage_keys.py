@@ -189,6 +189,9 @@ def test_shape_batch_dtype_layout_and_strategy_make_another_key() -> None:
     b = GraphBuilder("pair")
     x = b.input((8, 12, 12))
     pair = b.build(b.conv2d(x, 8, 1), b.conv2d(x, 8, 1))
+    b = GraphBuilder("three")
+    x = b.input((8, 12, 12))
+    three = b.build(b.conv2d(x, 8, 1), b.conv2d(x, 8, 1), b.relu(x))
     stages = [
         one(base),
         one(base, (8, 12, 13)),
@@ -202,6 +205,8 @@ def test_shape_batch_dtype_layout_and_strategy_make_another_key() -> None:
         canonical_stage(pair, [[0], [1]], "merge").stage,
         canonical_stage(pair, [[0], [1]], layout="nchw").stage,
         canonical_stage(pair, [[0, 1]]).stage,
+        canonical_stage(three, [[0, 1], [2]]).stage,
+        canonical_stage(three, [[0, 1], [2]], "mixed").stage,
         canonical_stage(pair, [[0]]).stage,
     ]
     assert len({stage.key for stage in stages}) == len(stages)

@@ -84,7 +84,18 @@ def merging(graph: Graph) -> Schedule:
     return Schedule((*first, *rest))
 
 
-SCHEDULES = {"sequential": sequential, "greedy": greedy, "merging": merging}
+def mixing(graph: Graph) -> Schedule:
+    """Two convolutions of `block` merged beside a chain and a compound unit, the rest sequential."""
+    first = [
+        ScheduledStage(0, "concurrent", (("stem",),)),
+        ScheduledStage(0, "mixed", (("squeeze", "deep"), ("wide", "tall"), ("separable",))),
+    ]
+    done = {name for stage in first for group in stage.groups for name in group}
+    rest = [ScheduledStage(0, "concurrent", ((u.name,),)) for u in graph.units if u.name not in done]
+    return Schedule((*first, *rest))
+
+
+SCHEDULES = {"sequential": sequential, "greedy": greedy, "merging": merging, "mixing": mixing}
 
 
 def stage_of(names: list[list[str]], strategy: str, layout: str, graph: Graph | None = None) -> Stage:
@@ -102,6 +113,8 @@ STAGES = {
     "compound": ([["separable"]], "concurrent"),
     "merge": ([["wide"], ["squeeze"], ["tall"]], "merge"),
     "merge-same-size": ([["wide"], ["tall"]], "merge"),
+    "mixed": ([["squeeze", "wide"], ["separable"]], "mixed"),
+    "mixed-with-a-chain": ([["squeeze", "deep"], ["separable"], ["wide", "tall"]], "mixed"),
 }
 
 
@@ -167,6 +180,16 @@ class RuntimeConformance:
     @pytest.mark.parametrize("name", STAGES)
     def test_stage_of_a_larger_batch(self, runtime: Runtime, name: str, rng: np.random.Generator) -> None:
         self.check_stage(runtime, stage_of(*STAGES[name], runtime.layout, block().bind(batch=3)), rng)
+
+    def test_two_merged_groups_and_one_in_order(self, runtime: Runtime, rng: np.random.Generator) -> None:
+        b = GraphBuilder("two")
+        x, y = b.input((6, 9, 9)), b.input((4, 9, 9))
+        values = [b.conv2d(v, n, k, padding=k // 2) for v in (x, y) for n, k in ((3, 1), (5, 3), (2, 5))]
+        # On one stream, but of other sizes, so that they cannot be merged.
+        values += [b.conv2d(y, 3, 3, padding=1, stride=2), b.conv2d(y, 3, 3)]
+        stage = canonical_stage(b.build(*values), [[6, 7], [0, 1, 2], [4, 3], [5]], "mixed", runtime.layout).stage
+        assert sorted(len(stream.units) for stream in stage.streams if stream.merged) == [2, 3]
+        self.check_stage(runtime, stage, rng)
 
     @pytest.mark.parametrize("batch", [1, 2])
     @pytest.mark.parametrize("name", SCHEDULES)

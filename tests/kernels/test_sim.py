@@ -100,6 +100,17 @@ def test_merging_pays_where_one_input_is_read_by_small_convolutions() -> None:
     assert seconds("v100", graph, [[0], [1]], "merge") > 3 * sum(seconds("v100", graph, [[u]]) for u in range(2))
 
 
+def test_a_merged_group_of_a_mixed_stage_is_one_kernel_beside_the_others() -> None:
+    b = GraphBuilder("mixed")
+    x = b.input((64, 13, 13))
+    values = [b.conv2d(x, 64, 1), b.conv2d(x, 64, 1), b.conv2d(x, 128, 1)]
+    graph = b.build(*values, b.conv2d(b.avg_pool(x, 3, padding=1), 64, 1))
+    mixed = seconds("v100", graph, [[0, 1], [3, 4]], "mixed")
+    # Merged, the first two are what the third is.
+    assert mixed == seconds("v100", graph, [[2], [3, 4]])
+    assert mixed < seconds("v100", graph, [[0], [1], [3, 4]])
+
+
 def test_views_cost_nothing_but_the_barrier() -> None:
     b = GraphBuilder("views")
     graph = b.build(b.flatten(b.slice(b.input((64, 13, 13)), 0, 32)))
