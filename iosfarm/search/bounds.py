@@ -84,11 +84,13 @@ class PartBounds:
         self._told = told
 
     def describe_units(self) -> None:
-        """Tell the model of this part's units; all have been measured."""
+        """Tell the model of this part's units; those that have no latency are described as if they had a usual one."""
         factory, singles = self.problem.factory, self.problem.singles
+        finite = self.unit_seconds[np.isfinite(self.unit_seconds)]
+        usual = float(np.median(finite)) if len(finite) else 1.0
         for i, seconds in enumerate(self.unit_seconds):
             key = factory.key_of(int(self.problem.classes[singles[i]]))
-            usable = float(seconds) if np.isfinite(seconds) else 1.0
+            usable = float(seconds) if np.isfinite(seconds) else usual
             self._types[i] = self._model.type_of(key, usable, self._flops[i], self._bytes[i], int(self._operators[i]))
 
     # -- predictions ---------------------------------------------------------------------------------------------

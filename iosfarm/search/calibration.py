@@ -33,9 +33,9 @@ def conformal_quantile(scores: NDArray[np.float64] | Sequence[float], confidence
 class Audit:
     """Bounds that were put to the test by a measurement, of one kind."""
 
-    def __init__(self) -> None:
-        self.audited = 0
-        self.broken = 0
+    def __init__(self, audited: int = 0, broken: int = 0) -> None:
+        self.audited = audited
+        self.broken = broken
 
     def add(self, *, held: bool) -> None:
         """Count one."""

@@ -108,7 +108,7 @@ class StageSearch:
         self.margin = MARGIN
         self.audits = {"statistical": Audit(), "structural": Audit()}
         self._broken: set[int] = set()
-        self._bounds: dict[str, Floats] = {}  # by class, as of the last round: statistical, structural
+        self._bounds: Floats = np.zeros(0)  # statistical, by class, as of the last round
         self._recent = Audit()  # of statistical bounds, since the last fit
         self._refuted = 0  # fits whose bounds broke more often than their confidence allows
         self.rounds = 0
@@ -165,20 +165,27 @@ class StageSearch:
         self._stale = True
 
     def _audit(self, number: int, seconds: float) -> None:
-        """Put the bounds of the last round to the test; a broken one widens the margin that it rests on."""
-        for name, bounds in self._bounds.items():
-            bound = bounds[number]
-            if not bound > 0:
-                continue
-            held = seconds >= bound
-            self.audits[name].add(held=held)
-            if name == "structural":
-                # The bound is (1 - margin) times a contained stage's latency: with this margin it would have held.
-                self.margin = max(self.margin, 1 - (1 - self.margin) * min(1.0, seconds / bound))
-                continue
-            self._recent.add(held=held)
-            if not held:
-                self._broken.add(number)
+        """Put the statistical bounds of the last round to the test."""
+        bound = self._bounds[number] if len(self._bounds) else 0.0
+        if not bound > 0:
+            return
+        held = seconds >= bound
+        self.audits["statistical"].add(held=held)
+        self._recent.add(held=held)
+        if not held:
+            self._broken.add(number)
+
+    def _audit_structure(self) -> None:
+        """Compare every measured stage with the longest measured one that it contains, whichever came first; where it
+        is faster by more than the margin, the margin becomes as wide as that."""
+        least = np.zeros(len(self.seconds))
+        for part in self.parts.values():
+            # Stages of one class contain the same stages; in a part that holds fewer of them fewer were measured.
+            np.maximum.at(least, part.problem.classes, part.least)
+        tested = np.isfinite(self.seconds) & (least > 0)
+        ratios = self.seconds[tested] / least[tested]
+        self.audits["structural"] = Audit(len(ratios), int((ratios < (1 - MARGIN) * (1 - _EXACT)).sum()))
+        self.margin = max(MARGIN, 1 - float(ratios.min(initial=1.0)))
 
     # -- asking --------------------------------------------------------------------------------------------------
 
@@ -261,10 +268,12 @@ class StageSearch:
 
     def _pick(self, key: int, open_: NDArray[np.bool_], most: int) -> list[int]:
         """Open classes of one part: those on the path that is expected to be best, and on the shortest ones."""
-        part, expected = self.parts[key], self._expected[key]
+        part = self.parts[key]
         space, classes = part.problem.space, part.problem.classes
-        waiting = self._asked[classes] & np.isnan(part.known)
-        bound = np.where(waiting, expected, self._lower[key])
+        unknown = np.isnan(part.known)
+        # What is blocked cannot be used, however little it may take: look for paths around it.
+        expected = np.where(unknown & self._blocked[classes], math.inf, self._expected[key])
+        bound = np.where(unknown & (self._asked | self._blocked)[classes], expected, self._lower[key])
         after, choice = backward(space.order, space.offsets, space.stage_of, space.next_of, expected)
         chosen = []
         for stage in _follow(space, choice):
@@ -321,7 +330,9 @@ class StageSearch:
         for part in parts:
             part.tell(self.seconds)
             part.contain()
-        ready = not np.isnan(self.seconds[self.kind == Kind.UNIT]).any() and self.method.name == "certified"
+        self._audit_structure()
+        units_missing = np.isnan(self.seconds) & ~self._blocked & (self.kind == Kind.UNIT)
+        ready = not units_missing.any() and self.method.name == "certified"
         statistical = self._regress() if ready else None
         self._upper: dict[int, float] = {}
         self._lower: dict[int, Floats] = {}
@@ -341,17 +352,7 @@ class StageSearch:
                 expected = np.where(unknown, np.maximum(lower, predicted), lower)
             self._lower[key], self._expected[key] = lower, expected
             self._least[key] = self._least_structural[key] if statistical is None else space.shortest(lower)[0]
-        self._note_bounds(statistical)
-
-    def _note_bounds(self, statistical: tuple[Floats, Floats] | None) -> None:
-        """Keep the bounds by class, for the audit."""
-        structural = np.zeros(len(self.seconds))
-        for part in self.parts.values():
-            # Stages of one class contain the same stages; in a part that holds fewer of them fewer were measured.
-            np.maximum.at(structural, part.problem.classes, (1 - self.margin) * part.least)
-        self._bounds = {"structural": structural}
-        if statistical is not None:
-            self._bounds["statistical"] = statistical[1]
+        self._bounds = np.zeros(0) if statistical is None else statistical[1]
 
     def _regress(self) -> tuple[Floats, Floats]:
         """By class: the expected latency, and what it is at least with the wanted confidence (0: no idea)."""
