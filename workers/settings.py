@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,17 @@ class MeasureSettings:
             raise ValueError("min_sample, precision, timeout and drift must be positive")
 
 
-CAREFULLY = MeasureSettings(min_samples=15, max_samples=40, precision=0.01)
-"""For the stages of a schedule that is about to be the answer: the best of many noisy latencies is too good to be true
-(the winner's curse), so they are measured again."""
+class Effort(StrEnum):
+    """How well a stage's latency has to be known."""
+
+    QUICK = "quick"  # to rule it out, or to find it worth more
+    NORMAL = "normal"  # much rests on it: single units, the baselines
+    CAREFUL = "careful"  # it is about to be part of the answer
+
+
+EFFORTS = {
+    Effort.QUICK: MeasureSettings(warmup=1, min_samples=3, max_samples=6, precision=0.03),
+    Effort.NORMAL: MeasureSettings(),
+    # The best of many noisy latencies is too good to be true (the winner's curse), so it is measured again.
+    Effort.CAREFUL: MeasureSettings(min_samples=15, max_samples=40, precision=0.01),
+}

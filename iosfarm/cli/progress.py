@@ -24,7 +24,6 @@ class ProgressDisplay:
         self._status: Status | None = None
         self._started = monotonic()
         self._logged = 0.0
-        self._first_measured: tuple[float, int] | None = None
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -43,7 +42,7 @@ class ProgressDisplay:
         line = self._line(progress)
         if self._status is not None:
             self._status.update(line)
-        elif monotonic() - self._logged >= LOG_INTERVAL and (progress.wanted or self._logged == 0):
+        elif monotonic() - self._logged >= LOG_INTERVAL and (progress.stages or self._logged == 0):
             self._logged = monotonic()
             self._console.print(line, soft_wrap=True)
 
@@ -60,32 +59,21 @@ class ProgressDisplay:
         self._console.print(line, soft_wrap=True)
 
     def _line(self, progress: Progress) -> str:
-        if not progress.wanted:
+        if not progress.stages:
             return progress.message or "starting"
-        parts = [f"{progress.known}/{progress.wanted} stages", f"{progress.measured} measured now"]
-        left = self._seconds_left(progress)
-        if left is not None:
-            parts.append(f"about {_duration(left)} left")
+        parts = [f"{progress.measured} measured now", f"{progress.known}/{progress.stages} stages known"]
+        if progress.gap is not None:
+            parts.append(f"gap {progress.gap:.1%}")
         if progress.checked:
             parts.append(f"{progress.checked} measured again")
         if progress.failed:
             parts.append(f"{progress.failed} failed")
+        parts.append(f"{_duration(monotonic() - self._started)}")
         parts.append(f"{progress.finished_jobs}/{progress.jobs} jobs")
         parts += [f"{spec}: {'busy' if waiting else 'idle'}" for spec, waiting in progress.busy.items()]
         if progress.message:
             parts.append(progress.message)
         return ", ".join(parts)
-
-    def _seconds_left(self, progress: Progress) -> float | None:
-        """From the rate since the first stage came back; None before there is one."""
-        if not progress.measured:
-            return None
-        if self._first_measured is None:
-            self._first_measured = (monotonic(), progress.measured)
-        since, measured = self._first_measured
-        done, elapsed = progress.measured - measured, monotonic() - since
-        left = progress.wanted - progress.known - progress.failed
-        return left * elapsed / done if done and left > 0 else None
 
 
 def _duration(seconds: float) -> str:

@@ -20,9 +20,23 @@ def command(
         str | None, typer.Option("--db", help="Latency database: a file or URL.", show_default="the user's own")
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the schedule files.")] = Path("schedules"),
-    method: Annotated[str | None, typer.Option("--method", help="exhaustive.", show_default=False)] = None,
+    method: Annotated[
+        str | None,
+        typer.Option("--method", help="certified: measure what can matter; exhaustive: all.", show_default="certified"),
+    ] = None,
+    gap: Annotated[
+        float | None, typer.Option("--gap", help="How far from optimal is good enough, relative.", show_default="0.01")
+    ] = None,
+    certificate: Annotated[
+        str | None,
+        typer.Option("--certificate", help="What proves it: statistical or structural.", show_default="statistical"),
+    ] = None,
+    confidence: Annotated[
+        float | None, typer.Option("--confidence", help="Of each statistical bound.", show_default="0.99")
+    ] = None,
     budget: Annotated[
-        str | None, typer.Option("--budget", help="Longest search, such as 90s, 10m or 1h.", show_default=False)
+        str | None,
+        typer.Option("--budget", help="Longest search: 90s, 10m, 1h, or 500 stages.", show_default=False),
     ] = None,
     max_group_size: Annotated[
         int | None, typer.Option("--max-group-size", "-r", help="Units a group may have.", show_default="3")
@@ -47,24 +61,18 @@ def command(
     from iosfarm.cli.progress import ProgressDisplay
     from iosfarm.farm.api import EXECUTORS, run_jobs
     from iosfarm.farm.interrupt import graceful_interrupt
-    from iosfarm.farm.zoo_jobs import zoo_jobs
+    from iosfarm.farm.zoo_jobs import Overrides, zoo_jobs
     from iosfarm.ir.errors import UsageError
     from iosfarm.search.solver import NoScheduleError
 
-    given = {"device": device, "db": db, "method": method, "budget": budget}
+    given = {"device": device, "db": db, "method": method, "certificate": certificate, "budget": budget}
     for name, value in {**given, "ray-address": ray_address}.items():
         if value == "":  # an unset variable of a script, most likely
             raise UsageError(f"an empty --{name}", hint="leave it out, or give it a value")
     if executor not in EXECUTORS:
         raise UsageError(f"unknown executor {executor!r}", hint=f"use one of {', '.join(EXECUTORS)}")
-    jobs = zoo_jobs(
-        models,
-        device=device,
-        method=method,
-        budget=budget,
-        max_group_size=max_group_size,
-        max_groups=max_groups,
-    )
+    overrides = Overrides(device, method, gap, certificate, confidence, budget, max_group_size, max_groups)
+    jobs = zoo_jobs(models, overrides)
     console = stderr_console()
     saved: list[Saved] = []
     failure: NoScheduleError | None = None
@@ -130,7 +138,7 @@ def _print(saved: list[Saved]) -> None:
                 result.device.spec + (" (simulated)" if result.device.device.simulated else ""),
                 result.job.graph.batch,
                 result.job.graph.dtype,
-                result.counts.wanted,
+                result.counts.stages,
                 result.counts.found,
                 result.counts.measured,
                 _ms(result.latency("sequential")),
@@ -139,7 +147,7 @@ def _print(saved: list[Saved]) -> None:
                 f"{predicted * 1e3:.4g} ({predicted / measured - 1:+.1%})"
                 if predicted and measured
                 else _ms(predicted),
-                f"{certificate.gap:.1%}" if certificate else None,
+                f"{certificate.gap:.1%} {certificate.kind}" if certificate else None,
                 result.chosen,
                 f"{speedup:.2f}x" + ("" if result.measured else " (predicted)") if speedup else None,
                 f"{max(errors):.0e}" if errors else None,

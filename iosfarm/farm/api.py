@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from iosfarm.farm.jobs import Job, JobResult, SearchSettings
 from iosfarm.ir.errors import UsageError
+from iosfarm.search.budget import Budget
+from iosfarm.search.method import Method
 from iosfarm.search.space import SpaceSettings
 
 if TYPE_CHECKING:
@@ -45,21 +47,25 @@ def search(
     max_group_size: int | None = 3,
     max_groups: int | None = 8,
     strategies: Sequence[str] = ("concurrent", "merge"),
-    method: str = "exhaustive",
-    budget: float | None = None,
+    method: str = "certified",
+    gap: float = 0.01,
+    certificate: str = "statistical",
+    confidence: float = 0.99,
+    budget: Budget | float | None = None,
     weights: Weights | None = None,
 ) -> Schedule:
     """Find the fastest schedule of a graph on a device: `iosfarm.search(iosfarm.load("squeezenet"), device="cpu")`.
 
     What is measured goes to the latency database (`database`: a URL or a file, default the user's own), and what is
-    there already is not measured again. budget: seconds.
+    there already is not measured again. gap: how far from the lower bound the answer may be, relative. certificate,
+    confidence: see `iosfarm.search.method.Method`. budget: a number of seconds, or `Budget(stages=500)`.
 
     Raises:
         UsageError: a setting that cannot be. NoScheduleError: the device cannot run the graph, or the budget was too
             small. DatabaseError.
     """
     space = SpaceSettings(max_group_size, max_groups, tuple(strategies))
-    settings = SearchSettings(space, method, budget=budget)
+    settings = SearchSettings(space, Method(method, gap, certificate, confidence), budget=Budget.of(budget))
     job = Job(graph.name, graph.bind(batch=batch_size, dtype=dtype), resolve_device(device), settings, weights)
     return run_jobs([job], database=database, executor=executor)[0].result.schedule
 
@@ -151,14 +157,23 @@ def _settings(job: Job) -> dict[str, object]:
         "device": job.device,
         "batch": job.graph.batch,
         "dtype": job.graph.dtype,
-        "method": job.settings.method,
-        "budget": job.settings.budget,
+        **_method(job),
+        "budget": job.settings.budget.seconds,
+        "budget_stages": job.settings.budget.stages,
         "max_group_size": space.max_group_size,
         "max_groups": space.max_groups,
         "strategies": list(space.strategies),
         "endings": space.endings,
         "max_part_size": job.settings.max_part_size,
     }
+
+
+def _method(job: Job) -> dict[str, object]:
+    method = job.settings.method
+    if method.name == "exhaustive":
+        return {"method": method.name}
+    bounds = {"certificate": method.certificate, "confidence": method.confidence}
+    return {"method": method.name, "gap": method.gap, **bounds}
 
 
 def _finish(memory: LatencyDatabase, searches: Mapping[str, int], state: str) -> None:

@@ -6,26 +6,28 @@ returned is in the database, and the next search starts from there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import islice, takewhile
 from time import monotonic
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm.executor import MEASURES_AHEAD, DeviceInfo, EvaluateTask, Executor, MeasureTask, Outcome
-from iosfarm.farm.job_search import JobSearch
+from iosfarm.farm.job_search import JobSearch, Request
 from iosfarm.farm.jobs import Job, JobResult
 from iosfarm.farm.remembered import remembered
+from iosfarm.farm.verdict import verdict
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.stage import Stage
+from iosfarm.search.latency_model import LatencyModel
 from iosfarm.search.solver import NoScheduleError
 from iosfarm.workers.evaluating import Evaluation, EvaluationSettings
+from iosfarm.workers.settings import Effort
 
 CHUNK = 12
 """Stages of one task: they are measured in turns, so that a slow moment hits all alike."""
 
-SIMULATED_CHUNK = 512
+SIMULATED_CHUNK = 128
 
 MAX_ATTEMPTS = 3
 """How often a stage is tried when the infrastructure fails."""
@@ -39,13 +41,16 @@ POLL = 0.5
 
 @dataclass(frozen=True)
 class Progress:
-    """The state of a run, for people: stages known of those wanted, and what each device has queued."""
+    """The state of a run, for people. stages: distinct ones that there are; known, measured, checked (again), failed:
+    of these. gap: largest of the jobs that have one. busy: what each device has queued.
+    """
 
+    stages: int
     known: int
-    wanted: int
     measured: int
     checked: int
     failed: int
+    gap: float | None
     finished_jobs: int
     jobs: int
     busy: dict[str, int]
@@ -54,33 +59,34 @@ class Progress:
 
 @dataclass
 class _Queue:
-    """What one device still has to measure. doubtful: again, with more samples; checking: those and what is under way
-    of them.
-    """
+    """What one device still has to measure, by key and effort, and what is under way by task."""
 
     info: DeviceInfo
-    stages: dict[str, Stage] = field(default_factory=dict)
-    doubtful: dict[str, Stage] = field(default_factory=dict)
-    checking: set[str] = field(default_factory=set)
+    stages: dict[tuple[str, Effort], Stage] = field(default_factory=dict)
     attempts: dict[str, int] = field(default_factory=dict)
-    flying: dict[int, dict[str, Stage]] = field(default_factory=dict)
+    flying: dict[int, tuple[Effort, dict[str, Stage]]] = field(default_factory=dict)
 
-    def check(self, stages: Mapping[str, Stage]) -> None:
-        """Queue doubtful stages, each once."""
-        self.doubtful.update((key, stage) for key, stage in stages.items() if key not in self.checking)
-        self.checking.update(stages)
+    @property
+    def chunk(self) -> int:
+        """Stages of a task: a model of a device answers at once, so larger ones make fewer trips."""
+        return SIMULATED_CHUNK if self.info.device.simulated else CHUNK
 
-    def next_doubtful(self, most: int) -> dict[str, Stage]:
-        """Takes doubtful stages out of the queue."""
-        return {key: self.doubtful.pop(key) for key in list(islice(self.doubtful, most))}
+    def add(self, key: str, request: Request) -> None:
+        """Queue a stage, once for each effort; one under way is not repeated."""
+        flying = any(request.effort is effort and key in stages for effort, stages in self.flying.values())
+        if not flying:
+            self.stages.setdefault((key, request.effort), request.stage)
 
-    def next(self, most: int) -> dict[str, Stage]:
-        """Takes the stages of the next task out of the queue. One that has failed goes alone: should it be what fails,
-        it takes no others with it.
+    def next(self) -> tuple[Effort, dict[str, Stage]]:
+        """Takes the stages of the next task out of the queue: of one effort. One that has failed goes alone: should it
+        be what fails, it takes no others with it.
         """
-        keys = list(islice(self.stages, most))
-        fresh = list(takewhile(lambda key: key not in self.attempts, keys))
-        return {key: self.stages.pop(key) for key in fresh or keys[:1]}
+        (first, effort), *_ = self.stages
+        chosen = [first]
+        if first not in self.attempts:
+            alike = [key for key, other in self.stages if other is effort and key not in self.attempts]
+            chosen = alike[: self.chunk]
+        return effort, {key: self.stages.pop((key, effort)) for key in chosen}
 
 
 class Driver:
@@ -108,13 +114,12 @@ class Driver:
         self._finished = finished
         self._stop = stop
         self._queues: dict[str, _Queue] = {}
+        self._models: dict[str, LatencyModel] = {}
         self._searches: list[JobSearch] = []
         self._evaluating: dict[int, JobSearch] = {}
-        self._doubts: dict[int, set[str]] = {}
         self._awaited: dict[int, set[int]] = {}  # of a job whose budget is over: tasks that were under way then
         self._results: dict[int, JobResult] = {}
         self._failures: dict[int, NoScheduleError] = {}
-        self._notes: dict[int, list[str]] = {}
         self._started = monotonic()
 
     def run(self) -> list[JobResult]:
@@ -154,50 +159,48 @@ class Driver:
     def _prepare(self, job: Job) -> None:
         self._report(self._progress(f"opening {job.device}"))
         info = self._executor.open(job.device)
-        queue = self._queues.setdefault(job.device, _Queue(info))
+        self._queues.setdefault(job.device, _Queue(info))
         self._report(self._progress(f"enumerating {job.label}"))
-        search = JobSearch(job, info)
-        notes: list[str] = []
-        self._notes[id(search)] = notes
-        recorded = self._database.lookup(list(search.wanted), info.device, info.environment)
+        search = JobSearch(job, info, self._models.setdefault(job.device, LatencyModel()))
+        recorded = self._database.lookup(search.keys(), info.device, info.environment)
         soft: set[str] = set()
         for key, found in recorded.items():
             search.tell(key, found.measurement, found.id, found=True)
             soft.update(found.soft_differences)
         if soft:
-            notes.append(f"some latencies were measured with another {', '.join(sorted(soft))}")
-        for key, stage in search.wanted.items():
-            queue.stages.setdefault(key, stage)
+            search.notes.append(f"some latencies were measured with another {', '.join(sorted(soft))}")
         self._searches.append(search)
 
     def _feed(self) -> None:
         """Keep every device busy, and have finished jobs evaluated."""
-        busy = {id(search) for search in self._evaluating.values()} | self._results.keys() | self._failures.keys()
+        hungry = {spec for spec, queue in self._queues.items() if self._hungry(queue)}
         for search in self._searches:
-            if search.done and id(search) not in busy and not self._awaited.get(id(search)):
-                try:
-                    if not self._in_doubt(search):
-                        self._evaluate(search)
-                except NoScheduleError as error:
-                    self._failures[id(search)] = error
+            if self._concluded(search):
+                continue
+            queue, requests = self._queues[search.job.device], {}
+            try:
+                if search.job.device in hungry:
+                    requests = search.next(MEASURES_AHEAD * queue.chunk)
+                    for key, request in requests.items():
+                        queue.add(key, request)
+                idle = search.job.device in hungry and search.done and not requests
+                if idle or (search.expired and not self._awaited[id(search)]):
+                    self._evaluate(search)
+            except NoScheduleError as error:
+                self._failures[id(search)] = error
         for spec, queue in self._queues.items():
-            # A model of a device answers at once: larger tasks, fewer trips.
-            chunk = SIMULATED_CHUNK if queue.info.device.simulated else CHUNK
-            while (queue.stages or queue.doubtful) and self._executor.pending(spec) < MEASURES_AHEAD:
-                carefully = bool(queue.doubtful)
-                stages = queue.next_doubtful(chunk) if carefully else queue.next(chunk)
-                task = MeasureTask(tuple(s.canonical for s in stages.values()), carefully)
-                queue.flying[self._executor.submit(spec, task)] = stages
+            while queue.stages and self._executor.pending(spec) < MEASURES_AHEAD:
+                effort, stages = queue.next()
+                task = MeasureTask(tuple(s.canonical for s in stages.values()), effort)
+                queue.flying[self._executor.submit(spec, task)] = effort, stages
 
-    def _in_doubt(self, search: JobSearch) -> bool:
-        """Whether stages of the best schedule have to be measured again first; they are queued."""
-        queue = self._queues[search.job.device]
-        if self._doubts.get(id(search), set()) & queue.checking:
-            return True
-        doubts = search.doubts()
-        queue.check(doubts)
-        self._doubts[id(search)] = set(doubts)
-        return bool(doubts)
+    def _concluded(self, search: JobSearch) -> bool:
+        evaluating = any(other is search for other in self._evaluating.values())
+        return evaluating or id(search) in self._results or id(search) in self._failures
+
+    def _hungry(self, queue: _Queue) -> bool:
+        """Whether a device is about to run out of work: asking before that would be asking with less knowledge."""
+        return not queue.stages and self._executor.pending(queue.info.spec) < MEASURES_AHEAD
 
     def _take(self, outcome: Outcome) -> None:
         for tasks in self._awaited.values():
@@ -205,11 +208,11 @@ class Driver:
         if outcome.task in self._evaluating:
             search = self._evaluating.pop(outcome.task)
             if outcome.error:
-                self._notes[id(search)].append(f"not measured end to end: {outcome.error}")
+                search.notes.append(f"not measured end to end: {outcome.error}")
             self._conclude(search, outcome.evaluation, interrupted=False)
             return
         queue = self._queues[outcome.spec]
-        stages = queue.flying.pop(outcome.task)
+        effort, stages = queue.flying.pop(outcome.task)
         measurements = list(outcome.measurements)
         if outcome.error:
             measurements = [Measurement(key, Status.FAILED, reason=outcome.error) for key in stages]
@@ -217,14 +220,9 @@ class Driver:
             [(stages[m.stage_key].summary, m) for m in measurements], queue.info.device, queue.info.environment
         )
         for measurement, number in zip(measurements, numbers, strict=True):
-            if measurement.stage_key in queue.checking:
-                queue.checking.discard(measurement.stage_key)
-                for search in self._of(outcome.spec):
-                    search.confirm(measurement.stage_key, measurement, number)
-                continue
-            self._tell(queue, stages[measurement.stage_key], measurement, number)
+            self._tell(queue, Request(stages[measurement.stage_key], effort), measurement, number)
 
-    def _tell(self, queue: _Queue, stage: Stage, measurement: Measurement, number: int) -> None:
+    def _tell(self, queue: _Queue, request: Request, measurement: Measurement, number: int) -> None:
         key = measurement.stage_key
         searches = self._of(queue.info.spec)
         if measurement.status in (Status.OK, Status.INFEASIBLE):
@@ -232,14 +230,13 @@ class Driver:
                 search.tell(key, measurement, number, found=False)
             return
         queue.attempts[key] = queue.attempts.get(key, 0) + 1
-        if queue.attempts[key] < MAX_ATTEMPTS:
-            queue.stages[key] = stage  # behind all others: a passing cause may have passed by then
+        if queue.attempts[key] < MAX_ATTEMPTS and any(search.wants(key) for search in searches):
+            queue.add(key, request)  # behind all others: a passing cause may have passed by then
             return
         for search in searches:
             if search.give_up(key):
-                what = f"{stage.describe()} ({stage.strategy})"
-                note = f"gave up on {what}: {measurement.status}, {measurement.reason}"
-                self._notes[id(search)].append(note)
+                what = f"{request.stage.describe()} ({request.stage.strategy})"
+                search.notes.append(f"gave up on {what}: {measurement.status}, {measurement.reason}")
 
     def _of(self, spec: str) -> list[JobSearch]:
         return [search for search in self._searches if search.device.spec == spec]
@@ -249,15 +246,16 @@ class Driver:
         elapsed = monotonic() - self._started
         expired = False
         for search in self._searches:
-            budget = search.job.settings.budget
-            if budget is not None and elapsed >= budget and not search.done:
+            budget = search.job.settings.budget.seconds
+            if budget is not None and elapsed >= budget and not search.expired and not self._concluded(search):
                 search.expire()
                 expired = True
                 self._awaited[id(search)] = set(self._queues[search.job.device].flying)
         if expired:
             for spec, queue in self._queues.items():
-                wanted = [search.wanted for search in self._of(spec)]
-                queue.stages = {k: stage for k, stage in queue.stages.items() if any(k in w for w in wanted)}
+                searches = self._of(spec)
+                wanted = {item: any(s.wants(item[0]) for s in searches) for item in queue.stages}
+                queue.stages = {item: stage for item, stage in queue.stages.items() if wanted[item]}
 
     # -- answers -------------------------------------------------------------------------------------------------
 
@@ -278,11 +276,12 @@ class Driver:
     def _conclude(self, search: JobSearch, evaluation: Evaluation | None, *, interrupted: bool) -> None:
         schedules = search.schedules()
         seconds = monotonic() - self._started
-        notes = self._notes[id(search)]
-        if search.expired and search.counts().left:
+        notes = list(search.notes)
+        if not search.complete:
             interrupted = True
-            notes.append(f"the budget of {search.job.settings.budget:g} s ended the search")
-        result = search.result(schedules, evaluation, seconds, interrupted, notes)
+            if search.expired or search.out_of_stages:
+                notes.append(f"the budget of {search.job.settings.budget} ended the search")
+        result = verdict(search, schedules, evaluation, seconds, interrupted, notes)
         self._results[id(search)] = result
         self._finished(result)
 
@@ -293,12 +292,14 @@ class Driver:
 
     def _progress(self, message: str) -> Progress:
         counts = [search.counts() for search in self._searches]
+        gaps = [gap for search in self._searches if (gap := search.gap) is not None]
         return Progress(
+            stages=sum(c.stages for c in counts),
             known=sum(c.found + c.measured for c in counts),
-            wanted=sum(c.wanted for c in counts),
             measured=sum(c.measured for c in counts),
             checked=sum(c.checked for c in counts),
             failed=sum(c.failed for c in counts),
+            gap=max(gaps, default=None),
             finished_jobs=len(self._results),
             jobs=len(self._jobs),
             busy={spec: self._executor.pending(spec) for spec in self._queues},

@@ -16,7 +16,7 @@ from iosfarm.ir.measurement import Measurement
 from iosfarm.ir.schedule import Schedule
 from iosfarm.kernels.runtime import Weights
 from iosfarm.workers.evaluating import Evaluation, EvaluationSettings
-from iosfarm.workers.settings import CAREFULLY
+from iosfarm.workers.settings import EFFORTS, Effort
 from iosfarm.workers.worker import Worker
 
 MEASURES_AHEAD = 2
@@ -35,10 +35,10 @@ class DeviceInfo:
 
 @dataclass(frozen=True)
 class MeasureTask:
-    """Stages to measure, as canonical JSON. carefully: with many samples, see `workers.settings`."""
+    """Stages to measure, as canonical JSON."""
 
     stages: tuple[str, ...]
-    carefully: bool = False
+    effort: Effort = Effort.NORMAL
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,7 @@ def perform(worker: Worker, task: Task, number: int, spec: str) -> Outcome:
     """Do a task with a worker; an exception becomes an outcome with an error."""
     try:
         if isinstance(task, MeasureTask):
-            return Outcome(
-                number, spec, measurements=worker.measure(list(task.stages), CAREFULLY if task.carefully else None)
-            )
+            return Outcome(number, spec, measurements=worker.measure(list(task.stages), EFFORTS[task.effort]))
         evaluation = worker.evaluate(task.graph, task.schedules, task.weights, task.seed, task.settings)
         return Outcome(number, spec, evaluation=evaluation)
     except Exception as error:

@@ -1,148 +1,264 @@
-"""One job under search: which stages it still needs, and its schedules once it has them."""
+"""One job under search: what it asks for, what it was told, and its schedules."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from iosfarm.farm.executor import DeviceInfo
-from iosfarm.farm.jobs import Job, JobResult, StageCounts
+from iosfarm.farm.jobs import Job, StageCounts
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.schedule import Certificate, Schedule, ScheduledStage
 from iosfarm.ir.stage import Stage
 from iosfarm.search.baselines import greedy, sequential
-from iosfarm.search.parts import cut
-from iosfarm.search.problem import problems
-from iosfarm.search.solver import PartSearch, check_method
-from iosfarm.workers.evaluating import TOLERANCES, Evaluation
-from iosfarm.workers.settings import CAREFULLY
+from iosfarm.search.bounds import Kind
+from iosfarm.search.latency_model import LatencyModel
+from iosfarm.search.parts import Part, cut
+from iosfarm.search.problem import PartProblem, problems
+from iosfarm.search.racing import regret, ties
+from iosfarm.search.solver import certificate_of, solution
+from iosfarm.search.space import SpaceTooLargeError
+from iosfarm.search.stage_search import StageSearch
+from iosfarm.workers.measuring import relative_median_error
+from iosfarm.workers.settings import EFFORTS, Effort
 
-MOST_ROUNDS = 100
-"""How often the best schedule's stages are measured again: each time another one may turn out the best. It ends by
-itself long before, when the best schedule holds no stage in doubt."""
+MOST_CHECKS = 100
+"""How often stages of the best schedules are measured again: each time another one may turn out the best. It ends by
+itself long before, when they hold no stage in doubt."""
 
-DISTURBED = 0.1
-"""A network that takes this much longer than its stages was measured while something else kept the device busy."""
+NEAR = 0.002
+"""Schedules that take this much longer than the best one, relative, compete with it: their stages are checked too."""
 
-NOISE = 0.01
-"""A schedule that is less than this much faster than another, end to end, is not counted as faster."""
+SMALLEST_PART = 8
+"""Units: parts whose space is too large are cut in half until they have so many."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """A latency that may be used: seconds (infinite: infeasible) and the measurement's id in the database."""
+    """A latency that may be used: seconds (infinite: infeasible), the measurement's id in the database, and how well
+    it is known: samples, and the standard error of their median (relative).
+    """
 
     seconds: float
     measurement: int
+    samples: int
+    error: float
+
+
+@dataclass(frozen=True)
+class Request:
+    """A stage to measure."""
+
+    stage: Stage
+    effort: Effort
 
 
 class JobSearch:
-    """A job's parts being solved, all stages of the baselines included."""
+    """A job's parts being solved, all stages of the baselines included. model: what is learned on the device so far."""
 
-    def __init__(self, job: Job, device: DeviceInfo) -> None:
-        check_method(job.settings.method)
+    def __init__(self, job: Job, device: DeviceInfo, model: LatencyModel | None = None) -> None:
         self.job = job
         self.device = device
-        self.parts = cut(job.graph, max_part_size=job.settings.max_part_size)
-        self._problems = problems(self.parts, job.settings.space, device.layout)
-        self._searches: dict[int, PartSearch] = {id(p): PartSearch(p) for p in self._problems}
+        self.notes: list[str] = []
+        self.parts, self._problems = self._divide()
+        self.search = StageSearch(self._problems, job.settings.method, model, seed=job.seed)
+        factory = self.search.factory
+        self._class = {factory.key_of(number): number for number in range(self.search.class_count)}
         self.baselines = {
             "sequential": sequential(job.graph, self.parts, device.layout),
             "greedy": greedy(job.graph, self.parts, device.layout),
         }
-        # In the order in which they are worth knowing: the baselines first, so that there is a schedule early.
-        self._wanted: dict[str, Stage] = {}
-        for schedule in self.baselines.values():
-            self._wanted.update((item.key, item.stage) for item in schedule.place(job.graph, device.layout))
-        self._interested: dict[str, list[PartSearch]] = {}
-        for search in self._searches.values():
-            for key in search.wanted():
-                self._wanted.setdefault(key, search.stage(key))
-                self._interested.setdefault(key, []).append(search)
-        self._total = len(self._wanted)
+        # The baselines' stages first, so that there is a schedule early; greedy ones may lie outside of the space.
+        self._baseline = {
+            item.key: item.stage for s in self.baselines.values() for item in s.place(job.graph, device.layout)
+        }
+        self._outside = [key for key in self._baseline if key not in self._class]
         self._known: dict[str, Known] = {}
-        self._found = 0
+        self._found: set[str] = set()
         self._given_up: set[str] = set()
-        self._infeasible = 0
+        self._waiting: dict[str, Effort] = {}
         self._sure: set[str] = set()
-        self._rounds = 0
-        self._checked = 0
+        self._checks = 0
+        self._checked: set[str] = set()
         self.expired = False
 
-    @property
-    def wanted(self) -> Mapping[str, Stage]:
-        """Stages that are neither known nor given up, by key, in the order in which they are worth knowing."""
-        return {} if self.expired else self._wanted
+    def _divide(self) -> tuple[list[Part], list[PartProblem]]:
+        """The parts, smaller than asked for where their spaces could not be held otherwise."""
+        settings, graph = self.job.settings, self.job.graph
+        size = settings.max_part_size
+        while True:
+            parts = cut(graph, max_part_size=size)
+            try:
+                found = problems(parts, settings.space, self.device.layout)
+            except SpaceTooLargeError:
+                largest = max(len(part.units) for part in parts)
+                if largest // 2 < SMALLEST_PART:
+                    raise
+                size = largest // 2
+                continue
+            if size < settings.max_part_size:
+                self.notes.append(f"parts have at most {size} units: larger ones have too many states to hold")
+            return parts, found
 
-    @property
-    def done(self) -> bool:
-        """Nothing more is wanted."""
-        return self.expired or not self._wanted
+    # -- asking --------------------------------------------------------------------------------------------------
 
-    def expire(self) -> None:
-        """Want no more: the budget is over. What still comes in counts."""
-        self.expired = True
+    def keys(self) -> Iterable[str]:
+        """Of all stages that the job can use."""
+        return [*self._class, *self._outside]
 
-    def tell(self, key: str, measurement: Measurement, number: int, *, found: bool) -> None:
-        """A usable measurement (`ok` or `infeasible`) of a stage; others' stages and known ones are ignored.
-
-        found: it was in the database before.
-        """
-        if key not in self._wanted:
-            return
-        del self._wanted[key]
-        infeasible = measurement.status is Status.INFEASIBLE
-        seconds = math.inf if infeasible else measurement.median
-        self._known[key] = Known(seconds, number)
-        self._found += found
-        self._infeasible += infeasible
-        if infeasible or len(measurement.samples) >= CAREFULLY.min_samples:
-            self._sure.add(key)
-        for search in self._interested.get(key, ()):
-            search.tell(key, seconds)
-
-    def doubts(self) -> dict[str, Stage]:
-        """Stages of the best schedule that rest on few samples, by key: to be measured again before the answer.
-
-        Empty when there are none, when the budget is over, and after `MOST_ROUNDS` calls that had an answer.
+    def next(self, most: int) -> dict[str, Request]:
+        """Stages to measure next, about `most`, by key; what was asked for before is not repeated. Empty while only
+        answers help, and when the job is `done`.
 
         Raises:
             NoScheduleError: see `schedules`.
         """
-        if self.expired or self._rounds >= MOST_ROUNDS:
+        if self.expired:
             return {}
-        stages = (stage for search in self._searches.values() for stage in search.solution().stages)
-        keys = {stage.key for stage in stages if stage.key not in self._sure}
-        self._rounds += bool(keys)
-        return {key: self._interested[key][0].stage(key) for key in sorted(keys)}
+        requests = {
+            key: Request(stage, Effort.NORMAL)
+            for key, stage in self._baseline.items()
+            if key not in self._known and key not in self._waiting and key not in self._given_up
+        }
+        limit = self._stages_left()
+        for number in self.search.ask(min(most, limit)) if limit else []:
+            key = self.search.factory.key_of(number)
+            if key in self._waiting or key in requests:
+                continue
+            quick = self.job.settings.method.name == "certified" and self.search.kind[number] != Kind.UNIT
+            requests[key] = Request(self._stage(number), Effort.QUICK if quick else Effort.NORMAL)
+        requests = dict(list(requests.items())[:limit])
+        if not requests and not self._waiting:
+            requests = self._doubts()
+        self._waiting.update((key, request.effort) for key, request in requests.items())
+        return requests
 
-    def confirm(self, key: str, measurement: Measurement, number: int) -> None:
-        """What came of measuring a doubtful stage again: its new latency counts; a failure leaves the old one."""
-        if key not in self._known or key in self._sure:
+    def _stages_left(self) -> int:
+        """Stages that the budget allows still."""
+        most = self.job.settings.budget.stages
+        if most is None:
+            return 2**31
+        new = sum(1 for key in self._waiting if key not in self._known)
+        return max(0, most - (len(self._known) - len(self._found)) - new)
+
+    def _stage(self, number: int) -> Stage:
+        return Stage.from_json(self.search.factory.canonical_of(number))
+
+    def _doubts(self) -> dict[str, Request]:
+        """Stages of the best schedules that rest on few samples: the best of many noisy latencies is too good."""
+        if self._checks >= MOST_CHECKS:
+            return {}
+        self.schedules()  # raises where there is none
+        certified = self.job.settings.method.name == "certified"
+        numbers = ties(self.search, NEAR if certified else 0.0)
+        doubtful = {self.search.factory.key_of(number): number for number in numbers}
+        doubtful = {key: number for key, number in doubtful.items() if key not in self._sure}
+        self._checks += bool(doubtful)
+        return {key: Request(self._stage(number), Effort.CAREFUL) for key, number in doubtful.items()}
+
+    @property
+    def done(self) -> bool:
+        """Nothing is under way; after an empty `next` nothing more will be asked for."""
+        return self.expired or not self._waiting
+
+    def wants(self, key: str) -> bool:
+        """Whether an answer to a stage is awaited."""
+        return not self.expired and key in self._waiting
+
+    def expire(self) -> None:
+        """Want no more: the budget is over. What still comes in counts."""
+        self.expired = True
+        self._waiting.clear()
+
+    @property
+    def out_of_stages(self) -> bool:
+        """Whether the budget's stages are spent."""
+        return self._stages_left() == 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether the search came to its end: the gap was reached, or all that can be known is."""
+        return self.search.reached or not (self.expired or self.out_of_stages or self._waiting)
+
+    # -- being told ----------------------------------------------------------------------------------------------
+
+    def tell(self, key: str, measurement: Measurement, number: int, *, found: bool) -> None:
+        """A usable measurement (`ok` or `infeasible`) of a stage; others' stages are ignored, and so is one that is
+        known better. found: it was in the database before.
+        """
+        if key not in self._class and key not in self._baseline:
             return
-        self._sure.add(key)
-        if measurement.ok:
-            self._checked += 1
-            self._known[key] = Known(measurement.median, number)
-            for search in self._interested.get(key, ()):
-                search.tell(key, measurement.median)
+        effort = self._waiting.pop(key, None)
+        before = self._known.get(key)
+        if before is not None and len(measurement.samples) <= before.samples:
+            self._sure.update([key] if effort is Effort.CAREFUL else [])
+            return
+        infeasible = measurement.status is Status.INFEASIBLE
+        if before is not None and infeasible:
+            return
+        seconds = math.inf if infeasible else measurement.median
+        error = 0.0 if infeasible else relative_median_error(measurement.samples)
+        self._known[key] = Known(seconds, number, len(measurement.samples), error)
+        if before is None and found:
+            self._found.add(key)
+        if infeasible or len(measurement.samples) >= EFFORTS[Effort.CAREFUL].min_samples:
+            self._sure.add(key)
+        if effort is Effort.CAREFUL:
+            self._sure.add(key)
+            self._checked.add(key)
+        if key in self._class:
+            self.search.tell(self._class[key], seconds)
 
     def give_up(self, key: str) -> bool:
-        """A stage that cannot be measured though it may be feasible: it is not used, and stays bounded from below.
-
-        False where the job does not want it.
+        """A stage that cannot be measured though it may be feasible: it is not used, and stays bounded from below; one
+        that is known already keeps its latency. False where the job does not wait for it.
         """
-        if key not in self._wanted:
+        if key not in self._waiting:
             return False
-        del self._wanted[key]
+        del self._waiting[key]
+        if key in self._known:
+            self._sure.add(key)
+            return False
         self._given_up.add(key)
+        if key in self._class:
+            self.search.block(self._class[key])
         return True
+
+    # -- answers -------------------------------------------------------------------------------------------------
 
     def counts(self) -> StageCounts:
         """How many distinct stages are known, and from where."""
-        measured, failed = len(self._known) - self._found, len(self._given_up)
-        return StageCounts(self._total, self._found, measured, failed, self._infeasible, self._checked)
+        infeasible = sum(1 for known in self._known.values() if math.isinf(known.seconds))
+        return StageCounts(
+            self.search.class_count + len(self._outside),
+            len(self._found),
+            len(self._known) - len(self._found),
+            len(self._given_up),
+            infeasible,
+            len(self._checked),
+            self.search.rounds,
+        )
+
+    @property
+    def gap(self) -> float | None:
+        """Between the best schedule and its lower bound, relative, as of the last round; None: nothing is known."""
+        bound = self.search.last
+        if bound is None or bound.lower <= 0 or bound.upper == math.inf:
+            return None
+        return max(0.0, bound.upper / bound.lower - 1)
+
+    def regret(self) -> float | None:
+        """See `racing.regret`; None where there is no schedule."""
+        if not self.search.bound().upper < math.inf:
+            return None
+        errors = np.zeros(self.search.class_count)
+        for key, known in self._known.items():
+            if key in self._class:
+                errors[self._class[key]] = known.error
+        return regret(self.search, errors)
 
     def schedules(self) -> dict[str, Schedule]:
         """`sequential`, `greedy` and `optimised` with what is known of their latencies.
@@ -151,18 +267,18 @@ class JobSearch:
             NoScheduleError: a unit cannot run on the device, or single units were not measured yet.
         """
         stages: list[ScheduledStage] = []
-        certificates = []
-        solutions = {key: search.solution() for key, search in self._searches.items()}
         for part, problem in zip(self.parts, self._problems, strict=True):
-            solution = solutions[id(problem)]
-            certificates.append(solution.certificate)
-            for stage, number in zip(solution.stages, solution.stage_numbers, strict=True):
-                local = problem.groups[number]
-                groups = tuple(tuple(self.job.graph.units[part.units[i]].name for i in group) for group in local)
-                stages.append(replace(stage, part=part.index, groups=groups))
-        optimised = Schedule(tuple(stages), self.job.settings.method, _total(certificates))
+            for number in self.search.path(problem) or solution(self.search, problem).stage_numbers:
+                units = [[part.units[i] for i in group] for group in problem.space.groups(number)]
+                placed = self.search.factory.make(units, problem.space.strategy(number))
+                groups = tuple(tuple(self.job.graph.units[i].name for i in group) for group in placed.groups)
+                stages.append(ScheduledStage(part.index, problem.space.strategy(number), groups, placed.key))
+        optimised = Schedule(tuple(stages), self.job.settings.method.name, self._certificate())
         result = {**self.baselines, "optimised": optimised}
         return {name: self._predicted(schedule) for name, schedule in result.items()}
+
+    def _certificate(self) -> Certificate:
+        return certificate_of(self.search, self.search.bound(), exhaustive=not np.isnan(self.search.seconds).any())
 
     def _predicted(self, schedule: Schedule) -> Schedule:
         stages = []
@@ -173,7 +289,7 @@ class JobSearch:
             stages.append(stage)
         return replace(schedule, stages=tuple(stages))
 
-    def runnable(self) -> dict[str, Schedule]:
+    def runnable(self) -> Mapping[str, Schedule]:
         """Those schedules that the device can run: a baseline may hold a stage that is infeasible, or was given up."""
         unusable = self._given_up | {key for key, known in self._known.items() if math.isinf(known.seconds)}
         return {
@@ -181,84 +297,3 @@ class JobSearch:
             for name, schedule in self.schedules().items()
             if not any(stage.key in unusable for stage in schedule.stages)
         }
-
-    def result(
-        self,
-        schedules: Mapping[str, Schedule],
-        evaluation: Evaluation | None,
-        seconds: float,
-        interrupted: bool,
-        notes: list[str],
-    ) -> JobResult:
-        """The job's result; the fastest schedule end to end is chosen, the simpler one where noise decides, and none
-        that computes wrong numbers while another one does not.
-        """
-        chosen = "optimised"
-        wrong: dict[str, float] = {}
-        if evaluation is not None:
-            over = overrun(schedules, evaluation)
-            if over is not None and over > DISTURBED:
-                notes = [*notes, f"end to end, the sequential schedule took {over:.0%} longer than its stages alone: "
-                         "was the machine busy? search or run again when it is idle"]  # fmt: skip
-            tolerance = TOLERANCES[self.job.graph.dtype]
-            wrong = {name: e for name, e in evaluation.errors.items() if e is not None and e > tolerance}
-            right = {name: m.median for name, m in evaluation.latencies.items() if name not in wrong}
-            chosen = fastest(right) if right else "sequential"
-            if wrong:
-                worst = max(wrong.values())
-                notes = [
-                    *notes,
-                    f"wrong numbers from {', '.join(wrong)}: off by {worst:.1e}, more than {tolerance:.0e}",
-                ]
-            keys = {name: [stage.key for stage in schedule.stages] for name, schedule in schedules.items()}
-            if keys["optimised"] == keys["greedy"]:
-                notes = [*notes, "the optimised schedule is the greedy one"]
-            elif chosen != "optimised" and "optimised" not in wrong:
-                notes = [*notes, f"the optimised schedule did not win end to end: {chosen} was chosen"]
-        return JobResult(
-            self.job,
-            self.device,
-            schedules,
-            chosen,
-            self.counts(),
-            seconds,
-            interrupted,
-            evaluation.latencies if evaluation else {},
-            evaluation.errors if evaluation else {},
-            tuple(notes),
-            bool(wrong),
-        )
-
-
-def overrun(schedules: Mapping[str, Schedule], evaluation: Evaluation) -> float | None:
-    """How much longer the sequential schedule took than its stages alone, relative to them; None: not known."""
-    measured = evaluation.latencies.get("sequential")
-    predicted = schedules["sequential"].predicted
-    return measured.median / predicted - 1 if measured is not None and predicted else None
-
-
-def fastest(latencies: Mapping[str, float]) -> str:
-    """The schedule to use, of one or more. One that is not faster than the sequential one beyond noise is not worth
-    its streams; between the optimised and the greedy one, noise does not speak against the search.
-    """
-    simplest, *others = [name for name in ("sequential", "greedy", "optimised") if name in latencies]
-    chosen = simplest
-    for name in others:
-        if latencies[name] < (1 - NOISE) * latencies[chosen]:
-            chosen = name
-    if "optimised" in latencies and chosen == "greedy" and latencies["optimised"] * (1 - NOISE) <= latencies["greedy"]:
-        chosen = "optimised"
-    return chosen
-
-
-def _total(certificates: list[Certificate]) -> Certificate:
-    """Parts run after each other: bounds add up; one part that is not exhaustive makes the whole not exhaustive."""
-    exhaustive = all(c.kind == "exhaustive" for c in certificates)
-    return Certificate(
-        "exhaustive" if exhaustive else "structural",
-        sum(c.lower for c in certificates),
-        sum(c.upper for c in certificates),
-        tuple(dict.fromkeys(text for c in certificates for text in c.assumptions)),
-        sum(c.audited for c in certificates),
-        sum(c.broken for c in certificates),
-    )

@@ -10,18 +10,20 @@ from iosfarm.ir.graph import Graph
 from iosfarm.ir.measurement import Measurement
 from iosfarm.ir.schedule import Schedule
 from iosfarm.kernels.runtime import Weights
+from iosfarm.search.budget import Budget
+from iosfarm.search.method import Method
 from iosfarm.search.parts import MAX_PART_SIZE
 from iosfarm.search.space import SpaceSettings
 
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """How to search. budget: seconds of searching, None for as long as it takes."""
+    """How to search, and how much to spend."""
 
     space: SpaceSettings = field(default_factory=SpaceSettings)
-    method: str = "exhaustive"
+    method: Method = field(default_factory=Method)
     max_part_size: int = MAX_PART_SIZE
-    budget: float | None = None
+    budget: Budget = field(default_factory=Budget)
 
 
 @dataclass(frozen=True)
@@ -44,23 +46,25 @@ class Job:
 
 @dataclass(frozen=True)
 class StageCounts:
-    """Distinct stages of a job: wanted = found (in the database) + measured (now) + failed + left (not reached).
+    """Distinct stages of a job.
 
-    infeasible: how many of those found or measured can never run on the device. checked: measured again, with more
-    samples, because the answer rests on them.
+    stages: that there are. found: latencies that were in the database. measured: now. failed: that cannot be measured.
+    infeasible: of those found or measured, the ones that can never run on the device. checked: measured again, with
+    more samples, because the answer rests on them. rounds: how often the search asked for stages.
     """
 
-    wanted: int
+    stages: int
     found: int
     measured: int
     failed: int
     infeasible: int
     checked: int = 0
+    rounds: int = 0
 
     @property
     def left(self) -> int:
-        """Not reached: the budget ended, or the search was interrupted."""
-        return self.wanted - self.found - self.measured - self.failed
+        """Neither known nor given up."""
+        return self.stages - self.found - self.measured - self.failed
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,8 @@ class JobResult:
 
     schedules: `sequential`, `greedy` and `optimised`, each with predicted latencies where they are known. chosen: the
     name of the one that is fastest end to end. latencies, errors: end to end and against float64, by name; empty where
-    the search was interrupted before. wrong_numbers: a schedule is further off than its dtype excuses.
+    the search was interrupted before. wrong_numbers: a schedule is further off than its dtype excuses. regret: how much
+    longer, on average, noise may have made the optimised schedule than the best of the measured ones, relative.
     """
 
     job: Job
@@ -83,6 +88,7 @@ class JobResult:
     errors: Mapping[str, float | None] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     wrong_numbers: bool = False
+    regret: float | None = None
 
     @property
     def schedule(self) -> Schedule:

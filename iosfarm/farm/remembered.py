@@ -8,9 +8,9 @@ from pydantic import ValidationError
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm.executor import DeviceInfo
-from iosfarm.farm.job_search import DISTURBED, overrun
 from iosfarm.farm.jobs import Job
 from iosfarm.farm.schedule_file import LatencyEntry, ScheduleFile
+from iosfarm.farm.verdict import DISTURBED, overrun
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.schedule import Schedule
 from iosfarm.workers.evaluating import TOLERANCES, Evaluation, schedule_key

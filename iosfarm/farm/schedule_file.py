@@ -35,10 +35,10 @@ class _Strict(BaseModel):
 
 
 class StageEntry(_Strict):
-    """One stage: groups run side by side, the units of a group in order."""
+    """One stage: groups run side by side, the units of a group in order; in a mixed one, merged where they can be."""
 
     part: int = Field(ge=0)
-    strategy: Literal["concurrent", "merge"]
+    strategy: Literal["concurrent", "merge", "mixed"]
     groups: list[list[str]] = Field(min_length=1)
     key: str
     predicted: float | None = Field(default=None, gt=0)
@@ -48,13 +48,15 @@ class StageEntry(_Strict):
 class CertificateEntry(_Strict):
     """How far the predicted latency can be from the best of the search space."""
 
-    kind: Literal["exhaustive", "structural"]
+    kind: Literal["exhaustive", "structural", "statistical"]
     lower: float = Field(ge=0)
     upper: float = Field(gt=0)
     gap: float | None = Field(default=None, ge=0, description="(upper - lower) / lower; null where lower is 0")
     assumptions: list[str] = []
-    audited: int = 0
-    broken: int = 0
+    audited: int = Field(default=0, ge=0, description="bounds that were put to the test by a measurement")
+    broken: int = Field(default=0, ge=0, description="those that failed")
+    structural: float | None = Field(default=None, ge=0, description="lower bound without statistics")
+    confidence: float | None = Field(default=None, gt=0, lt=1, description="of each statistical bound")
 
 
 class LatencyEntry(_Strict):
@@ -83,24 +85,29 @@ class SettingsEntry(_Strict):
     """How the schedule was searched for."""
 
     method: str
+    gap: float | None = Field(default=None, ge=0, description="to stop at; null: exhaustive")
+    certificate: str | None = None
+    confidence: float | None = None
     max_group_size: int | None
     max_groups: int | None
     strategies: list[str]
     endings: str
     max_part_size: int
-    budget: float | None
+    budget: float | None = Field(description="seconds")
+    budget_stages: int | None = None
     seed: int
 
 
 class CountsEntry(_Strict):
     """Distinct stages of the search."""
 
-    wanted: int
+    stages: int = Field(description="that there are")
     found: int
     measured: int
     failed: int
     infeasible: int
     checked: int = Field(default=0, description="measured again with more samples")
+    rounds: int = Field(default=0, description="how often the search asked for stages")
 
 
 class ScheduleFile(_Strict):
@@ -124,6 +131,7 @@ class ScheduleFile(_Strict):
     counts: CountsEntry
     seconds: float = Field(ge=0)
     interrupted: bool
+    regret: float | None = Field(default=None, ge=0, description="what noise may have cost on average, relative")
     notes: list[str] = []
     graph: dict[str, Any]
 
@@ -136,7 +144,9 @@ class ScheduleFile(_Strict):
         c = self.certificate
         if self.chosen != "optimised" or c is None:
             return Schedule(stages, self.chosen)
-        certificate = Certificate(c.kind, c.lower, c.upper, tuple(c.assumptions), c.audited, c.broken)
+        certificate = Certificate(
+            c.kind, c.lower, c.upper, tuple(c.assumptions), c.audited, c.broken, c.structural, c.confidence
+        )
         return Schedule(stages, self.settings.method, certificate)
 
 
@@ -144,7 +154,8 @@ def document(result: JobResult) -> ScheduleFile:
     """The file of a search's result."""
     job, info, schedule = result.job, result.device, result.schedule
     certificate = result.schedules["optimised"].certificate
-    settings = job.settings
+    settings, method = job.settings, job.settings.method
+    certified = method.name == "certified"
     return ScheduleFile(
         iosfarm=version("iosfarm"),
         created=datetime.now(UTC),
@@ -178,25 +189,31 @@ def document(result: JobResult) -> ScheduleFile:
             for name, candidate in result.schedules.items()
         },
         settings=SettingsEntry(
-            method=settings.method,
+            method=method.name,
+            gap=method.gap if certified else None,
+            certificate=method.certificate if certified else None,
+            confidence=method.confidence if certified else None,
             max_group_size=settings.space.max_group_size,
             max_groups=settings.space.max_groups,
             strategies=list(settings.space.strategies),
             endings=settings.space.endings,
             max_part_size=settings.max_part_size,
-            budget=settings.budget,
+            budget=settings.budget.seconds,
+            budget_stages=settings.budget.stages,
             seed=job.seed,
         ),
         counts=CountsEntry(
-            wanted=result.counts.wanted,
+            stages=result.counts.stages,
             found=result.counts.found,
             measured=result.counts.measured,
             failed=result.counts.failed,
             infeasible=result.counts.infeasible,
             checked=result.counts.checked,
+            rounds=result.counts.rounds,
         ),
         seconds=result.seconds,
         interrupted=result.interrupted,
+        regret=result.regret,
         notes=list(result.notes),
         graph=job.graph.to_json(),
     )
@@ -216,6 +233,8 @@ def _certificate(certificate: Certificate) -> CertificateEntry:
         assumptions=list(certificate.assumptions),
         audited=certificate.audited,
         broken=certificate.broken,
+        structural=certificate.structural,
+        confidence=certificate.confidence,
     )
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from iosfarm.farm.api import resolve_device
 from iosfarm.farm.jobs import Job, SearchSettings
 from iosfarm.ir.errors import UsageError
+from iosfarm.search.budget import Budget
+from iosfarm.search.method import Method
 from iosfarm.search.parts import MAX_PART_SIZE
 from iosfarm.search.space import SpaceSettings
 from iosfarm.zoo.weights import load_weights
@@ -14,52 +18,68 @@ from iosfarm.zoo.zoo_file import ZooJob, load_zoo
 from iosfarm.zoo.zoo_settings import parse_budget
 
 
-def zoo_jobs(
-    path: Path,
-    *,
-    device: str | None = None,
-    method: str | None = None,
-    budget: str | None = None,
-    max_group_size: int | None = None,
-    max_groups: int | None = None,
-) -> list[Job]:
-    """The jobs of a zoo; what is not None overrides the file.
+@dataclass(frozen=True)
+class Overrides:
+    """What the command line says instead of the file; None: what the file says. budget: as `parse_budget` reads it."""
+
+    device: str | None = None
+    method: str | None = None
+    gap: float | None = None
+    certificate: str | None = None
+    confidence: float | None = None
+    budget: str | None = None
+    max_group_size: int | None = None
+    max_groups: int | None = None
+
+
+def zoo_jobs(path: Path, overrides: Overrides | None = None) -> list[Job]:
+    """The jobs of a zoo.
 
     Raises:
         UsageError: the file, a model, its weights or a setting cannot be.
     """
+    overrides = overrides or Overrides()
     try:
-        seconds = None if budget is None else parse_budget(budget)
+        budget = None if overrides.budget is None else parse_budget(overrides.budget)
     except ValueError as error:
-        raise UsageError(f"--budget {budget}: {error}") from None
+        raise UsageError(f"--budget {overrides.budget}: {error}") from None
     jobs: dict[str, Job] = {}
     for item in load_zoo(path).jobs():
-        spec = resolve_device(device or item.device)
-        job = _job(item, spec, method, seconds, max_group_size, max_groups)
+        job = _job(item, overrides, budget)
         # With --device, a model that the zoo lists for several devices is one job.
         jobs.setdefault(job.name, job)
     return list(jobs.values())
 
 
-def _job(
-    item: ZooJob, device: str, method: str | None, budget: float | None, size: int | None, groups: int | None
-) -> Job:
+def _job(item: ZooJob, given: Overrides, budget: Budget | None) -> Job:
     graph = item.load().bind(batch=item.batch, dtype=item.dtype)
-    chosen, default = item.settings, SpaceSettings()
+    chosen, space, method = item.settings, SpaceSettings(), Method()
     space = SpaceSettings(
-        _first(size, chosen.max_group_size, default.max_group_size),
-        _first(groups, chosen.max_groups, default.max_groups),
-        chosen.strategies or default.strategies,
-        chosen.endings or default.endings,
+        _first(given.max_group_size, chosen.max_group_size, space.max_group_size),
+        _first(given.max_groups, chosen.max_groups, space.max_groups),
+        chosen.strategies or space.strategies,
+        chosen.endings or space.endings,
     )
     settings = SearchSettings(
         space,
-        method or chosen.method or "exhaustive",
+        Method(
+            _given(given.method, chosen.method, method.name),
+            _given(given.gap, chosen.gap, method.gap),
+            _given(given.certificate, chosen.certificate, method.certificate),
+            _given(given.confidence, chosen.confidence, method.confidence),
+        ),
         chosen.max_part_size or MAX_PART_SIZE,
-        chosen.budget if budget is None else budget,
+        _given(budget, chosen.budget, Budget()),
     )
     weights = None if item.weights is None else load_weights(graph, item.weights)
-    return Job(item.label, graph, device, settings, weights, item.seed)
+    return Job(item.label, graph, resolve_device(given.device or item.device), settings, weights, item.seed)
+
+
+_Value = TypeVar("_Value")
+
+
+def _given(override: _Value | None, chosen: _Value | None, default: _Value) -> _Value:
+    return next(value for value in (override, chosen, default) if value is not None)
 
 
 def _first(*values: int | None) -> int | None:

@@ -120,7 +120,8 @@ class LatencyModel:
 
     def predict(self, longest: Floats, load: Floats, groups: Floats, operators: Floats) -> Floats:
         """Seconds of stages; load: sum over their units of seconds times load."""
-        return np.exp(_log_latency(longest, load, groups, operators, self._shape, self._scale))
+        result: Floats = np.exp(_log_latency(longest, load, groups, operators, self._shape, self._scale))
+        return result
 
     def leverages(self, types: Ints, units: StageUnits, longest: Floats, load: Floats, operators: Floats) -> Floats:
         """How little the fit says about each of many stages: the variance of the prediction's logarithm, relative to
@@ -140,7 +141,7 @@ class LatencyModel:
         fold[: len(own), count : count + 5] = design[own]
         fold[len(own) :, count + 5 :] = np.eye(4)
         covariance = fold @ self._covariance() @ fold.T
-        return quadratic_forms(
+        result: Floats = quadratic_forms(
             units.groups_at,
             units.groups,
             units.units_at,
@@ -152,6 +153,7 @@ class LatencyModel:
             by_shape,
             covariance,
         )
+        return result
 
     def _covariance(self) -> Floats:
         """Of the parameters, for a residual of variance one; types that came after the fit have their prior's."""
@@ -160,13 +162,15 @@ class LatencyModel:
         if fitted >= 0:
             at = np.concatenate([np.arange(fitted), np.arange(count, count + 9)])
             normal[np.ix_(at, at)] = self._normal
-        return np.linalg.inv(normal)
+        result: Floats = np.linalg.inv(normal)
+        return result
 
     def _precision(self) -> Floats:
         """Of the priors, relative to a residual of variance one."""
         types = len(self._deviations)
         precision = np.concatenate([np.full(types, _DEVIATION**-2), np.ones(5), _SHAPE_PRIOR**-2])
-        return precision * min(max(self.deviation, 0.005), 0.05) ** 2
+        result: Floats = precision * min(max(self.deviation, 0.005), 0.05) ** 2
+        return result
 
     def fit(self, work: Work, measured: Floats, *, owner: object = None) -> Floats:
         """Fit to stages of several groups and their latencies, and to what other owners gave last.
@@ -234,7 +238,7 @@ class LatencyModel:
         loads = _logistic(theta[:types] + design @ theta[types : types + 5])
         shape = theta[types + 5 :]
         count = len(work.longest)
-        load = np.bincount(work.rows, work.seconds * loads[work.types], minlength=count)
+        load: Floats = np.bincount(work.rows, work.seconds * loads[work.types], minlength=count).astype(np.float64)
         log = _log_latency(work.longest, load, work.groups, work.operators, shape, self._scale)
         if not jacobian:
             return log, np.empty(0)

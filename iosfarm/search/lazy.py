@@ -72,11 +72,18 @@ def _cheapest(offsets, stage_of, next_of, cost, best, choice):
 
 
 @njit(cache=True, nogil=True)
+def cheapest(offsets, stage_of, next_of, cost):
+    """Least cost of a path through a pruned space."""
+    states = len(offsets) - 1
+    return _cheapest(offsets, stage_of, next_of, cost, np.empty(states, np.float64), np.empty(states, np.int64))
+
+
+@njit(cache=True, nogil=True)
 def pick(offsets, stage_of, next_of, bound, predicted, classes, open_, enough, most):
     """Classes to measure so that, if the predictions hold, every path of a pruned space costs at least `enough`.
 
-    bound, predicted: of each stage. classes: of each stage. open_: of each class, whether it may be picked; those picked
-    are closed. Of the shortest path's stages the one whose bound would rise most is picked, at most `most` in all.
+    bound, predicted: of each stage. classes: of each stage. open_: of each class, whether it may be picked; those
+    picked are closed. Of the shortest path's stages the one whose bound would rise most is picked, `most` at most.
     """
     cost = bound.copy()
     states = len(offsets) - 1
@@ -106,21 +113,6 @@ def pick(offsets, stage_of, next_of, bound, predicted, classes, open_, enough, m
             if classes[stage] == chosen and predicted[stage] > cost[stage]:
                 cost[stage] = predicted[stage]
     return picked[:count]
-
-
-@njit(cache=True, nogil=True)
-def through(offsets, stage_of, next_of, order, cost, before, after, stages):
-    """Least cost of a path through each stage; infinite where there is none."""
-    least = np.full(stages, np.inf)
-    for position in range(len(order)):
-        state = order[position]
-        for t in range(offsets[state], offsets[state + 1]):
-            total = before[state] + cost[stage_of[t]]
-            if next_of[t] >= 0:
-                total += after[next_of[t]]
-            if total < least[stage_of[t]]:
-                least[stage_of[t]] = total
-    return least
 
 
 @njit(cache=True, nogil=True)

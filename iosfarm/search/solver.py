@@ -13,10 +13,11 @@ from iosfarm.ir.errors import Infeasible, IosfarmError
 from iosfarm.ir.schedule import Certificate, ScheduledStage
 from iosfarm.ir.stage import STRATEGIES, Stage
 from iosfarm.search.budget import Budget
+from iosfarm.search.method import Method
 from iosfarm.search.parts import Part
 from iosfarm.search.problem import PartProblem, problems
 from iosfarm.search.space import SpaceSettings
-from iosfarm.search.stage_search import Bound, Method, StageSearch
+from iosfarm.search.stage_search import Bound, StageSearch
 
 ROUND = 64
 """Stages that `solve` asks for in one round."""
@@ -74,8 +75,8 @@ def solve(
 ) -> Solution:
     """Solve one part with a latency function of your own.
 
-    latency: stage -> seconds; it may raise `Infeasible`, and is called once for each distinct key at most. gap: relative
-    difference of upper and lower bound to stop at. certificate, confidence: see `Method`. budget: after which no further
+    latency: stage -> seconds; it may raise `Infeasible`, and is called once for each distinct key at most. gap: of
+    upper and lower bound, relative, to stop at. certificate, confidence: see `Method`. budget: after which no further
     stage is asked for; a number is seconds.
 
     Raises:

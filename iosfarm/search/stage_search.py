@@ -14,17 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from iosfarm.ir.errors import UsageError
 from iosfarm.search.bounds import Kind, PartBounds
 from iosfarm.search.calibration import Audit, conformal_quantile, sample_size
 from iosfarm.search.latency_model import Floats, LatencyModel, Work
 from iosfarm.search.lazy import pick, prune
+from iosfarm.search.method import Method
 from iosfarm.search.paths import backward, forward
 from iosfarm.search.problem import PartProblem
 from iosfarm.search.space import StateSpace
 
-METHODS = ("certified", "exhaustive")
-CERTIFICATES = ("statistical", "structural")
 MARGIN = 0.03
 """Share by which noise may make a larger stage look faster than a smaller one that it contains."""
 
@@ -42,32 +40,6 @@ RANDOM_SHARE = 0.1
 """Stages that each round adds to the random sample, relative to those that it chooses."""
 
 _EXACT = 1e-12
-
-
-@dataclass(frozen=True)
-class Method:
-    """How to search. gap: (upper - lower) / lower to stop at. certificate: `statistical` (with structural bounds) or
-    `structural` bounds alone. confidence: of a statistical bound, each.
-
-    Raises:
-        UsageError: a value that cannot be.
-    """
-
-    name: str = "certified"
-    gap: float = 0.01
-    certificate: str = "statistical"
-    confidence: float = 0.99
-
-    def __post_init__(self) -> None:
-        if self.name not in METHODS:
-            raise UsageError(f"unknown method {self.name!r}", hint=f"use one of {', '.join(METHODS)}")
-        if self.certificate not in CERTIFICATES:
-            hint = f"use one of {', '.join(CERTIFICATES)}"
-            raise UsageError(f"unknown certificate {self.certificate!r}", hint=hint)
-        if not 0 <= self.gap < math.inf:
-            raise UsageError(f"a gap of {self.gap}", hint="use 0 or more, such as 0.01")
-        if not 0.5 <= self.confidence < 1:
-            raise UsageError(f"a confidence of {self.confidence}", hint="use 0.5 or more and less than 1, such as 0.99")
 
 
 @dataclass(frozen=True)
@@ -112,6 +84,8 @@ class StageSearch:
         self._recent = Audit()  # of statistical bounds, since the last fit
         self._refuted = 0  # fits whose bounds broke more often than their confidence allows
         self.rounds = 0
+        self.last: Bound | None = None
+        """What `bound` returned last."""
         self._eagerness = 0.0
         self._stale = True
 
@@ -122,7 +96,7 @@ class StageSearch:
         self.size: NDArray[np.int64] = np.zeros(count, np.int64)
         self._stage = np.full(count, -1, np.int64)
         self._part = np.full(count, -1, np.int64)
-        self._distinct = [part.problem for part in self.parts.values()]
+        self.distinct = [part.problem for part in self.parts.values()]
         for number, part in reversed(list(enumerate(self.parts.values()))):
             classes = part.problem.classes
             self._stage[classes], self._part[classes] = np.arange(len(classes)), number
@@ -134,7 +108,11 @@ class StageSearch:
 
     def where(self, number: int) -> tuple[PartProblem, int]:
         """A part that holds a class, and the stage's number there."""
-        return self._distinct[self._part[number]], int(self._stage[number])
+        return self.distinct[self._part[number]], int(self._stage[number])
+
+    def copies(self, problem: PartProblem) -> int:
+        """How many parts of the network are alike."""
+        return self._copies[id(problem)]
 
     @property
     def class_count(self) -> int:
@@ -195,8 +173,8 @@ class StageSearch:
         return bool(self._asked.any())
 
     def ask(self, most: int) -> list[int]:
-        """Classes to measure next, about `most`; those asked for before are not repeated. Empty when the gap is reached,
-        when nothing more can be asked, or when only answers help.
+        """Classes to measure next, about `most`; those asked for before are not repeated. Empty when the gap is
+        reached, when nothing more can be asked, or when only answers help.
         """
         chosen = self._first() if self.method.name == "certified" else self._all()
         if chosen is None:
@@ -211,7 +189,9 @@ class StageSearch:
 
     @property
     def reached(self) -> bool:
-        """Whether the best schedule is within the gap."""
+        """Whether the best schedule is within the gap; of an exhaustive search, whether all is known that can be."""
+        if self.method.name == "exhaustive":
+            return not (np.isnan(self.seconds) & ~self._blocked).any()
         bound = self.bound()
         return bound.upper <= bound.lower * (1 + self.method.gap) * (1 + _EXACT)
 
@@ -297,7 +277,8 @@ class StageSearch:
         upper = sum(self._copies[key] * self._upper[key] for key in self.parts)
         lower = sum(self._copies[key] * min(self._least[key], self._upper[key]) for key in self.parts)
         structural = sum(self._copies[key] * min(self._least_structural[key], self._upper[key]) for key in self.parts)
-        return Bound(lower, upper, structural, structural < lower)
+        self.last = Bound(lower, upper, structural, structural < lower)
+        return self.last
 
     def path(self, problem: PartProblem) -> list[int]:
         """Stage numbers of the part's best schedule so far, in the order they run; empty where there is none."""

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph
+from iosfarm.search.budget import Budget
 from iosfarm.zoo.load import load
 from iosfarm.zoo.registry import NETWORKS, argument_types, check_arguments, nearest
 from iosfarm.zoo.yaml_tree import Mistake, Tree, read_tree
@@ -56,10 +57,13 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class ZooSettings:
-    """How to search; None leaves it to the search's own default. budget: seconds."""
+    """How to search; None leaves it to the search's own default."""
 
     method: str | None = None
-    budget: float | None = None
+    gap: float | None = None
+    certificate: str | None = None
+    confidence: float | None = None
+    budget: Budget | None = None
     max_group_size: int | None = None
     max_groups: int | None = None
     strategies: tuple[str, ...] | None = None

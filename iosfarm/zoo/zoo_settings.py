@@ -7,28 +7,33 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from iosfarm.search.budget import Budget
+
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _LONGEST_LABEL = 100  # file names end at 255 bytes, and a schedule's name holds more than the label
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-_BUDGET = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+_SECONDS = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?")
+_STAGES = re.compile(r"(\d+)stages?")
 
 
-def parse_budget(value: object) -> float:
-    """Seconds of "90s", "10m", "1h30m", "300" or a number.
+def parse_budget(value: object) -> Budget:
+    """A budget of "90s", "10m", "1h30m", "300" or a number, which are seconds, or of "500 stages".
 
     Raises:
-        ValueError: it is none of these, or not above zero.
+        ValueError: it is none of these, or below zero.
     """
-    seconds = 0.0
+    seconds: float | None = None
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         seconds = float(value)
-    elif isinstance(value, str):
-        match = _BUDGET.fullmatch(value.replace(" ", ""))
-        if match:
+    elif isinstance(value, str) and (text := value.replace(" ", "")):
+        if stages := _STAGES.fullmatch(text):
+            return Budget(stages=int(stages.group(1)))
+        if match := _SECONDS.fullmatch(text):
             seconds = sum(float(n) * factor for n, factor in zip(match.groups(), (3600, 60, 1), strict=True) if n)
-    if not 0 < seconds < float("inf"):
-        raise ValueError("expected a time such as 10m, 300s or 1h30m, or a number of seconds")
-    return seconds
+    if seconds is None or not 0 <= seconds < float("inf"):
+        raise ValueError(
+            "expected a time such as 10m, 300s or 1h30m, a number of seconds, or a number such as 500 stages"
+        )
+    return Budget(seconds=seconds)
 
 
 def _device(value: str) -> str:
@@ -83,8 +88,11 @@ class Settings(BaseModel):
     batch_sizes: Batches | None = None
     dtypes: Dtypes | None = None
     devices: Devices | None = None
-    method: Literal["exhaustive"] | None = None
-    budget: Annotated[float, BeforeValidator(parse_budget)] | None = None
+    method: Literal["certified", "exhaustive"] | None = None
+    gap: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    certificate: Literal["statistical", "structural"] | None = None
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] | None = None
+    budget: Annotated[Budget, BeforeValidator(parse_budget)] | None = None
     max_group_size: Annotated[int, Field(ge=1, le=64)] | None = None
     max_groups: Annotated[int, Field(ge=1, le=64)] | None = None
     strategies: Strategies | None = None

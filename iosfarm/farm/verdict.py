@@ -1,0 +1,86 @@
+"""What came of a job: which schedule is the fastest end to end, and what has to be said about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from iosfarm.farm.job_search import JobSearch
+from iosfarm.farm.jobs import JobResult
+from iosfarm.ir.schedule import Schedule
+from iosfarm.workers.evaluating import TOLERANCES, Evaluation
+
+DISTURBED = 0.1
+"""A network that takes this much longer than its stages was measured while something else kept the device busy."""
+
+NOISE = 0.01
+"""A schedule that is less than this much faster than another, end to end, is not counted as faster."""
+
+
+def verdict(
+    search: JobSearch,
+    schedules: Mapping[str, Schedule],
+    evaluation: Evaluation | None,
+    seconds: float,
+    interrupted: bool,
+    notes: Sequence[str],
+) -> JobResult:
+    """The job's result; the fastest schedule end to end is chosen, the simpler one where noise decides, and none that
+    computes wrong numbers while another one does not.
+    """
+    job, notes = search.job, [*notes]
+    chosen = "optimised"
+    wrong: dict[str, float] = {}
+    if evaluation is not None:
+        over = overrun(schedules, evaluation)
+        if over is not None and over > DISTURBED:
+            notes.append(
+                f"end to end, the sequential schedule took {over:.0%} longer than its stages alone: was the machine "
+                "busy? search or run again when it is idle"
+            )
+        tolerance = TOLERANCES[job.graph.dtype]
+        wrong = {name: e for name, e in evaluation.errors.items() if e is not None and e > tolerance}
+        right = {name: m.median for name, m in evaluation.latencies.items() if name not in wrong}
+        chosen = fastest(right) if right else "sequential"
+        if wrong:
+            worst = max(wrong.values())
+            notes.append(f"wrong numbers from {', '.join(wrong)}: off by {worst:.1e}, more than {tolerance:.0e}")
+        keys = {name: [stage.key for stage in schedule.stages] for name, schedule in schedules.items()}
+        if keys["optimised"] == keys["greedy"]:
+            notes.append("the optimised schedule is the greedy one")
+        elif chosen != "optimised" and "optimised" not in wrong:
+            notes.append(f"the optimised schedule did not win end to end: {chosen} was chosen")
+    return JobResult(
+        job,
+        search.device,
+        schedules,
+        chosen,
+        search.counts(),
+        seconds,
+        interrupted,
+        evaluation.latencies if evaluation else {},
+        evaluation.errors if evaluation else {},
+        tuple(notes),
+        bool(wrong),
+        search.regret(),
+    )
+
+
+def overrun(schedules: Mapping[str, Schedule], evaluation: Evaluation) -> float | None:
+    """How much longer the sequential schedule took than its stages alone, relative to them; None: not known."""
+    measured = evaluation.latencies.get("sequential")
+    predicted = schedules["sequential"].predicted
+    return measured.median / predicted - 1 if measured is not None and predicted else None
+
+
+def fastest(latencies: Mapping[str, float]) -> str:
+    """The schedule to use, of one or more. One that is not faster than the sequential one beyond noise is not worth
+    its streams; between the optimised and the greedy one, noise does not speak against the search.
+    """
+    simplest, *others = [name for name in ("sequential", "greedy", "optimised") if name in latencies]
+    chosen = simplest
+    for name in others:
+        if latencies[name] < (1 - NOISE) * latencies[chosen]:
+            chosen = name
+    if "optimised" in latencies and chosen == "greedy" and latencies["optimised"] * (1 - NOISE) <= latencies["greedy"]:
+        chosen = "optimised"
+    return chosen
