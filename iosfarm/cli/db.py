@@ -45,7 +45,7 @@ def query(
     dtype: Annotated[str | None, typer.Option(help="Precision, such as float32.")] = None,
     layout: Annotated[str | None, typer.Option(help="nchw or nhwc.")] = None,
     batch: Annotated[int | None, typer.Option(help="Batch size.")] = None,
-    strategy: Annotated[str | None, typer.Option(help="concurrent or merge.")] = None,
+    strategy: Annotated[str | None, typer.Option(help="concurrent, merge or mixed.")] = None,
     status: Annotated[str | None, typer.Option(help="ok, infeasible, failed, timeout or quarantined.")] = None,
     simulated: Annotated[
         bool | None, typer.Option("--simulated/--real", help="Only simulated latencies, or only measured ones.")

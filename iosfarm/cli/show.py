@@ -80,5 +80,7 @@ def _lines(content: ScheduleFile, graph: Graph, part: int | None) -> Iterator[st
             edge = "─" if count == 1 else "┌" if row == 0 else "└" if row == count - 1 else "│"
             kinds = (" → ".join(o.kind for o in unit.operators) for unit in units)
             names = (graph.units[number].name for number in numbers)
-            work = ", then ".join(f"{name} ({kind})" for name, kind in zip(names, kinds, strict=True))
-            yield f"      {edge} {work}"
+            together = stage.strategy == "mixed" and item.stage.streams[row].merged
+            between = " + " if together else ", then "
+            work = between.join(f"{name} ({kind})" for name, kind in zip(names, kinds, strict=True))
+            yield f"      {edge} {work}{', merged into one convolution' if together else ''}"

@@ -7,6 +7,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from iosfarm.farm.schedule_file import ScheduleFile
 from iosfarm.ir.graph import Graph
+from iosfarm.ir.schedule import mergeable
 
 WIDTH, ROW, LEFT, TOP = 1200, 34, 10, 44
 
@@ -29,6 +30,7 @@ def draw_svg(content: ScheduleFile, graph: Graph, part: int | None = None) -> st
         shapes.append(f'<text x="{LEFT}" y="{height - 8}">0 ms</text>')
         end = f"{sum(widths) * 1e3:.3f} ms"
         shapes.append(f'<text x="{WIDTH - LEFT}" y="{height - 8}" text-anchor="end">{end}</text>')
+    index = {unit.name: number for number, unit in enumerate(graph.units)}
     x = float(LEFT)
     for stage, width in zip(stages, widths, strict=True):
         wide = width * scale
@@ -37,9 +39,11 @@ def draw_svg(content: ScheduleFile, graph: Graph, part: int | None = None) -> st
         longest = max(map(sum, weights))
         for row, names in enumerate(stage.groups):
             left = x
+            mixed = stage.strategy == "mixed" and mergeable(graph, [index[name] for name in names])
+            merged = mixed or stage.strategy == "merge"
             for name, weight in zip(names, weights[row], strict=True):
                 share = wide * weight / longest
-                shapes.append(_box(graph, name, stage.strategy, left, TOP + row * ROW, share))
+                shapes.append(_box(graph, name, merged, left, TOP + row * ROW, share))
                 left += share
         x += wide
     body = "\n".join(shapes)
@@ -64,16 +68,16 @@ def _size(shape: tuple[int, ...]) -> int:
     return total
 
 
-def _box(graph: Graph, unit_name: str, strategy: str, x: float, y: float, width: float) -> str:
+def _box(graph: Graph, unit_name: str, merged: bool, x: float, y: float, width: float) -> str:
     unit = next(unit for unit in graph.units if unit.name == unit_name)
     kinds = " → ".join(graph.operator(name).kind for name in unit.operators)
     colour = f"hsl({int(hashlib.sha256(kinds.encode()).hexdigest(), 16) % 360},55%,80%)"
-    dash = ' stroke-dasharray="4 2"' if strategy == "merge" else ""
-    merged = ", merged" if strategy == "merge" else ""
+    dash = ' stroke-dasharray="4 2"' if merged else ""
+    note = ", merged" if merged else ""
     room = int((width - 8) / 6.5)
     label = unit_name if len(unit_name) <= room else unit_name[: max(room - 1, 0)] + "…" if room > 2 else ""
     return (
-        f"<g><title>{escape(f'{unit_name}: {kinds}{merged}')}</title>"
+        f"<g><title>{escape(f'{unit_name}: {kinds}{note}')}</title>"
         f'<rect x="{x + 1:.1f}" y="{y}" width="{max(width - 2, 0.5):.1f}" height="{ROW - 6}" rx="3" '
         f'fill="{colour}" stroke="#555"{dash}/><text x="{x + 5:.1f}" y="{y + 18}">{escape(label)}</text></g>'
     )

@@ -177,7 +177,10 @@ def _put(*place: str | int, value: object) -> Callable[[Document], None]:
         (_put("stages", value=[]), "stages: List should have at least 1 item"),
         (_put("stages", 0, "groups", value=[]), "stages.0.groups: List should have at least 1 item"),
         (_put("stages", 0, "groups", value=[[]]), "stage 0: an empty group"),
-        (_put("stages", 0, "strategy", value="magic"), "stages.0.strategy: Input should be 'concurrent' or 'merge'"),
+        (
+            _put("stages", 0, "strategy", value="magic"),
+            "stages.0.strategy: Input should be 'concurrent', 'merge' or 'mixed'",
+        ),
         (_put("stages", 0, "groups", 0, 0, value="nobody"), "stage 0: branches has no unit 'nobody'"),
         (_put("graph", value={}), "its graph: "),
         (_put("graph", "operators", 0, "kind", value="conv9d"), "its graph: unknown operator 'conv9d'"),
