@@ -282,6 +282,7 @@ class StageSearch:
 
     def path(self, problem: PartProblem) -> list[int]:
         """Stage numbers of the part's best schedule so far, in the order they run; empty where there is none."""
+        self._refresh()
         known = self.parts[id(problem)].known
         return problem.space.shortest(np.where(np.isnan(known), np.inf, known))[1]
 
@@ -310,8 +311,10 @@ class StageSearch:
         parts = self.parts.values()
         for part in parts:
             part.tell(self.seconds)
-            part.contain()
-        self._audit_structure()
+        if np.isnan(self.seconds).any():
+            for part in parts:
+                part.contain()
+            self._audit_structure()
         units_missing = np.isnan(self.seconds) & ~self._blocked & (self.kind == Kind.UNIT)
         ready = not units_missing.any() and self.method.name == "certified"
         statistical = self._regress() if ready else None

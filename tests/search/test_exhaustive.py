@@ -1,4 +1,4 @@
-"""`solve` and `PartSearch` against all schedules."""
+"""`solve(method="exhaustive")` and its dynamic program against all schedules."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,15 +19,19 @@ from iosfarm.ir.graph import Graph
 from iosfarm.ir.key import canonical_stage
 from iosfarm.ir.schedule import Schedule
 from iosfarm.ir.stage import Stage
+from iosfarm.search import solver
+from iosfarm.search.method import Method
 from iosfarm.search.parts import cut
-from iosfarm.search.problem import PartProblem
-from iosfarm.search.solver import MARGIN, NoScheduleError, PartSearch, solve
+from iosfarm.search.solver import NoScheduleError, solution
 from iosfarm.search.space import SpaceSettings
+from iosfarm.search.stage_search import StageSearch
 
 from search_brute import Brute, Ending, Set, can_merge  # isort: skip - beside this file
+from search_costs import monotone, pairs_of, problem_of  # isort: skip
 from search_graphs import graphs, parallel, whole  # isort: skip
 
 Cost = Callable[[str], float]
+solve = partial(solver.solve, method="exhaustive")
 STRATEGIES = [("concurrent", "merge"), ("concurrent",), ("merge",)]
 spaces = st.builds(
     SpaceSettings,
@@ -73,7 +79,7 @@ def as_latency(cost: Cost, asked: Counter[str] | None = None) -> Callable[[Stage
     return latency
 
 
-def arguments(space: SpaceSettings) -> dict[str, object]:
+def arguments(space: SpaceSettings) -> dict[str, Any]:
     return {
         "max_group_size": space.max_group_size,
         "max_groups": space.max_groups,
@@ -90,9 +96,9 @@ def test_equals_all_schedules(graph: Graph, space: SpaceSettings, seed: int, inf
     asked: Counter[str] = Counter()
     if math.isinf(best):
         with pytest.raises(NoScheduleError):
-            solve(whole(graph), as_latency(cost), **arguments(space))  # type: ignore[arg-type]
+            solve(whole(graph), as_latency(cost), **arguments(space))
         return
-    solution = solve(whole(graph), as_latency(cost, asked), **arguments(space))  # type: ignore[arg-type]
+    solution = solve(whole(graph), as_latency(cost, asked), **arguments(space))
     assert solution.predicted == pytest.approx(best, rel=1e-12)
     placed = Schedule(solution.stages).place(graph, "nhwc")
     assert [p.stage.key for p in placed] == [s.key for s in solution.stages]
@@ -109,36 +115,35 @@ def test_equals_all_schedules(graph: Graph, space: SpaceSettings, seed: int, inf
 @settings(max_examples=200, deadline=None)
 @given(graphs(6), spaces, st.integers(0, 10**6), st.floats(0, 1))
 def test_certificate_of_partial_knowledge(graph: Graph, space: SpaceSettings, seed: int, share: float) -> None:
-    """Costs that respect the assumption, the least they may: the true optimum is between the bounds."""
-    problem = PartProblem(whole(graph), space, "nhwc")
-    alone = {problem.keys[n]: random_cost(seed, 0.0)(problem.keys[n]) for n in problem.singles}
-    costs = dict(alone)
-    rng = random.Random(seed)
-    for number, key in enumerate(problem.keys):
-        units = problem.space.stage_units(number)
-        longest = max(alone[problem.keys[n]] for i, n in enumerate(problem.singles) if units >> i & 1)
-        factor = rng.choice([1 - MARGIN, rng.uniform(1 - MARGIN, 2), math.inf])
-        costs.setdefault(key, longest * factor)
-    best = least(graph, space, costs.__getitem__)
-    search = PartSearch(problem)
-    missing = [key for key in search.wanted() if key not in alone and rng.random() > share]
-    for key in search.wanted():
-        if key not in missing:
-            search.tell(key, costs[key])
-    certificate = search.solution().certificate
+    """Costs that respect the assumption, with all the noise that it allows: the true optimum is between the bounds."""
+    problem = problem_of(whole(graph), space)
+    rng = np.random.default_rng(seed)
+    count = problem.factory.class_count
+    costs = monotone(pairs_of(problem), rng.uniform(1e-6, 1e-3, count)) * rng.choice([0.97, 1.0], count)
+    units = np.isin(np.arange(count), problem.classes[problem.singles])
+    costs[~units & (rng.random(count) < rng.choice([0, 0.3]))] = math.inf
+    by_key = {problem.factory.key_of(number): float(costs[number]) for number in range(count)}
+    best = least(graph, space, by_key.__getitem__)
+    search = StageSearch([problem], Method(certificate="structural"))
+    missing = [number for number in range(count) if not units[number] and rng.random() > share]
+    for number in set(range(count)) - set(missing):
+        search.tell(number, float(costs[number]))
+    partial_solution = solution(search, problem)
+    certificate = partial_solution.certificate
     assert certificate.lower <= best * (1 + 1e-12)
     assert certificate.lower <= certificate.upper
     # What is promised can be had: every stage of the schedule is known.
-    stages = search.solution().stages
-    assert not {s.key for s in stages} & set(missing)
-    assert sum(costs[s.key] for s in stages) == pytest.approx(certificate.upper, rel=1e-12)
+    stages = partial_solution.stages
+    assert not {s.key for s in stages} & {problem.factory.key_of(number) for number in missing}
+    assert sum(by_key[s.key] for s in stages) == pytest.approx(certificate.upper, rel=1e-12)
     assert certificate.upper >= best * (1 - 1e-12)
     assert certificate.kind == ("structural" if missing else "exhaustive")
-    assert search.finished == (not missing)
-    assert sorted(search.wanted()) == sorted(missing)
-    for key in missing:
-        search.tell(key, costs[key])
-    assert search.solution().predicted == pytest.approx(best, rel=1e-12)
+    assert certificate.broken == 0
+    for number in missing:
+        search.tell(number, float(costs[number]))
+    finished = solution(search, problem)
+    assert finished.predicted == pytest.approx(best, rel=1e-12)
+    assert finished.certificate.kind == "exhaustive"
 
 
 def test_parts_of_a_graph_make_one_schedule() -> None:
@@ -150,10 +155,16 @@ def test_parts_of_a_graph_make_one_schedule() -> None:
 
 def test_single_units_come_first() -> None:
     """So that a search which is stopped early has a schedule."""
-    search = PartSearch(PartProblem(whole(parallel([2, 1, 3])), SpaceSettings(), "nhwc"))
-    sizes = [sum(len(g) for g in search.stage(key).groups) for key in search.wanted()]
+    asked: list[Stage] = []
+
+    def latency(stage: Stage) -> float:
+        asked.append(stage)
+        return 1.0
+
+    solve(whole(parallel([2, 1, 3])), latency)
+    sizes = [len(list(stage.units)) for stage in asked]
     assert sizes == sorted(sizes)
-    assert sizes[0] == 1
+    assert sizes[0] == 1 < sizes[-1]
 
 
 def test_no_budget_no_schedule() -> None:
@@ -244,7 +255,6 @@ def test_merge_alone_is_single_units_and_merged_ones() -> None:
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
-        ("method", "magic"),
         ("max_group_size", 0),
         ("max_group_size", True),
         ("max_groups", 0),
@@ -256,4 +266,4 @@ def test_merge_alone_is_single_units_and_merged_ones() -> None:
 )
 def test_settings_that_cannot_be(setting: str, value: object) -> None:
     with pytest.raises(UsageError):
-        solve(whole(parallel([1, 1])), lambda _: 1.0, **{setting: value})  # type: ignore[arg-type]
+        solve(whole(parallel([1, 1])), lambda _: 1.0, **{setting: value})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.graph import Graph
@@ -11,7 +13,8 @@ from iosfarm.search.problem import PartProblem, part_signature, problems
 from iosfarm.search.space import SpaceSettings
 from iosfarm.zoo import load
 
-from search_graphs import whole  # isort: skip - beside this file
+from search_costs import problem_of  # isort: skip - beside this file
+from search_graphs import graphs, whole  # isort: skip
 
 
 def two_branches(variant: str = "", *, prefix: str = "", batch: int = 1, dtype: str = "float32") -> Graph:
@@ -42,6 +45,11 @@ def two_branches(variant: str = "", *, prefix: str = "", batch: int = 1, dtype: 
 
 def test_names_do_not_matter() -> None:
     assert part_signature(whole(two_branches())) == part_signature(whole(two_branches(prefix="other_")))
+
+
+def keys(problem: PartProblem) -> list[str]:
+    """Of each stage."""
+    return [problem.factory.key_of(int(number)) for number in problem.classes]
 
 
 VARIANTS = [
@@ -82,13 +90,27 @@ def test_a_shared_problem_has_the_stages_of_every_part_that_shares_it() -> None:
     borrowed += list(zip(twice[2:], problems(twice, SpaceSettings(), "nhwc")[2:], strict=True))
     assert borrowed
     for part, problem in borrowed:
-        own = PartProblem(part, SpaceSettings(), "nhwc")
-        assert own.keys == problem.keys
-        assert own.groups == problem.groups
-        assert [own.stage(n).key for n in range(len(own.keys))] == own.keys
+        own = problem_of(part)
+        assert keys(own) == keys(problem)
+        assert [own.space.groups(n) for n in range(own.space.stage_count)] == [
+            problem.space.groups(n) for n in range(problem.space.stage_count)
+        ]
+        assert [own.place(n).key for n in range(own.space.stage_count)] == keys(own)
+
+
+@settings(max_examples=50, deadline=None)
+@given(graphs(6), st.sampled_from([("concurrent", "merge"), ("concurrent",), ("merge",)]))
+def test_stages_alone(graph: Graph, strategies: tuple[str, ...]) -> None:
+    problem = problem_of(whole(graph), SpaceSettings(3, 3, strategies))
+    space = problem.space
+    assert [space.groups(int(stage)) for stage in problem.singles] == [[[u]] for u in range(space.unit_count)]
+    assert [space.groups(int(n)) for n in problem.alone] == [
+        [list(space.group_units(g))] for g in range(len(space.group_words))
+    ]
+    assert {space.strategy(int(stage)) for stage in [*problem.singles, *problem.alone]} == {"concurrent"}
 
 
 def test_layout_is_in_the_keys() -> None:
     part = whole(two_branches())
-    ours, theirs = (set(PartProblem(part, SpaceSettings(), layout).keys) for layout in ("nhwc", "nchw"))
+    ours, theirs = (set(keys(problem_of(part, layout=layout))) for layout in ("nhwc", "nchw"))
     assert not ours & theirs
