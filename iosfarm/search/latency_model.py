@@ -162,8 +162,7 @@ class LatencyModel:
         if fitted >= 0:
             at = np.concatenate([np.arange(fitted), np.arange(count, count + 9)])
             normal[np.ix_(at, at)] = self._normal
-        result: Floats = np.linalg.inv(normal)
-        return result
+        return np.linalg.inv(normal).astype(np.float64, copy=False)
 
     def _precision(self) -> Floats:
         """Of the priors, relative to a residual of variance one."""
@@ -194,7 +193,7 @@ class LatencyModel:
         self._set(theta)
         residual = target - self._log_predict(kept, theta)[0]
         leverage = np.einsum("ij,ij->i", jacobian, np.linalg.solve(self._normal, jacobian.T).T)
-        scores = residual / np.sqrt(np.maximum(1 - leverage, 0.05))
+        scores: Floats = residual / np.sqrt(np.maximum(1 - leverage, 0.05))
         self.deviation = max(0.003, float(np.sqrt(np.mean(scores**2)))) if len(scores) else 0.1
         scores /= self.deviation
         older = len(measured) - len(scores)
