@@ -72,10 +72,14 @@ class _Queue:
         return SIMULATED_CHUNK if self.info.device.simulated else CHUNK
 
     def add(self, key: str, request: Request) -> None:
-        """Queue a stage, once for each effort; one under way is not repeated."""
-        flying = any(request.effort is effort and key in stages for effort, stages in self.flying.values())
-        if not flying:
-            self.stages.setdefault((key, request.effort), request.stage)
+        """Queue a stage, if it is not queued or under way with as much effort; one that is with less waits no more."""
+        flying = {effort for effort, stages in self.flying.values() if key in stages}
+        queued = {effort for effort in Effort if (key, effort) in self.stages}
+        if any(_enough(effort, request.effort) for effort in flying | queued):
+            return
+        for effort in queued:
+            del self.stages[key, effort]
+        self.stages[key, request.effort] = request.stage
 
     def next(self) -> tuple[Effort, dict[str, Stage]]:
         """Takes the stages of the next task out of the queue: of one effort. One that has failed goes alone: should it
@@ -87,6 +91,11 @@ class _Queue:
             alike = [key for key, other in self.stages if other is effort and key not in self.attempts]
             chosen = alike[: self.chunk]
         return effort, {key: self.stages.pop((key, effort)) for key in chosen}
+
+
+def _enough(effort: Effort, wanted: Effort) -> bool:
+    efforts = list(Effort)
+    return efforts.index(effort) >= efforts.index(wanted)
 
 
 class Driver:
@@ -135,6 +144,7 @@ class Driver:
         for job in self._jobs:
             if not self._stop():
                 self._prepare(job)
+        self._expire()
         self._feed()
         while len(self._results) + len(self._failures) < len(self._searches) and not self._stop():
             self._tell_progress()
@@ -187,7 +197,7 @@ class Driver:
                 if idle or (search.expired and not self._awaited[id(search)]):
                     self._evaluate(search)
             except NoScheduleError as error:
-                self._failures[id(search)] = error
+                self._failures[id(search)] = _too_small(search) or error
         for spec, queue in self._queues.items():
             while queue.stages and self._executor.pending(spec) < MEASURES_AHEAD:
                 effort, stages = queue.next()
@@ -246,8 +256,8 @@ class Driver:
         elapsed = monotonic() - self._started
         expired = False
         for search in self._searches:
-            budget = search.job.settings.budget.seconds
-            if budget is not None and elapsed >= budget and not search.expired and not self._concluded(search):
+            over = search.job.settings.budget.spent(elapsed, 0)
+            if over and not search.expired and not self._concluded(search):
                 search.expire()
                 expired = True
                 self._awaited[id(search)] = set(self._queues[search.job.device].flying)
@@ -262,8 +272,8 @@ class Driver:
     def _evaluate(self, search: JobSearch) -> None:
         job, schedules = search.job, search.runnable()
         earlier = remembered(self._database, job, search.device, schedules)
-        if earlier is not None:
-            self._conclude(search, earlier, interrupted=False)
+        if earlier is not None or job.settings.budget.spent(0, 0):
+            self._conclude(search, earlier, interrupted=earlier is None)
             return
         task = EvaluateTask(job.graph, schedules, job.weights, job.seed, self._settings(search))
         self._evaluating[self._executor.submit(job.device, task)] = search
@@ -277,10 +287,9 @@ class Driver:
         schedules = search.schedules()
         seconds = monotonic() - self._started
         notes = list(search.notes)
-        if not search.complete:
-            interrupted = True
-            if search.expired or search.out_of_stages:
-                notes.append(f"the budget of {search.job.settings.budget} ended the search")
+        interrupted |= not search.complete
+        if interrupted and (search.expired or search.out_of_stages):
+            notes.append(f"the budget of {search.job.settings.budget} ended the search")
         result = verdict(search, schedules, evaluation, seconds, interrupted, notes)
         self._results[id(search)] = result
         self._finished(result)
@@ -305,3 +314,16 @@ class Driver:
             busy={spec: self._executor.pending(spec) for spec in self._queues},
             message=message,
         )
+
+
+def _too_small(search: JobSearch) -> NoScheduleError | None:
+    """What to say where a job's budget ended before there was any schedule."""
+    missing, budget = search.missing_units, search.job.settings.budget
+    if not missing or not (search.expired or search.out_of_stages):
+        return None
+    units = f"{missing} single unit{'s' if missing > 1 else ''}"
+    return NoScheduleError(
+        f"no schedule yet: the budget of {budget} ended before {units} had been measured",
+        where=search.job.name,
+        hint="raise the budget; what was measured is kept",
+    )

@@ -80,6 +80,7 @@ class JobSearch:
         self._found: set[str] = set()
         self._given_up: set[str] = set()
         self._waiting: dict[str, Effort] = {}
+        self._spent: set[str] = set()  # of the budget's stages
         self._sure: set[str] = set()
         self._checks = 0
         self._checked: set[str] = set()
@@ -131,6 +132,7 @@ class JobSearch:
             quick = self.job.settings.method.name == "certified" and self.search.kind[number] != Kind.UNIT
             requests[key] = Request(self._stage(number), Effort.QUICK if quick else Effort.NORMAL)
         requests = dict(list(requests.items())[:limit])
+        self._spent.update(requests)
         if not requests and not self._waiting:
             requests = self._doubts()
         self._waiting.update((key, request.effort) for key, request in requests.items())
@@ -141,8 +143,7 @@ class JobSearch:
         most = self.job.settings.budget.stages
         if most is None:
             return 2**31
-        new = sum(1 for key in self._waiting if key not in self._known)
-        return max(0, most - (len(self._known) - len(self._found)) - new)
+        return max(0, most - len(self._spent))
 
     def _stage(self, number: int) -> Stage:
         return Stage.from_json(self.search.factory.canonical_of(number))
@@ -177,6 +178,12 @@ class JobSearch:
     def out_of_stages(self) -> bool:
         """Whether the budget's stages are spent."""
         return self._stages_left() == 0
+
+    @property
+    def missing_units(self) -> int:
+        """Single units that nothing is known of."""
+        keys = {stage.key for stage in self.baselines["sequential"].stages}
+        return sum(1 for key in keys if key not in self._known and key not in self._given_up)
 
     @property
     def complete(self) -> bool:
@@ -258,7 +265,7 @@ class JobSearch:
         for key, known in self._known.items():
             if key in self._class:
                 errors[self._class[key]] = known.error
-        return regret(self.search, errors)
+        return max(0.0, regret(self.search, errors))  # a sum in another order may be below by its rounding
 
     def schedules(self) -> dict[str, Schedule]:
         """`sequential`, `greedy` and `optimised` with what is known of their latencies.
