@@ -181,7 +181,9 @@ class JobSearch:
 
     @property
     def missing_units(self) -> int:
-        """Single units that nothing is known of."""
+        """Single units that nothing is known of; 0 where no schedule can be, whatever they take."""
+        if math.isinf(self.search.bound().lower):
+            return 0
         keys = {stage.key for stage in self.baselines["sequential"].stages}
         return sum(1 for key in keys if key not in self._known and key not in self._given_up)
 
@@ -273,6 +275,9 @@ class JobSearch:
         Raises:
             NoScheduleError: a unit cannot run on the device, or single units were not measured yet.
         """
+        for problem in self._problems:
+            if math.isinf(self.search.part_bound(problem).lower):
+                solution(self.search, problem)  # raises: what cannot be goes before what is not known
         stages: list[ScheduledStage] = []
         for part, problem in zip(self.parts, self._problems, strict=True):
             for number in self.search.path(problem) or solution(self.search, problem).stage_numbers:
