@@ -98,7 +98,7 @@ class LatencyModel:
         self._linear: Floats = np.zeros(5)
         self._shape: Floats = _SHAPE.copy()
         self._scale = 1.0
-        self._normal: Floats = np.zeros((0, 0))
+        self._information: Floats = np.zeros((0, 0))  # of the last fit, priors aside
         self._given: dict[object, tuple[Work, Floats]] = {}
         self.deviation = 0.1
         """Standard deviation of log(measured / predicted), left out of the fit."""
@@ -157,11 +157,11 @@ class LatencyModel:
 
     def _covariance(self) -> Floats:
         """Of the parameters, for a residual of variance one; types that came after the fit have their prior's."""
-        count, fitted = len(self._deviations), len(self._normal) - 9
+        count, fitted = len(self._deviations), len(self._information) - 9
         normal = np.diag(self._precision())
         if fitted >= 0:
             at = np.concatenate([np.arange(fitted), np.arange(count, count + 9)])
-            normal[np.ix_(at, at)] = self._normal
+            normal[np.ix_(at, at)] += self._information
         return np.linalg.inv(normal).astype(np.float64, copy=False)
 
     def _precision(self) -> Floats:
@@ -189,10 +189,13 @@ class LatencyModel:
         target = np.log(measured[len(measured) - len(kept.longest) :])
         theta = np.concatenate([self._deviations, self._linear, self._shape])
         center = np.concatenate([np.zeros(len(self._deviations) + 5), _SHAPE])
-        theta, self._normal, jacobian = self._solve(kept, target, theta, center, self._precision())
+        precision = self._precision()
+        theta, jacobian = self._solve(kept, target, theta, center, precision)
         self._set(theta)
+        self._information = jacobian.T @ jacobian
         residual = target - self._log_predict(kept, theta)[0]
-        leverage = np.einsum("ij,ij->i", jacobian, np.linalg.solve(self._normal, jacobian.T).T)
+        normal = self._information + np.diag(precision)
+        leverage = np.einsum("ij,ij->i", jacobian, np.linalg.solve(normal, jacobian.T).T)
         scores: Floats = residual / np.sqrt(np.maximum(1 - leverage, 0.05))
         self.deviation = max(0.003, float(np.sqrt(np.mean(scores**2)))) if len(scores) else 0.1
         scores /= self.deviation
@@ -204,8 +207,8 @@ class LatencyModel:
 
     def _solve(
         self, work: Work, target: Floats, theta: Floats, center: Floats, precision: Floats
-    ) -> tuple[Floats, Floats, Floats]:
-        """Levenberg-Marquardt; returns the parameters, and the normal matrix and Jacobian there."""
+    ) -> tuple[Floats, Floats]:
+        """Levenberg-Marquardt; returns the parameters, and the Jacobian there."""
 
         def loss(theta: Floats) -> float:
             value = float(np.sum((target - self._log_predict(work, theta)[0]) ** 2))
@@ -227,8 +230,7 @@ class LatencyModel:
                 damping *= 5
             if before - current <= 1e-4 * before:
                 break
-        _, jacobian = self._log_predict(work, theta, jacobian=True)
-        return theta, jacobian.T @ jacobian + np.diag(precision), jacobian
+        return theta, self._log_predict(work, theta, jacobian=True)[1]
 
     def _log_predict(self, work: Work, theta: Floats, *, jacobian: bool = False) -> tuple[Floats, Floats]:
         """Logarithms of the latencies, and their derivatives by the parameters (empty unless asked for)."""
