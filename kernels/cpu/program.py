@@ -33,7 +33,7 @@ def lower(stage: Stage, weights: Sequence[Bound], slot_of: Callable[[int], int])
     operators = list(stage.operators)
     written = frozenset(slot_of(number) for number in range(len(operators)))
     read = frozenset(slot_of(-1 - k) for k in range(len(stage.inputs)))
-    groups = []
+    groups: list[tuple[Step, ...]] = []
     for stream in stage.streams:
         if stream.merged:
             groups.append((_merged(stage, stream.units, weights, slot_of),))
