@@ -112,7 +112,7 @@ def test_schedules_compute_the_right_numbers(graph: Graph, seed: int, steps: int
     for actual, expected in zip(
         run_by_stages(graph, schedule, weights, inputs), run_graph(graph, weights, inputs), strict=True
     ):
-        np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(actual, np.asarray(expected, np.float64), rtol=1e-9, atol=1e-9)
 
 
 def cells() -> Graph:
