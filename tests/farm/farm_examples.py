@@ -13,10 +13,12 @@ from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.stage import Stage
+from iosfarm.search.method import Method
 from iosfarm.search.space import SpaceSettings
-from iosfarm.workers.settings import CAREFULLY
+from iosfarm.workers.settings import EFFORTS, Effort
 
 SIM = "sim:v100"
+EXHAUSTIVE = Method("exhaustive")
 
 
 def branches(name: str = "branches", channels: int = 32) -> Graph:
@@ -49,21 +51,28 @@ def paper_space() -> SpaceSettings:
 
 
 class Recorder:
-    """An inline executor that remembers which stages were measured, in order, and which were measured again."""
+    """An inline executor that remembers which stages were measured, in order, and which were measured again.
+
+    efforts: of each stage, how it was measured. evaluated: the schedules' names of each whole network that was run.
+    """
 
     def __init__(self) -> None:
         self.inner = InlineExecutor()
         self.measured: list[str] = []
         self.checked: list[str] = []
-        self._careful: set[int] = set()
+        self.efforts: dict[str, list[Effort]] = {}
+        self.evaluated: list[list[str]] = []
+        self._efforts: dict[int, Effort] = {}
 
     def open(self, spec: str) -> DeviceInfo:
         return self.inner.open(spec)
 
     def submit(self, spec: str, task: Task) -> int:
         number = self.inner.submit(spec, task)
-        if isinstance(task, MeasureTask) and task.carefully:
-            self._careful.add(number)
+        if isinstance(task, MeasureTask):
+            self._efforts[number] = task.effort
+        else:
+            self.evaluated.append(list(task.schedules))
         return number
 
     def pending(self, spec: str) -> int:
@@ -72,8 +81,11 @@ class Recorder:
     def wait(self, timeout: float) -> list[Outcome]:
         outcomes = self.inner.wait(timeout)
         for outcome in outcomes:
-            seen = self.checked if outcome.task in self._careful else self.measured
-            seen += [m.stage_key for m in outcome.measurements]
+            effort = self._efforts.get(outcome.task)
+            seen = self.checked if effort is Effort.CAREFUL else self.measured
+            for measurement in outcome.measurements:
+                seen.append(measurement.stage_key)
+                self.efforts.setdefault(measurement.stage_key, []).append(effort or Effort.NORMAL)
         return outcomes
 
     def drain(self, timeout: float) -> list[Outcome]:
@@ -109,7 +121,7 @@ class Failing(Recorder):
         stages = [Stage.from_json(text) for text in task.stages]
         how = {stage.key: self.fails(stage) for stage in stages}
         for stage in stages:
-            if not task.carefully:
+            if task.effort is not Effort.CAREFUL:
                 self.attempts[stage.key] = self.attempts.get(stage.key, 0) + 1
         if "crash" in how.values():
             return Outcome(outcome.task, outcome.spec, error="the worker died: killed")
@@ -132,11 +144,11 @@ def drive(
 
 
 def recorded(path: Path) -> Mapping[str, int]:
-    """How many usable measurements the database has of each stage, those that checked an answer left out."""
+    """How many usable measurements the database has of each stage, the careful ones of an answer left out."""
     counts: dict[str, int] = {}
     with LatencyDatabase(str(path), readonly=True) as database:
         for row in database.query():
-            checked = row.n >= CAREFULLY.min_samples
+            checked = row.n >= EFFORTS[Effort.CAREFUL].min_samples
             if row.status in (Status.OK, Status.INFEASIBLE) and not checked:
                 counts[row.stage_key] = counts.get(row.stage_key, 0) + 1
     return counts

@@ -9,15 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from farm_examples import Failing, Recorder, branches, drive, job, paper_space, recorded
+from farm_examples import EXHAUSTIVE, Failing, Recorder, branches, drive, job, paper_space, recorded
 
 from iosfarm.db import DatabaseError, LatencyDatabase
 from iosfarm.farm.api import run_jobs
 from iosfarm.farm.driver import MAX_ATTEMPTS, Driver
 from iosfarm.farm.executor import Outcome
-from iosfarm.farm.job_search import fastest
 from iosfarm.farm.jobs import JobResult
 from iosfarm.farm.schedule_file import document
+from iosfarm.farm.verdict import fastest
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.errors import Infeasible, UsageError
 from iosfarm.ir.graph import Graph
@@ -25,9 +25,11 @@ from iosfarm.ir.key import StageFactory
 from iosfarm.ir.measurement import Status
 from iosfarm.ir.stage import Stage
 from iosfarm.kernels import open_runtime
+from iosfarm.search.budget import Budget
+from iosfarm.search.method import Method
 from iosfarm.search.parts import cut
 from iosfarm.search.solver import NoScheduleError, solve
-from iosfarm.workers.settings import CAREFULLY
+from iosfarm.workers.settings import EFFORTS, Effort
 from iosfarm.zoo.load import load
 
 
@@ -57,14 +59,14 @@ def is_pool_alone(stage: Stage) -> bool:
 
 def test_the_result_is_what_solve_finds_with_the_same_latencies(database: LatencyDatabase) -> None:
     graph = load("squeezenet")
-    (result,) = drive([job(graph, device="sim:v100?noise=0")], database)
+    (result,) = drive([job(graph, device="sim:v100?noise=0", method=EXHAUSTIVE)], database)
     runtime = open_runtime("sim:v100?noise=0")
 
     def latency(stage: Stage) -> float:
         with runtime.prepare(stage) as executable:
             return executable.time(1)[0]
 
-    solutions = [solve(part, latency) for part in cut(graph)]
+    solutions = [solve(part, latency, method="exhaustive") for part in cut(graph)]
     optimised = result.schedules["optimised"]
     assert optimised.predicted == pytest.approx(sum(s.predicted for s in solutions), rel=1e-9)
     assert [s.key for s in optimised.stages] == [s.key for solution in solutions for s in solution.stages]
@@ -90,26 +92,28 @@ def test_predictions_rest_on_recorded_measurements(database: LatencyDatabase) ->
 
 
 def test_a_second_search_measures_nothing(database: LatencyDatabase) -> None:
-    (first,) = drive([job()], database)
+    (first,) = drive([job(method=EXHAUSTIVE)], database)
     executor = Recorder()
-    (second,) = drive([job()], database, executor)
+    (second,) = drive([job(method=EXHAUSTIVE)], database, executor)
     assert executor.measured == executor.checked == []
-    assert first.counts.measured == first.counts.wanted == second.counts.found
+    assert first.counts.measured == first.counts.stages == second.counts.found
     assert second.counts.measured == second.counts.left == 0
     assert second.schedules["optimised"].predicted == first.schedules["optimised"].predicted
 
 
 def test_a_part_of_the_space_is_found_and_the_rest_measured(database: LatencyDatabase) -> None:
-    (small,) = drive([job(space=paper_space())], database)
+    (small,) = drive([job(space=paper_space(), method=EXHAUSTIVE)], database)
     executor = Recorder()
-    (large,) = drive([job()], database, executor)
-    assert large.counts.found == small.counts.wanted
-    assert large.counts.measured == len(executor.measured) == large.counts.wanted - small.counts.wanted > 0
+    (large,) = drive([job(method=EXHAUSTIVE)], database, executor)
+    assert large.counts.found == small.counts.stages
+    assert large.counts.measured == len(executor.measured) == large.counts.stages - small.counts.stages > 0
 
 
 def test_jobs_that_share_stages_measure_each_once(database: LatencyDatabase) -> None:
     executor = Recorder()
-    results = drive([job(label="one"), job(label="two"), job(load("squeezenet"))], database, executor)
+    jobs = [job(label="one"), job(label="two"), job(load("squeezenet"))]
+    jobs = [replace(j, settings=replace(j.settings, method=EXHAUSTIVE)) for j in jobs]
+    results = drive(jobs, database, executor)
     assert max(Counter(executor.measured).values()) == 1
     assert [r.job.label for r in results] == ["one", "two", "squeezenet"]
     assert all(r.counts.left == r.counts.failed == 0 for r in results)
@@ -118,7 +122,7 @@ def test_jobs_that_share_stages_measure_each_once(database: LatencyDatabase) -> 
 
 
 def test_devices_share_nothing(database: LatencyDatabase, path: Path) -> None:
-    results = drive([job(), job(device="sim:k80")], database)
+    results = drive([job(method=EXHAUSTIVE), job(device="sim:k80", method=EXHAUSTIVE)], database)
     assert all(r.counts.found == 0 for r in results)
     assert set(recorded(path).values()) == {2}
     assert results[0].schedules["optimised"].predicted != results[1].schedules["optimised"].predicted
@@ -141,18 +145,18 @@ def test_the_answer_rests_on_many_samples(database: LatencyDatabase) -> None:
     (result,) = drive([job()], database, executor)
     rows = {row.id: row for row in database.query()}
     answer = [rows[stage.measurement or 0] for stage in result.schedules["optimised"].stages]
-    assert all(row.n >= CAREFULLY.min_samples for row in answer)
+    assert all(row.n >= EFFORTS[Effort.CAREFUL].min_samples for row in answer)
     assert {row.stage_key for row in answer} <= set(executor.checked)
-    # Only what was the best schedule at some time is checked, each stage once.
+    # Only what was (nearly) the best schedule at some time is checked, each stage once.
     assert max(Counter(executor.checked).values()) == 1
-    assert len(executor.checked) < result.counts.wanted
+    assert len(executor.checked) < result.counts.stages
 
 
 class Unlucky(Failing):
     """Nothing that is measured again is measured well; the first time all is."""
 
     def _spoiled(self, outcome: Outcome) -> Outcome:
-        if outcome.task not in self._careful:
+        if self._efforts.get(outcome.task) is not Effort.CAREFUL:
             return super()._spoiled(outcome)
         self._tasks.pop(outcome.task)
         return Outcome(outcome.task, outcome.spec, error="the worker died: killed")
@@ -160,14 +164,14 @@ class Unlucky(Failing):
 
 def test_a_check_that_fails_leaves_the_first_latency(database: LatencyDatabase) -> None:
     executor = Unlucky(lambda stage: None)
-    (result,) = drive([job()], database, executor)
+    (result,) = drive([job(method=EXHAUSTIVE)], database, executor)
     assert result.counts.failed == 0
-    assert result.counts.measured == result.counts.wanted
+    assert result.counts.measured == result.counts.stages
     assert result.schedules["optimised"].predicted is not None
     assert {row.status for row in database.query()} == {Status.OK, Status.FAILED}
     # The next search checks what this one could not.
     again = Recorder()
-    drive([job()], database, again)
+    drive([job(method=EXHAUSTIVE)], database, again)
     assert again.measured == []
     assert again.checked
 
@@ -181,12 +185,13 @@ def after(polls: int) -> Callable[[], bool]:
     return lambda: next(left, None) is None
 
 
+@pytest.mark.parametrize("method", [EXHAUSTIVE, Method(gap=0)], ids=lambda method: method.name)
 @pytest.mark.parametrize("polls", range(14))
 def test_stopped_at_any_moment_nothing_is_lost(
-    database: LatencyDatabase, path: Path, small_chunks: None, polls: int
+    database: LatencyDatabase, path: Path, small_chunks: None, polls: int, method: Method
 ) -> None:
     first = Recorder()
-    results = drive([job()], database, first, stop=after(polls))
+    results = drive([job(method=method)], database, first, stop=after(polls))
     assert Counter(recorded(path)) == Counter(first.measured)
     for result in results:
         result.schedule.place(result.job.graph, result.device.layout)
@@ -198,21 +203,26 @@ def test_stopped_at_any_moment_nothing_is_lost(
             assert certificate.kind == "structural"
             assert certificate.lower <= certificate.upper
     second = Recorder()
-    (complete,) = drive([job()], database, second)
+    (complete,) = drive([job(method=method)], database, second)
     assert not set(first.measured) & set(second.measured)
-    assert len(first.measured) + len(second.measured) == complete.counts.wanted
     assert complete.counts.found == len(first.measured)
-    assert complete.schedules["optimised"].certificate.kind == "exhaustive"  # type: ignore[union-attr]
+    assert complete.counts.found + complete.counts.measured == len(first.measured) + len(second.measured)
+    assert complete.schedules["optimised"].certificate.gap == 0  # type: ignore[union-attr]
+    if method is EXHAUSTIVE:
+        assert complete.counts.left == 0
+        assert complete.schedules["optimised"].certificate.kind == "exhaustive"  # type: ignore[union-attr]
 
 
 def test_some_stops_come_before_the_first_schedule_and_some_after(path: Path, small_chunks: None) -> None:
     # Otherwise the test above does not stop where it is meant to.
-    outcomes = []
-    for polls in range(14):
-        with LatencyDatabase(str(path.with_name(f"{polls}.db"))) as database:
-            outcomes.append([r.interrupted for r in drive([job()], database, stop=after(polls))])
-    assert [] in outcomes
-    assert [True] in outcomes
+    for method in (EXHAUSTIVE, Method(gap=0)):
+        outcomes = []
+        for polls in (1, 8, 13):
+            with LatencyDatabase(str(path.with_name(f"{method.name}-{polls}.db"))) as database:
+                results = drive([job(method=method)], database, stop=after(polls))
+                outcomes.append([r.interrupted for r in results])
+        assert [] in outcomes
+        assert [True] in outcomes
 
 
 def test_a_budget_ends_the_search_with_what_is_known(
@@ -220,11 +230,12 @@ def test_a_budget_ends_the_search_with_what_is_known(
 ) -> None:
     clock = iter(range(1000))
     monkeypatch.setattr("iosfarm.farm.driver.monotonic", lambda: float(next(clock)))
-    limited, unlimited = drive([job(label="limited", budget=6.0), job(load("sample"))], database)
+    limits = {"budget": Budget(seconds=7.0), "method": EXHAUSTIVE}
+    limited, unlimited = drive([job(label="limited", **limits), job(load("sample"), method=EXHAUSTIVE)], database)
     assert limited.interrupted
     assert limited.counts.left > 0
     assert limited.counts.measured > 0
-    assert any("budget" in note for note in limited.notes)
+    assert "the budget of 7 s ended the search" in limited.notes
     limited.schedule.place(limited.job.graph, limited.device.layout)
     # The other job goes on, and the limited one is timed end to end all the same.
     assert unlimited.counts.left == 0
@@ -233,10 +244,19 @@ def test_a_budget_ends_the_search_with_what_is_known(
     assert limited.counts.measured + unlimited.counts.measured == len(recorded(path))
 
 
-def test_a_budget_too_small_for_any_schedule_says_so(database: LatencyDatabase, path: Path, small_chunks: None) -> None:
-    with pytest.raises(NoScheduleError, match=r"single units were not measured; search again"):
-        drive([job(budget=1e-9)], database)
-    assert recorded(path)  # what was under way when the budget ended
+def test_a_budget_too_small_for_any_schedule_says_so(
+    database: LatencyDatabase, path: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr("iosfarm.farm.driver.monotonic", lambda: float(next(clock)))
+    with pytest.raises(NoScheduleError) as caught:
+        drive([job(budget=Budget(seconds=2.0))], database)
+    measured = len(recorded(path))
+    assert str(caught.value) == (
+        f"branches-sim-v100-b1-float32: no schedule yet: the budget of 2 s ended before {6 - measured} single units "
+        "had been measured; raise the budget; what was measured is kept"
+    )
+    assert 0 < measured < 6  # what was under way when the budget ended
 
 
 # -- failing -------------------------------------------------------------------------------------------------------
@@ -245,10 +265,10 @@ def test_a_budget_too_small_for_any_schedule_says_so(database: LatencyDatabase, 
 def test_a_stage_that_fails_once_is_tried_again(database: LatencyDatabase) -> None:
     executor = Failing(lambda stage: None)
     executor.fails = lambda stage: Status.FAILED if not executor.attempts.get(stage.key) else None
-    (result,) = drive([job()], database, executor)
+    (result,) = drive([job(method=EXHAUSTIVE)], database, executor)
     assert set(executor.attempts.values()) == {2}
     assert result.counts.failed == 0
-    assert result.counts.measured == result.counts.wanted
+    assert result.counts.measured == result.counts.stages
     assert result.schedules["optimised"].certificate.kind == "exhaustive"  # type: ignore[union-attr]
 
 
@@ -257,10 +277,10 @@ def test_a_stage_that_always_fails_is_given_up_and_named(
     database: LatencyDatabase, path: Path, how: str | Status
 ) -> None:
     executor = Failing(lambda stage: how if stage.strategy == "merge" else None)
-    (result,) = drive([job()], database, executor)
+    (result,) = drive([job(method=EXHAUSTIVE)], database, executor)
     merges = {key for key, count in executor.attempts.items() if count == MAX_ATTEMPTS}
     assert result.counts.failed == len(merges) == 1
-    assert result.counts.measured == result.counts.wanted - 1
+    assert result.counts.measured == result.counts.stages - 1
     assert result.counts.left == result.counts.infeasible == 0
     assert not any(stage.strategy == "merge" for stage in result.schedules["optimised"].stages)
     certificate = result.schedules["optimised"].certificate
@@ -279,14 +299,15 @@ def test_a_stage_that_always_fails_is_given_up_and_named(
     assert not merges & recorded(path).keys()
     # The next search tries it again.
     again = Recorder()
-    (mended,) = drive([job()], database, again)
+    (mended,) = drive([job(method=EXHAUSTIVE)], database, again)
     assert set(again.measured) == merges
     assert mended.schedules["optimised"].certificate.kind == "exhaustive"  # type: ignore[union-attr]
 
 
-def test_a_unit_that_cannot_be_measured_alone_is_routed_around(database: LatencyDatabase) -> None:
+@pytest.mark.parametrize("method", [EXHAUSTIVE, Method()], ids=lambda method: method.name)
+def test_a_unit_that_cannot_be_measured_alone_is_routed_around(database: LatencyDatabase, method: Method) -> None:
     executor = Failing(lambda stage: Status.FAILED if is_pool_alone(stage) else None)
-    (result,) = drive([job()], database, executor)
+    (result,) = drive([job(method=method)], database, executor)
     assert result.counts.failed == 1
     # The sequential schedule needs it, and is neither predicted nor run.
     assert result.schedules["sequential"].predicted is None
@@ -366,7 +387,7 @@ def wide() -> Graph:
 
 
 def test_an_infeasible_stage_is_routed_around(database: LatencyDatabase) -> None:
-    (result,) = drive([job(wide())], database)
+    (result,) = drive([job(wide(), method=EXHAUSTIVE)], database)
     assert result.counts.infeasible > 0
     assert result.counts.failed == 0
     optimised = result.schedules["optimised"]
@@ -376,8 +397,8 @@ def test_an_infeasible_stage_is_routed_around(database: LatencyDatabase) -> None
     assert result.schedules["greedy"].predicted is None
     assert "greedy" not in result.latencies
     # An infeasible stage is a fact, and found like any other.
-    (again,) = drive([job(wide())], database)
-    assert again.counts.found == again.counts.wanted
+    (again,) = drive([job(wide(), method=EXHAUSTIVE)], database)
+    assert again.counts.found == again.counts.stages
     assert again.counts.infeasible == result.counts.infeasible
 
 
@@ -422,11 +443,6 @@ def test_an_unknown_device_is_wrong_usage_before_anything_is_measured(
     assert recorded(path) == {}
 
 
-def test_an_unknown_method_is_wrong_usage(database: LatencyDatabase) -> None:
-    with pytest.raises(UsageError, match="unknown method 'magic'"):
-        drive([job(method="magic")], database)
-
-
 # -- the database in the middle of it ------------------------------------------------------------------------------
 
 
@@ -449,16 +465,16 @@ def test_a_database_that_is_locked_in_the_middle(database: LatencyDatabase, path
     other = sqlite3.connect(path, isolation_level=None)
     executor = Breaking(3, lambda: other.execute("BEGIN IMMEDIATE") and None)
     with pytest.raises(DatabaseError, match="another process holds the database"):
-        drive([job()], database, executor)
+        drive([job(method=EXHAUSTIVE)], database, executor)
     other.execute("ROLLBACK")
     other.close()
     before = executor.measured[:-2]  # the last task's stages could not be recorded
     assert before
     assert set(recorded(path)) == set(before)
     again = Recorder()
-    (result,) = drive([job()], database, again)
+    (result,) = drive([job(method=EXHAUSTIVE)], database, again)
     assert result.counts.found == len(before)
-    assert len(again.measured) == result.counts.wanted - len(before)
+    assert len(again.measured) == result.counts.stages - len(before)
 
 
 def test_a_database_that_becomes_read_only_in_the_middle(

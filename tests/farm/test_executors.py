@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from farm_examples import branches, job
+from farm_examples import EXHAUSTIVE, branches, job
 from processes import MARK, eventually, marked
 
 from iosfarm.farm.executor import DeviceInfo, EvaluateTask, Executor, InlineExecutor, MeasureTask, Outcome
@@ -55,7 +55,8 @@ def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
 
 def stages(info: DeviceInfo) -> list[str]:
     """Canonical texts of all stages of a network."""
-    return [stage.canonical for stage in JobSearch(job(load("squeezenet"), device=info.spec), info).wanted.values()]
+    requests = JobSearch(job(load("squeezenet"), device=info.spec, method=EXHAUSTIVE), info).next(10**6)
+    return [request.stage.canonical for request in requests.values()]
 
 
 def evaluate_task(rounds: int = 3, layout: str = "nhwc", **changes: object) -> EvaluateTask:

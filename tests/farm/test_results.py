@@ -13,12 +13,13 @@ from farm_examples import drive, job
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm.api import open_executor
-from iosfarm.farm.job_search import NOISE, fastest
 from iosfarm.farm.ray_executor import RayError, RayExecutor
 from iosfarm.farm.schedule_file import document, load, save, target
+from iosfarm.farm.verdict import NOISE, fastest
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.errors import UsageError
 from iosfarm.search.baselines import greedy, sequential
+from iosfarm.search.budget import Budget
 from iosfarm.search.parts import cut
 from iosfarm.search.space import SpaceSettings
 from iosfarm.workers.evaluating import TOLERANCES, EvaluationSettings
@@ -66,7 +67,7 @@ def test_an_interrupted_result_does_not_replace_a_finished_one(tmp_path: Path) -
 
 def test_a_budget_that_was_enough_goes_without_saying(tmp_path: Path) -> None:
     generous = job()
-    generous = replace(generous, settings=replace(generous.settings, budget=1e6))
+    generous = replace(generous, settings=replace(generous.settings, budget=Budget(1e6)))
     with LatencyDatabase(str(tmp_path / "latency.db")) as database:
         (result,) = drive([generous], database)
     assert not result.interrupted
@@ -101,7 +102,7 @@ def test_limits_beyond_every_part_are_no_limits(tmp_path: Path) -> None:
     with LatencyDatabase(str(tmp_path / "latency.db")) as database:
         (huge,) = drive([job(space=SpaceSettings(10**30, 10**30))], database)
         (none,) = drive([job(space=SpaceSettings(None, None))], database)
-    assert huge.counts.wanted == none.counts.wanted
+    assert huge.counts.stages == none.counts.stages
     assert math.isfinite(huge.schedule.predicted or math.inf)
 
 

@@ -10,31 +10,43 @@ from typing import Any
 
 import jsonschema
 import pytest
-from farm_examples import branches, drive, job
+from farm_examples import EXHAUSTIVE, branches, drive, job
 
 from iosfarm.db import LatencyDatabase
+from iosfarm.farm.jobs import JobResult
 from iosfarm.farm.schedule_file import OutputError, ScheduleFile, check_folder, document, load, save
 from iosfarm.ir.errors import UsageError
+from iosfarm.search.budget import Budget
+from iosfarm.search.method import Method
 from iosfarm.zoo.load import load as load_graph
 
 SCHEMA = "docs/schedule.schema.json"
 Document = dict[str, Any]
 
 
+NAMES = ("branches", "statistical", "structural", "limited")
+
+
 @pytest.fixture(scope="session")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Schedule files of real searches: complete, stopped, and one with no end-to-end latency."""
-    folder = tmp_path_factory.mktemp("schedules")
-    with LatencyDatabase(str(folder / "latency.db")) as database:
-        (merged,) = drive([job(device="sim:v100?noise=0")], database)
-        (squeezenet,) = drive([job(load_graph("squeezenet"))], database)
-        (limited,) = drive([job(device="sim:k80")], database, stop=iter([False, False, True, True, True]).__next__)
-    written = {}
-    for name, result in {"branches": merged, "squeezenet": squeezenet, "limited": limited}.items():
-        written[name] = folder / f"{name}.json"
-        save(document(result), written[name])
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, JobResult]:
+    """Of real searches: exhaustive, certified in both ways, and one that was stopped and has no end-to-end latency."""
+    with LatencyDatabase(str(tmp_path_factory.mktemp("results") / "latency.db")) as database:
+        (merged,) = drive([job(device="sim:v100?noise=0", method=EXHAUSTIVE)], database)
+        (statistical,) = drive([job(load_graph("googlenet"), method=Method(gap=0.02, confidence=0.95))], database)
+        (structural,) = drive([job(load_graph("squeezenet"), method=Method(certificate="structural"))], database)
+        stop = iter([False, False, True, True, True]).__next__
+        (limited,) = drive([job(device="sim:k80", budget=Budget(stages=20))], database, stop=stop)
     assert limited.interrupted
-    return written
+    return dict(zip(NAMES, (merged, statistical, structural, limited), strict=True))
+
+
+@pytest.fixture(scope="session")
+def files(results: dict[str, JobResult], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Their schedule files."""
+    folder = tmp_path_factory.mktemp("schedules")
+    for name, result in results.items():
+        save(document(result), folder / f"{name}.json")
+    return {name: folder / f"{name}.json" for name in results}
 
 
 @pytest.fixture
@@ -70,7 +82,7 @@ def refused(path: Path) -> str:
 # -- there and back ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["branches", "squeezenet", "limited"])
+@pytest.mark.parametrize("name", NAMES)
 def test_round_trip(files: dict[str, Path], tmp_path: Path, name: str) -> None:
     content, graph = load(files[name])
     assert graph.content_hash == content.graph_hash
@@ -81,13 +93,10 @@ def test_round_trip(files: dict[str, Path], tmp_path: Path, name: str) -> None:
     assert load(again)[0] == content
 
 
-def test_a_file_holds_what_was_found(tmp_path: Path) -> None:
-    with LatencyDatabase(str(tmp_path / "latency.db")) as database:
-        (result,) = drive([job()], database)
-    save(document(result), tmp_path / "s.json")
-    content, graph = load(tmp_path / "s.json", branches())
+def test_a_file_holds_what_was_found(files: dict[str, Path], results: dict[str, JobResult]) -> None:
+    result = results["branches"]
+    content, graph = load(files["branches"], branches())
     assert content.schedule() == result.schedule
-    assert content.schedule().certificate == result.schedules["optimised"].certificate
     assert graph == branches()
     assert content.latencies["optimised"].measured == result.latency("optimised")
     assert tuple(content.latencies["greedy"].samples) == result.latencies["greedy"].samples
@@ -95,7 +104,44 @@ def test_a_file_holds_what_was_found(tmp_path: Path) -> None:
     assert content.device.environment == dict(result.device.environment.hard)
 
 
-@pytest.mark.parametrize("name", ["branches", "squeezenet", "limited"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_says_how_good_it_is(files: dict[str, Path], results: dict[str, JobResult], name: str) -> None:
+    result = results[name]
+    content, _ = load(files[name])
+    certificate = result.schedules["optimised"].certificate
+    assert certificate is not None
+    if content.chosen == "optimised":
+        assert content.schedule().certificate == certificate
+    assert content.certificate is not None
+    assert content.certificate.kind == certificate.kind
+    assert content.certificate.gap == pytest.approx(certificate.gap)
+    assert content.certificate.assumptions == list(certificate.assumptions)
+    assert (content.certificate.audited, content.certificate.broken) == (certificate.audited, certificate.broken)
+    assert content.certificate.structural == certificate.structural
+    assert content.certificate.confidence == certificate.confidence
+    assert content.regret == result.regret is not None
+    assert content.counts.rounds == result.counts.rounds > 0
+    assert content.counts.checked == result.counts.checked
+    assert content.counts.stages == result.counts.stages
+    assert content.interrupted is result.interrupted
+
+
+def test_a_file_says_how_it_was_searched_for(files: dict[str, Path]) -> None:
+    contents = {name: load(path)[0] for name, path in files.items()}
+    settings = {name: content.settings for name, content in contents.items()}
+    kinds = {name: content.certificate and content.certificate.kind for name, content in contents.items()}
+    assert kinds["branches"] == "exhaustive"
+    assert (settings["branches"].method, settings["branches"].gap) == ("exhaustive", None)
+    assert (settings["branches"].certificate, settings["branches"].confidence) == (None, None)
+    assert kinds["statistical"] == "statistical"
+    assert (settings["statistical"].method, settings["statistical"].gap) == ("certified", 0.02)
+    assert (settings["statistical"].certificate, settings["statistical"].confidence) == ("statistical", 0.95)
+    assert contents["statistical"].certificate.confidence == 0.95  # type: ignore[union-attr]
+    assert kinds["structural"] == settings["structural"].certificate == "structural"
+    assert (settings["limited"].budget, settings["limited"].budget_stages) == (None, 20)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_files_meet_the_published_schema(files: dict[str, Path], root: Path, name: str) -> None:
     schema = json.loads((root / SCHEMA).read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -168,7 +214,14 @@ def _put(*place: str | int, value: object) -> Callable[[Document], None]:
         (_put("stages", 1, "predicted", value=-1e-3), "stages.1.predicted: Input should be greater than 0"),
         (_put("stages", 1, "predicted", value=0), "stages.1.predicted: Input should be greater than 0"),
         (_put("latencies", "greedy", "samples", value=[float("nan")]), "latencies.greedy.samples.0: Input should be"),
-        (_put("counts", "wanted", value="many"), "counts.wanted: Input should be a valid integer"),
+        (_put("counts", "stages", value="many"), "counts.stages: Input should be a valid integer"),
+        (
+            _put("certificate", "kind", value="notarised"),
+            "certificate.kind: Input should be 'exhaustive'",
+        ),
+        (_put("certificate", "confidence", value=1), "certificate.confidence: Input should be less than 1"),
+        (_put("regret", value=-1e-3), "regret: Input should be greater than or equal to 0"),
+        (_put("settings", "budget_stages", value="few"), "settings.budget_stages: Input should be a valid integer"),
         (_put("batch", value=0), "batch: Input should be greater than or equal to 1"),
         (_put("batch", value=2), "for batch 2, float32, but its graph is for batch 1, float32"),
         (_put("dtype", value="float16"), "for batch 1, float16, but its graph is for batch 1, float32"),

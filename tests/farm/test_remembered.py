@@ -1,0 +1,74 @@
+"""Whole networks that were run before: the same search again need not run them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from farm_examples import EXHAUSTIVE, Recorder, branches, job
+
+from iosfarm.db import LatencyDatabase
+from iosfarm.farm.api import run_jobs
+from iosfarm.farm.jobs import Job, JobResult
+from iosfarm.search.budget import Budget
+from iosfarm.search.method import Method
+from iosfarm.zoo.load import load
+from iosfarm.zoo.weights import random_weights
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Job], tuple[JobResult, Recorder]]:
+    """Searches as a user does: what comes out is recorded."""
+
+    def run(wanted: Job) -> tuple[JobResult, Recorder]:
+        executor = Recorder()
+        monkeypatch.setattr("iosfarm.farm.executor.InlineExecutor", lambda: executor)
+        (saved,) = run_jobs([wanted], database=str(tmp_path / "latency.db"), executor="inline")
+        return saved.result, executor
+
+    return run
+
+
+Run = Callable[[Job], tuple[JobResult, Recorder]]
+
+
+def test_the_same_search_again_runs_nothing(run: Run) -> None:
+    first, executor = run(job())
+    assert executor.evaluated == [["sequential", "greedy", "optimised"]]
+    second, again = run(job())
+    assert again.evaluated == again.measured == again.checked == []
+    assert {n: m.samples for n, m in second.latencies.items()} == {n: m.samples for n, m in first.latencies.items()}
+    assert (second.chosen, second.speedup) == (first.chosen, first.speedup)
+    # However it came to these schedules, and with no budget at all.
+    other, third = run(job(method=EXHAUSTIVE))
+    assert third.evaluated == []
+    assert other.measured
+    free, fourth = run(job(budget=Budget(stages=0)))
+    assert fourth.evaluated == []
+    assert free.measured
+    assert not free.interrupted
+    assert free.notes == second.notes
+
+
+def test_other_weights_are_another_run(run: Run) -> None:
+    run(job())
+    for changed in (replace(job(), seed=1), replace(job(), weights=random_weights(branches(), 1))):
+        _, executor = run(changed)
+        assert executor.measured == []
+        assert len(executor.evaluated) == 1
+
+
+def test_another_schedule_is_another_run(run: Run, tmp_path: Path) -> None:
+    network = load("squeezenet")
+    limited, first = run(job(network, budget=Budget(stages=50)))
+    complete, second = run(job(network, method=Method(gap=0)))
+    assert len(first.evaluated) == len(second.evaluated) == 1
+    assert limited.schedule != complete.schedule
+    with LatencyDatabase(str(tmp_path / "latency.db"), readonly=True) as database:
+        states = [str(row.state) for row in reversed(database.searches())]
+        settings = [row.settings for row in reversed(database.searches())]
+    assert states == ["interrupted", "finished"]
+    assert [s["budget_stages"] for s in settings] == [50, None]
+    assert [s["gap"] for s in settings] == [0.01, 0]
