@@ -56,6 +56,13 @@ class PartBounds:
         """Each unit alone."""
         return self.known[self.problem.singles]
 
+    @property
+    def _unit_guesses(self) -> Floats:
+        """As `unit_seconds`; those that have no latency, and run in company only if at all, get a usual one."""
+        seconds = self.unit_seconds
+        finite = np.isfinite(seconds)
+        return np.where(finite, seconds, np.median(seconds[finite]) if finite.any() else 1.0)
+
     def tell(self, seconds: Floats) -> None:
         """Latencies by class."""
         self.known = seconds[self.problem.classes]
@@ -84,21 +91,18 @@ class PartBounds:
         self._told = told
 
     def describe_units(self) -> None:
-        """Tell the model of this part's units; those that have no latency are described as if they had a usual one."""
+        """Tell the model of this part's units."""
         factory, singles = self.problem.factory, self.problem.singles
-        finite = self.unit_seconds[np.isfinite(self.unit_seconds)]
-        usual = float(np.median(finite)) if len(finite) else 1.0
-        for i, seconds in enumerate(self.unit_seconds):
+        for i, seconds in enumerate(self._unit_guesses):
             key = factory.key_of(int(self.problem.classes[singles[i]]))
-            usable = float(seconds) if np.isfinite(seconds) else usual
-            self._types[i] = self._model.type_of(key, usable, self._flops[i], self._bytes[i], int(self._operators[i]))
+            operators = int(self._operators[i])
+            self._types[i] = self._model.type_of(key, float(seconds), self._flops[i], self._bytes[i], operators)
 
     # -- predictions ---------------------------------------------------------------------------------------------
 
     def sums(self) -> Floats:
         """For each group its units' latencies alone, added up."""
-        seconds = np.nan_to_num(self.unit_seconds, nan=0.0, posinf=0.0)
-        return np.add.reduceat(seconds[self._flat], self._starts)
+        return np.add.reduceat(self._unit_guesses[self._flat], self._starts)
 
     def groups_alone(self, saved: float) -> Floats:
         """Latency of each group alone, predicted where it is unknown. saved: seconds by each unit after the first."""
@@ -120,7 +124,7 @@ class PartBounds:
         """
         alone, sums = self.groups_alone(saved), self.sums()
         loads = self._model.loads[self._types]
-        seconds = np.nan_to_num(self.unit_seconds, nan=0.0, posinf=0.0)
+        seconds = self._unit_guesses
         filled = np.add.reduceat((seconds * loads)[self._flat], self._starts)
         load = alone * filled / np.maximum(sums, 1e-300)
         groups, starts = self.problem.space.stage_groups, self.problem.space.stage_groups_offsets[:-1]
@@ -146,7 +150,7 @@ class PartBounds:
     def work(self, stages: NDArray[np.int64], saved: float) -> Work:
         """Concurrent stages as the model is fitted to them."""
         alone, sums = self.groups_alone(saved), self.sums()
-        seconds = np.nan_to_num(self.unit_seconds, nan=0.0, posinf=0.0)
+        seconds = self._unit_guesses
         offsets, groups = self.problem.space.stage_groups_offsets, self.problem.space.stage_groups
         rows, types, shares = [], [], []
         longest, operators = np.empty(len(stages)), np.empty(len(stages))

@@ -203,15 +203,19 @@ class StageSearch:
         return [int(number) for number in open_[np.argsort(self.size[open_], kind="stable")]]
 
     def _first(self) -> list[int] | None:
-        """Units, and a first random sample; None when they have been asked for."""
+        """Units, and a random sample with as many latencies as a quantile needs; None when they have been asked for."""
         open_ = self._open()
         units = np.flatnonzero(open_ & (self.kind == Kind.UNIT))
-        wanted = sample_size(self.method.confidence) + 1
-        if not self._sampling or self._drawn >= wanted:
+        drawn = self._sample[: self._drawn]
+        usable = int((self._asked[drawn] | np.isfinite(self.seconds[drawn])).sum())
+        missing = sample_size(self.method.confidence) + 1 - usable
+        if not self._sampling or missing <= 0:
             return [int(number) for number in units] or None
         groups = [number for number in self._sample if self.kind[number] == Kind.GROUP][:FIRST_GROUPS]
-        sampled = self._draw(wanted - self._drawn)
-        return list(dict.fromkeys([*map(int, units), *(int(n) for n in groups if open_[n]), *sampled])) or None
+        again = drawn[open_[drawn]]  # asked for before, and forgotten
+        sampled = self._draw(max(0, missing - len(again)))
+        first = [*units, *(number for number in groups if open_[number]), *again, *sampled]
+        return list(dict.fromkeys(map(int, first))) or None
 
     @property
     def _sampling(self) -> bool:
