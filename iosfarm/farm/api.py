@@ -51,21 +51,22 @@ def search(
     gap: float = 0.01,
     certificate: str = "statistical",
     confidence: float = 0.99,
-    budget: Budget | float | None = None,
+    budget: Budget | float | str | None = None,
     weights: Weights | None = None,
 ) -> Schedule:
     """Find the fastest schedule of a graph on a device: `iosfarm.search(iosfarm.load("squeezenet"), device="cpu")`.
 
     What is measured goes to the latency database (`database`: a URL or a file, default the user's own), and what is
     there already is not measured again. gap: how far from the lower bound the answer may be, relative. certificate,
-    confidence: see `iosfarm.search.method.Method`. budget: a number of seconds, or `Budget(stages=500)`.
+    confidence: see `iosfarm.search.method.Method`. budget: a number of seconds, or text such as "10m" or "500 stages".
 
     Raises:
         UsageError: a setting that cannot be. NoScheduleError: the device cannot run the graph, or the budget was too
             small. DatabaseError.
     """
     space = SpaceSettings(max_group_size, max_groups, tuple(strategies))
-    settings = SearchSettings(space, Method(method, gap, certificate, confidence), budget=Budget.of(budget))
+    allowed = parsed_budget(budget) if isinstance(budget, str) else Budget.of(budget)
+    settings = SearchSettings(space, Method(method, gap, certificate, confidence), budget=allowed)
     job = Job(graph.name, graph.bind(batch=batch_size, dtype=dtype), resolve_device(device), settings, weights)
     return run_jobs([job], database=database, executor=executor)[0].result.schedule
 
@@ -144,6 +145,20 @@ def open_executor(kind: str, ray_address: str | None = None) -> Iterator[Executo
         yield opened
     finally:
         opened.close()
+
+
+def parsed_budget(text: str, where: str = "") -> Budget:
+    """A budget from "90s", "10m", "1h30m", "300" or "500 stages".
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    from iosfarm.zoo.zoo_settings import parse_budget
+
+    try:
+        return parse_budget(text)
+    except ValueError as error:
+        raise UsageError(f"{where or 'budget'} {text}: {error}") from None
 
 
 def resolve_device(spec: str) -> str:

@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from iosfarm.farm.api import resolve_device
+from iosfarm.farm.api import parsed_budget, resolve_device
 from iosfarm.farm.jobs import Job, SearchSettings
-from iosfarm.ir.errors import UsageError
 from iosfarm.search.budget import Budget
 from iosfarm.search.method import Method
 from iosfarm.search.parts import MAX_PART_SIZE
 from iosfarm.search.space import SpaceSettings
 from iosfarm.zoo.weights import load_weights
 from iosfarm.zoo.zoo_file import ZooJob, load_zoo
-from iosfarm.zoo.zoo_settings import parse_budget
 
 
 @dataclass(frozen=True)
@@ -39,10 +37,7 @@ def zoo_jobs(path: Path, overrides: Overrides | None = None) -> list[Job]:
         UsageError: the file, a model, its weights or a setting cannot be.
     """
     overrides = overrides or Overrides()
-    try:
-        budget = None if overrides.budget is None else parse_budget(overrides.budget)
-    except ValueError as error:
-        raise UsageError(f"--budget {overrides.budget}: {error}") from None
+    budget = None if overrides.budget is None else parsed_budget(overrides.budget, "--budget")
     jobs: dict[str, Job] = {}
     for item in load_zoo(path).jobs():
         job = _job(item, overrides, budget)

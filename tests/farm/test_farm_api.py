@@ -53,6 +53,17 @@ def test_search_binds_batch_and_dtype(path: Path) -> None:
     assert schedule.stages
 
 
+def test_search_with_a_budget_in_stages(path: Path) -> None:
+    # A first one for single units, then what may be better than one at a time.
+    schedule = iosfarm.search(iosfarm.load("sample"), device="sim:v100", database=str(path), budget="14 stages", gap=0)
+    assert len(recorded(path)) == 14
+    assert schedule.predicted is not None
+    again = iosfarm.search(iosfarm.load("sample"), device="sim:v100", database=str(path), budget="0 stages", gap=0)
+    assert again == schedule
+    assert len(recorded(path)) == 14
+    assert states(path) == ["interrupted", "interrupted"]
+
+
 @pytest.mark.parametrize(
     ("setting", "line"),
     [
@@ -69,6 +80,7 @@ def test_search_binds_batch_and_dtype(path: Path) -> None:
         ({"certificate": "notarised"}, "unknown certificate 'notarised'; use one of statistical, structural"),
         ({"confidence": 1.0}, "a confidence of 1.0; use 0.5 or more and less than 1, such as 0.99"),
         ({"budget": -1}, "a budget of -1 s; use 0 or more seconds"),
+        ({"budget": "soon"}, "budget soon: expected a time such as 10m"),
         ({"max_group_size": 0}, "max_group_size is 0"),
         ({"max_groups": 0}, "max_groups is 0"),
         ({"strategies": ()}, "strategies are []"),

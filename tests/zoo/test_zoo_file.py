@@ -12,6 +12,7 @@ import pytest
 import iosfarm
 from iosfarm.ir.errors import UsageError
 from iosfarm.kernels.sim import DEVICES
+from iosfarm.search.budget import Budget
 from iosfarm.zoo.zoo_file import Zoo, ZooError, ZooJob, load_zoo
 from iosfarm.zoo.zoo_settings import parse_budget
 
@@ -65,11 +66,12 @@ def test_options_that_the_zoo_of_the_checkout_shows(root: Path, write: Write) ->
 def test_models_override_defaults(write: Write) -> None:
     path = write(
         """
-defaults: {batch_sizes: [1, 2], dtypes: [float32, float16], budget: 10m, seed: 4, method: exhaustive}
+defaults: {batch_sizes: [1, 2], dtypes: [float32, float16], budget: 10m, seed: 4, method: exhaustive, gap: 0.1}
 models:
   - name: sample
   - {name: sample, label: other, batch_sizes: [8], dtypes: [float32], devices: [cpu, sim:v100], budget: 90, seed: 0,
      strategies: [concurrent], endings: paper, max_group_size: 2, max_groups: 5, max_part_size: 20,
+     method: certified, gap: 0, certificate: structural, confidence: 0.9,
      arguments: {channels: 16}}
 """
     )
@@ -83,8 +85,10 @@ models:
         ("other", "sim:v100", "float32", 8, 0),
     ]
     first, last = jobs[0].settings, jobs[-1].settings
-    assert (first.budget, first.method, first.max_groups) == (600.0, "exhaustive", None)
-    assert (last.budget, last.strategies, last.endings) == (90.0, ("concurrent",), "paper")
+    assert (first.budget, first.method, first.gap, first.max_groups) == (Budget(600.0), "exhaustive", 0.1, None)
+    assert (first.certificate, first.confidence) == (None, None)
+    assert (last.budget, last.strategies, last.endings) == (Budget(90.0), ("concurrent",), "paper")
+    assert (last.method, last.gap, last.certificate, last.confidence) == ("certified", 0, "structural", 0.9)
     assert (last.max_group_size, last.max_groups, last.max_part_size) == (2, 5, 20)
     graph = jobs[-1].load()
     assert (graph.batch, graph.shape("input")[1]) == (8, 16)
@@ -130,7 +134,8 @@ NEAR_V100 = f"did you mean sim:v100? known: {', '.join(f'sim:{name}' for name in
           "1: unknown key 'modles'; did you mean models?"]),
         (MODEL + "    batchsizes: [1]\n", ["3: unknown key 'batchsizes'; did you mean batch_sizes?"]),
         ("defaults:\n  name: x\n" + MODEL, ["2: unknown key 'name'; expected one of batch_sizes, dtypes, devices,"
-         " method, budget, max_group_size, max_groups, strategies, endings, max_part_size, seed"]),
+         " method, gap, certificate, confidence, budget, max_group_size, max_groups, strategies, endings,"
+         " max_part_size, seed"]),
         (MODEL + "    batch_sizes: 1\n", ["3: models[0].batch_sizes is 1; expected a list, such as [1]"]),
         (MODEL + "    batch_sizes: [1, 0]\n", ["3: models[0].batch_sizes[1] is 0; expected at least 1"]),
         (MODEL + "    batch_sizes:\n      - 1\n      - 1.5\n",
@@ -148,10 +153,22 @@ NEAR_V100 = f"did you mean sim:v100? known: {', '.join(f'sim:{name}' for name in
          f" unknown simulated device 'sim:v10'; {NEAR_V100}"]),
         (MODEL + "    devices: ['sim:v100?nois=0']\n", ["3: models[0].devices[0] is 'sim:v100?nois=0';"
          " unknown option 'nois'; there are noise and seed"]),
-        (MODEL + "    method: exhuastive\n", ["3: models[0].method is 'exhuastive'; expected exhaustive"]),
-        (MODEL + "    method: fast\n", ["3: models[0].method is 'fast'; expected exhaustive"]),
-        (MODEL + "    budget: soon\n", ["3: models[0].budget is 'soon'; expected a time such as 10m, 300s or 1h30m, or"
-         " a number of seconds"]),
+        (MODEL + "    method: exhuastive\n", ["3: models[0].method is 'exhuastive'; did you mean exhaustive?"]),
+        (MODEL + "    method: fast\n", ["3: models[0].method is 'fast'; expected one of certified, exhaustive"]),
+        (MODEL + "    gap: -0.01\n", ["3: models[0].gap is -0.01; expected at least 0"]),
+        (MODEL + "    gap: 1%\n", ["3: models[0].gap is '1%'; expected a number"]),
+        (MODEL + "    gap: .inf\n", ["3: models[0].gap is inf; expected a finite number"]),
+        (MODEL + "    certificate: statistic\n",
+         ["3: models[0].certificate is 'statistic'; did you mean statistical?"]),
+        (MODEL + "    certificate: none\n",
+         ["3: models[0].certificate is 'none'; expected one of statistical, structural"]),
+        (MODEL + "    confidence: 99\n", ["3: models[0].confidence is 99; expected less than 1"]),
+        (MODEL + "    confidence: 0.4\n", ["3: models[0].confidence is 0.4; expected at least 0.5"]),
+        (MODEL + "    confidence: high\n", ["3: models[0].confidence is 'high'; expected a number"]),
+        (MODEL + "    budget: soon\n", ["3: models[0].budget is 'soon'; expected a time such as 10m, 300s or 1h30m, a"
+         " number of seconds, or a number such as 500 stages"]),
+        (MODEL + "    budget: 2.5 stages\n", ["3: models[0].budget is '2.5 stages'; expected a time such as 10m, 300s"
+         " or 1h30m, a number of seconds, or a number such as 500 stages"]),
         (MODEL + "    max_part_size: 257\n", ["3: models[0].max_part_size is 257; expected at most 256"]),
         (MODEL + "    max_groups: 0\n", ["3: models[0].max_groups is 0; expected at least 1"]),
         (MODEL + "    max_groups: 65\n", ["3: models[0].max_groups is 65; expected at most 64"]),
@@ -261,13 +278,22 @@ def test_byte_order_mark(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("10m", 600), ("300s", 300), ("1h30m", 5400), ("1.5h", 5400), ("90", 90), (12.5, 12.5)]
+    ("text", "seconds"),
+    [("10m", 600), ("300s", 300), ("1h30m", 5400), ("1.5h", 5400), ("90", 90), (12.5, 12.5), (0, 0), ("0s", 0)],
 )
 def test_budgets(text: object, seconds: float) -> None:
-    assert parse_budget(text) == seconds
+    assert parse_budget(text) == Budget(seconds=seconds)
 
 
-@pytest.mark.parametrize("text", ["", "m", "10 parsecs", "-3", "0", 0, -1, True, None, float("nan"), float("inf"), []])
+@pytest.mark.parametrize(("text", "stages"), [("500 stages", 500), ("20stages", 20), ("1 stage", 1), ("0 stages", 0)])
+def test_budgets_in_stages(text: str, stages: int) -> None:
+    assert parse_budget(text) == Budget(stages=stages)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "m", "10 parsecs", "-3", -1, True, None, float("nan"), float("inf"), [], "stages", "-1 stages", "1.5 stages"],
+)
 def test_budgets_that_are_none(text: object) -> None:
     with pytest.raises(ValueError, match="expected a time"):
         parse_budget(text)
