@@ -19,8 +19,8 @@ MOST_SUBSETS = 4
 """Of up to so many groups that can be merged all subsets are tried, of more: pairs, equal kernels, and all of them."""
 
 
-class Moves:
-    """All moves from a sequence of stages.
+class Neighbourhood:
+    """The moves from schedules of one graph.
 
     homes: the part that each unit comes from. max_groups: most groups of a new stage, None is no limit.
     max_group_size: that of the search which made the stages; it has weighed no longer groups. inside: also moves that
@@ -30,7 +30,6 @@ class Moves:
     def __init__(
         self,
         graph: Graph,
-        forms: Sequence[Form],
         homes: Sequence[int],
         *,
         max_groups: int | None,
@@ -38,7 +37,6 @@ class Moves:
         inside: bool,
     ) -> None:
         self._graph = graph
-        self._forms = forms
         self._homes = homes
         self._max_groups = max_groups
         self._max_group_size = math.inf if max_group_size is None else max_group_size
@@ -46,31 +44,30 @@ class Moves:
         self._before = [frozenset(units) for units in graph.unit_predecessors]
         self._classes = [merge_class(graph, unit) for unit in range(len(graph.units))]
 
-    def __iter__(self) -> Iterator[Move]:
+    def moves(self, forms: Sequence[Form]) -> Iterator[Move]:
+        """All moves from a sequence of stages, each once."""
         seen: set[object] = set()
-        for position in range(len(self._forms)):
-            for move in self._at(position):
+        for position in range(len(forms)):
+            for move in self._at(position, forms[position : position + 2]):
                 identity = (position, move.replaced, tuple(frozenset(form.streams) for form in move.forms))
                 if identity not in seen:
                     seen.add(identity)
                     yield move
 
-    def _at(self, position: int) -> Iterator[Move]:
-        first = self._forms[position]
+    def _at(self, position: int, stages: Sequence[Form]) -> Iterator[Move]:
+        first, *others = stages
         options = [*self._merged(first), *self._split(first), *self._serial(first)]
         for streams, words in options:
             yield from self._move(position, (first,), [(first.part, streams)], f"stage {position}: {words}")
-        if position + 1 == len(self._forms):
-            return
-        second = self._forms[position + 1]
-        where = f"stages {position} and {position + 1}"
-        for left, right, words in [
-            *self._earlier(first.streams, second.streams),
-            *self._later(first.streams, second.streams),
-            *self._together(first.streams, second.streams),
-        ]:
-            stages = [(first.part, left), (second.part, right)]
-            yield from self._move(position, (first, second), stages, f"{where}: {words}")
+        for second in others:
+            where = f"stages {position} and {position + 1}"
+            for left, right, words in [
+                *self._earlier(first.streams, second.streams),
+                *self._later(first.streams, second.streams),
+                *self._together(first.streams, second.streams),
+            ]:
+                pair = [(first.part, left), (second.part, right)]
+                yield from self._move(position, (first, second), pair, f"{where}: {words}")
 
     def _move(
         self,
@@ -208,7 +205,7 @@ class Moves:
                     yield [*rest, Stream(units, True)], f"merged with {self._names(stream.units)}"
         unmerged = [stream for stream in streams if not stream.merged]
         if unmerged and not moved.merged:
-            stream = min(unmerged, key=lambda s: len(s.units))
+            stream = min(unmerged, key=lambda s: (len(s.units), s.units))
             yield _joined(streams, [stream], moved), f"on the stream of {self._names(stream.units)}"
 
     def _together(

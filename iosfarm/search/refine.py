@@ -16,7 +16,7 @@ from iosfarm.ir.key import StageFactory
 from iosfarm.ir.schedule import Schedule, ScheduledStage
 from iosfarm.ir.stage import Stage
 from iosfarm.search.forms import Form, Move, form_of
-from iosfarm.search.moves import Moves
+from iosfarm.search.moves import Neighbourhood
 from iosfarm.search.stage_estimates import StageEstimates
 
 NOISE = 0.01
@@ -27,7 +27,7 @@ NOISE = 0.01
 class Won:
     """A move that was made. before, after: seconds of the stages replaced and of those in their place.
 
-    Stage numbers in `description` are those before any move was made.
+    Stage numbers in `description` are those before this move and what was made together with it.
     """
 
     description: str
@@ -36,7 +36,7 @@ class Won:
 
 
 class Refinement:
-    """One round on one schedule.
+    """A schedule that gets better: ask what is `wanted`, measure it, `apply` what wins, ask again.
 
     max_groups: most groups of a new stage, None is no limit. max_group_size: that of the search which made the
     schedule: it has weighed no longer groups, so they are worth a look. seconds: key -> latency; None where nothing is
@@ -59,26 +59,40 @@ class Refinement:
         seconds: Callable[[str], float | None],
         inside: bool = False,
     ) -> None:
-        self._graph = graph
-        self._schedule = schedule
-        self._seconds = seconds
         placed = schedule.place(graph, layout)
+        self._graph = graph
+        self._seconds = seconds
+        self._predicted = {
+            item.key: stage.predicted
+            for stage, item in zip(schedule.stages, placed, strict=True)
+            if stage.predicted is not None
+        }
+        self._estimates = StageEstimates(graph, StageFactory(graph, layout), self._known)
+        self._schedule = schedule
         self._forms = [
             form_of(graph, stage.part, stage.strategy, item.groups)
             for stage, item in zip(schedule.stages, placed, strict=True)
         ]
-        self._predicted = {item.key: s.predicted for s, item in zip(schedule.stages, placed, strict=True)}
-        self._estimates = StageEstimates(graph, StageFactory(graph, layout), self._known)
         homes = {unit: form.part for form in self._forms for unit in form.units}
-        ordered = [homes[unit] for unit in range(len(graph.units))]
-        moves = Moves(graph, self._forms, ordered, max_groups=max_groups, max_group_size=max_group_size, inside=inside)
-        self._moves = list(moves)
+        self._neighbourhood = Neighbourhood(
+            graph,
+            [homes[unit] for unit in range(len(graph.units))],
+            max_groups=max_groups,
+            max_group_size=max_group_size,
+            inside=inside,
+        )
+        self._moves = list(self._neighbourhood.moves(self._forms))
+
+    @property
+    def schedule(self) -> Schedule:
+        """The schedule as it is now."""
+        return self._schedule
 
     def wanted(self, most: int) -> dict[str, Stage]:
         """Stages to measure, by key, at most so many: those of the schedule itself first, then of the best moves.
 
-        Moves are ranked by the gain to expect. One is left out if it cannot win: its stages take at least, by what was
-        measured of them, what the old ones take.
+        Moves are ranked by the gain to expect (see `StageEstimates`). One is left out if it cannot win: its stages take
+        at least, by what was measured of them, what the old ones take. Empty where nothing is left to try.
         """
         chosen: dict[str, Stage] = {}
         for form in self._forms:
@@ -95,34 +109,44 @@ class Refinement:
         return chosen
 
     def apply(self, noise: float = NOISE) -> tuple[Schedule, tuple[Won, ...]]:
-        """The schedule with those moves made that win most together, and what each of them won, the most first.
+        """Make those moves that win most together, and again, until none is known that wins.
 
-        Made is only what was measured and wins more than `noise`, a share of what the replaced stages take. Where
-        nothing is won, the schedule is the one that came in, certificate included.
+        Only what was measured is made, and what wins more than `noise`, a share of what the replaced stages take.
+        Returns the schedule, which is untouched, certificate included, where nothing was ever won, and what was won.
         """
+        won: list[Won] = []
+        while chosen := self._winning(noise):
+            each = [Won(m.description, self._before(m) or 0.0, self._after(m) or 0.0) for m in chosen]
+            won += sorted(each, key=lambda item: item.after - item.before)
+            self._make(chosen)
+        return self._schedule, tuple(won)
+
+    def _winning(self, noise: float) -> list[Move]:
         gains: list[list[tuple[float, Move]]] = [[] for _ in self._forms]
         for move in self._moves:
             before, after = self._before(move), self._after(move)
             if before is not None and after is not None and before - after > noise * before:
                 gains[move.position].append((before - after, move))
-        chosen = _best(gains)
-        if not chosen:
-            return self._schedule, ()
+        return _best(gains)
+
+    def _make(self, moves: Sequence[Move]) -> None:
+        by_position = {move.position: move for move in moves}
         stages: list[ScheduledStage] = []
-        by_position = {move.position: move for move in chosen}
+        forms: list[Form] = []
         position = 0
         while position < len(self._forms):
             made = by_position.get(position)
             if made is None:
-                old = self._schedule.stages[position]
-                placed = self._estimates.place(self._forms[position])
-                stages.append(replace(old, key=placed.key, predicted=self._known(placed.key)))
+                old, form = self._schedule.stages[position], self._forms[position]
+                key = self._estimates.place(form).key
+                stages.append(replace(old, key=key, predicted=self._known(key)))
+                forms.append(form)
             else:
                 stages += [self._scheduled(form) for form in made.forms]
+                forms += made.forms
             position += made.replaced if made else 1
-        won = [Won(m.description, self._before(m) or 0.0, self._after(m) or 0.0) for m in chosen]
-        won.sort(key=lambda item: item.after - item.before)
-        return Schedule(tuple(stages), "refined"), tuple(won)
+        self._schedule, self._forms = Schedule(tuple(stages), "refined"), forms
+        self._moves = list(self._neighbourhood.moves(forms))
 
     def _known(self, key: str) -> float | None:
         seconds = self._seconds(key)
@@ -137,7 +161,7 @@ class Refinement:
         ranked = []
         for number, move in enumerate(self._moves):
             before = self._before(move)
-            if before is None or self._after(move) is not None:
+            if before is None or not math.isfinite(before) or self._after(move) is not None:
                 continue  # nothing to compare with, or nothing to measure
             old = self._replaced(move)
             if sum(self._estimates.at_least(form, old) for form in move.forms) < before:
@@ -205,28 +229,24 @@ def refine(
     """
     known: dict[str, float] = {}
     won: tuple[Won, ...] = ()
-    more: tuple[Won, ...] | None = None
-    while more is None or more:
-        stages = Refinement(
-            graph,
-            layout,
-            schedule,
-            max_groups=max_groups,
-            max_group_size=max_group_size,
-            seconds=known.get,
-            inside=inside,
-        )
-        more = ()
-        # What wins is made before the next are asked for: it opens moves that may be worth more.
-        while not more and (wanted := stages.wanted(min(ROUND, most - len(known)))):
-            for key, stage in wanted.items():
-                try:
-                    known[key] = latency(stage)
-                except Infeasible:
-                    known[key] = math.inf
-            schedule, more = stages.apply(noise)
-            won += more
-    return schedule, won
+    stages = Refinement(
+        graph,
+        layout,
+        schedule,
+        max_groups=max_groups,
+        max_group_size=max_group_size,
+        seconds=known.get,
+        inside=inside,
+    )
+    # What wins is made before the next are asked for: it opens moves that may be worth more.
+    while wanted := stages.wanted(min(ROUND, most - len(known))):
+        for key, stage in wanted.items():
+            try:
+                known[key] = latency(stage)
+            except Infeasible:
+                known[key] = math.inf
+        won += stages.apply(noise)[1]
+    return stages.schedule, won
 
 
 ROUND = 64

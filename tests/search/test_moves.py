@@ -20,7 +20,7 @@ from iosfarm.kernels.reference import run_graph, run_stage
 from iosfarm.kernels.runtime import Array
 from iosfarm.search.baselines import greedy, sequential
 from iosfarm.search.forms import Form, Move, Stream, form_of
-from iosfarm.search.moves import Moves
+from iosfarm.search.moves import Neighbourhood
 from iosfarm.search.parts import cut
 
 from search_graphs import graphs, whole  # isort: skip - beside this file
@@ -43,7 +43,8 @@ def made(forms: Sequence[Form], move: Move) -> list[Form]:
 def moves(graph: Graph, forms: Sequence[Form], **settings: object) -> list[Move]:
     homes = {unit: form.part for form in forms for unit in form.units}
     chosen = {"max_groups": None, "max_group_size": None, "inside": True, **settings}
-    return list(Moves(graph, forms, [homes[u] for u in range(len(graph.units))], **chosen))  # type: ignore[arg-type]
+    ordered = [homes[unit] for unit in range(len(graph.units))]
+    return list(Neighbourhood(graph, ordered, **chosen).moves(forms))  # type: ignore[arg-type]
 
 
 def walk(graph: Graph, seed: int, steps: int) -> list[Form]:

@@ -285,6 +285,22 @@ def test_a_gain_within_noise_is_none() -> None:
     assert not half[1]
 
 
+def test_rounds_lead_across_several_borders() -> None:
+    b = GraphBuilder("parts")
+    x = b.input((4, 8, 8))
+    graph = b.build(*(b.operator("relu", [x], name=name) for name in "abcd"))
+    schedule = staged(*((part, CONCURRENT, name) for part, name in enumerate("abcd")))
+    known: dict[str, float] = {}
+    stages = Refinement(graph, "nhwc", schedule, seconds=known.get)
+    rounds = 0
+    while wanted := stages.wanted(100):
+        known |= dict.fromkeys(wanted, 1.0)
+        rounds += bool(stages.apply()[1])
+    assert rounds > 1
+    assert len(stages.schedule.stages) == 1
+    assert stages.apply() == (stages.schedule, ())
+
+
 def test_what_cannot_run_is_not_chosen() -> None:
     graph = network()
     forbidden = favouring(graph, CONCURRENT, "one|three|other")
