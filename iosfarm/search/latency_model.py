@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 MOST_ROWS = 3000
-"""Observations that a fit uses at most, the newest first: more hardly change it, and its time grows with them."""
+"""Observations that a fit uses at most, spread evenly: more hardly change it, and its time grows with them."""
 
 _STEPS = 25
 _DEVIATION = 0.7  # prior of a unit's own deviation from the linear term, in logits
@@ -74,15 +74,17 @@ class Work:
             np.concatenate([work.seconds for work in works]),
         )
 
-    def newest(self, most: int) -> Work:
-        """The last `most` stages."""
-        first = max(0, len(self.longest) - most)
-        kept = self.rows >= first
+    def take(self, stages: Ints) -> Work:
+        """Some of the stages, without repetition, in this order."""
+        numbers = np.full(len(self.longest), -1, np.int64)
+        numbers[stages] = np.arange(len(stages))
+        rows = numbers[self.rows]
+        kept = rows >= 0
         return Work(
-            self.longest[first:],
-            self.groups[first:],
-            self.operators[first:],
-            self.rows[kept] - first,
+            self.longest[stages],
+            self.groups[stages],
+            self.operators[stages],
+            rows[kept],
             self.types[kept],
             self.seconds[kept],
         )
@@ -177,33 +179,28 @@ class LatencyModel:
         Returns for each of the owner's log(measured / predicted) with that stage left out of the fit (to first order),
         relative to its standard deviation: the studentised residual.
         """
-        own = len(measured)
         self._given.pop(owner, None)
-        work = Work.concatenate([*(given for given, _ in self._given.values()), work])
-        measured = np.concatenate([*(seconds for _, seconds in self._given.values()), measured])
-        self._given[owner] = work.newest(own), measured[len(measured) - own :]
-        return self._fit(work, measured)[len(measured) - own :]
+        self._given[owner] = work, measured
+        works, seconds = zip(*self._given.values(), strict=True)
+        scores = self._fit(Work.concatenate(works), np.concatenate(seconds))
+        return scores[len(scores) - len(measured) :]
 
     def _fit(self, work: Work, measured: Floats) -> Floats:
-        kept = work.newest(MOST_ROWS)
-        target = np.log(measured[len(measured) - len(kept.longest) :])
+        count = len(measured)
+        rows = np.unique(np.linspace(0, count - 1, min(count, MOST_ROWS)).astype(np.int64))
+        logs = np.log(measured)
         theta = np.concatenate([self._deviations, self._linear, self._shape])
         center = np.concatenate([np.zeros(len(self._deviations) + 5), _SHAPE])
         precision = self._precision()
-        theta, jacobian = self._solve(kept, target, theta, center, precision)
+        theta, jacobian = self._solve(work.take(rows), logs[rows], theta, center, precision)
         self._set(theta)
         self._information = jacobian.T @ jacobian
-        residual = target - self._log_predict(kept, theta)[0]
+        scores: Floats = logs - self._log_predict(work, theta)[0]
         normal = self._information + np.diag(precision)
         leverage = np.einsum("ij,ij->i", jacobian, np.linalg.solve(normal, jacobian.T).T)
-        scores: Floats = residual / np.sqrt(np.maximum(1 - leverage, 0.05))
-        self.deviation = max(0.003, float(np.sqrt(np.mean(scores**2)))) if len(scores) else 0.1
-        scores /= self.deviation
-        older = len(measured) - len(scores)
-        if not older:
-            return scores
-        rest = np.log(measured[:older]) - self._log_predict(work, theta)[0][:older]
-        return np.concatenate([rest / self.deviation, scores])
+        scores[rows] /= np.sqrt(np.maximum(1 - leverage, 0.05))
+        self.deviation = max(0.003, float(np.sqrt(np.mean(scores[rows] ** 2)))) if count else 0.1
+        return scores / self.deviation
 
     def _solve(
         self, work: Work, target: Floats, theta: Floats, center: Floats, precision: Floats

@@ -183,15 +183,20 @@ def test_searches_share_a_model() -> None:
 
 
 def test_many_observations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that the fit leaves out get their residuals too."""
+    """Those that the fit leaves out get their residuals too; those that it takes hold something of every unit."""
     rng = np.random.default_rng(5)
-    work = random_work(rng, 300)
+    work = Work.concatenate([random_work(rng, 150, types=3), random_work(rng, 150)])
     measured = roofline(work, 3.0, 5e-6, 2e-6, 1e-6) * np.exp(rng.normal(0, 0.02, 300))
     every = described().fit(work, measured)
-    monkeypatch.setattr(latency_model, "MOST_ROWS", 200)
-    some = described().fit(work, measured)
-    assert len(some) == 300
-    assert np.corrcoef(every, some)[0, 1] > 0.95
+    monkeypatch.setattr(latency_model, "MOST_ROWS", 100)
+    some, turned = described(), described()
+    scores = some.fit(work, measured)
+    assert len(scores) == 300
+    assert np.corrcoef(every, scores)[0, 1] > 0.9
+    backwards = np.arange(300)[::-1]
+    turned.fit(work.take(backwards), measured[backwards])
+    np.testing.assert_allclose(some.loads, LOADS, atol=0.1)
+    np.testing.assert_allclose(turned.loads, LOADS, atol=0.1)
 
 
 @pytest.mark.parametrize("scale", [1e3, 1e-6])
@@ -211,10 +216,16 @@ def test_unit_of_time_does_not_matter(scale: float) -> None:
     )
 
 
-def test_stages_one_after_the_other() -> None:
-    work = Work.concatenate([random_work(np.random.default_rng(seed), 3) for seed in range(3)])
-    last = random_work(np.random.default_rng(2), 3)
-    for found, expected in zip(vars(work.newest(3)).values(), vars(last).values(), strict=True):
-        np.testing.assert_array_equal(found, expected)
-    assert len(work.newest(0).rows) == 0
-    assert len(work.newest(100).rows) == len(work.rows)
+def test_some_of_many_stages() -> None:
+    works = [random_work(np.random.default_rng(seed), 3) for seed in range(3)]
+    work = Work.concatenate(works)
+    for number, each in enumerate(works):
+        taken = work.take(np.arange(3 * number, 3 * number + 3))
+        for found, expected in zip(vars(taken).values(), vars(each).values(), strict=True):
+            np.testing.assert_array_equal(found, expected)
+    turned = work.take(np.array([7, 2]))
+    np.testing.assert_array_equal(turned.longest, work.longest[[7, 2]])
+    np.testing.assert_array_equal(turned.seconds[turned.rows == 0], work.seconds[work.rows == 7])
+    np.testing.assert_array_equal(turned.types[turned.rows == 1], work.types[work.rows == 2])
+    assert len(turned.rows) == np.isin(work.rows, [7, 2]).sum()
+    assert len(work.take(np.zeros(0, np.int64)).rows) == 0
