@@ -15,6 +15,8 @@ from iosfarm.farm.schedule_file import load
 
 ZOO = "models:\n  - name: squeezenet\n    arguments: {image_size: 32}\n"
 STAGES = 172
+FIRST = 60  # measurements: the baselines' stages come first, so that by then there is a schedule
+EXHAUSTIVE = ("--method", "exhaustive")
 SEARCH = ("search", "--models", "zoo.yaml", "--device", "cpu", "--json", "--executor")
 FILE = Path("schedules") / "squeezenet-cpu-b1-float32.json"
 
@@ -37,22 +39,26 @@ def states(iosfarm: Iosfarm) -> list[str]:
         return [str(row.state) for row in reversed(database.searches())]
 
 
-def check_the_rest_is_measured(iosfarm: Iosfarm) -> None:
+def check_the_rest_is_measured(iosfarm: Iosfarm, *method: str) -> None:
     """The same search again measures what was not recorded, and only that."""
     known = iosfarm.distinct()
     assert 0 < known < STAGES
-    done = iosfarm(*SEARCH, "inline")
+    done = iosfarm(*SEARCH, "inline", *method)
     assert done.code == 0, done.err
     (result,) = done.document["results"]
-    assert result["counts"]["wanted"] == STAGES
-    assert result["counts"]["found"] == known
-    assert result["counts"]["measured"] == STAGES - known
-    assert iosfarm.distinct() == STAGES
-    assert result["certificate"]["kind"] == "exhaustive"
+    counts = result["counts"]
+    assert counts["stages"] == STAGES
+    assert counts["found"] == known
+    assert counts["measured"] == iosfarm.distinct() - known
+    assert not result["interrupted"]
+    assert result["certificate"]["gap"] <= 0.01
+    if method == EXHAUSTIVE:
+        assert iosfarm.distinct() == STAGES
+        assert result["certificate"]["kind"] == "exhaustive"
 
 
 def test_killed_half_way_with_ray(iosfarm: Iosfarm, mark: str) -> None:
-    process = iosfarm.start(*SEARCH, "ray")
+    process = iosfarm.start(*SEARCH, "ray", *EXHAUSTIVE)
     iosfarm.until_recorded(STAGES // 3, process)
     assert any("raylet" in command for command in marked(mark).values())
     process.kill()
@@ -61,14 +67,17 @@ def test_killed_half_way_with_ray(iosfarm: Iosfarm, mark: str) -> None:
     assert eventually(lambda: not marked(mark), seconds=200), marked(mark)
     assert states(iosfarm) == ["running"]
     assert not (iosfarm.folder / FILE).exists()
-    check_the_rest_is_measured(iosfarm)
+    check_the_rest_is_measured(iosfarm, *EXHAUSTIVE)
 
 
-@pytest.mark.parametrize(("executor", "number"), [("inline", signal.SIGINT), ("ray", signal.SIGTERM)])
-def test_interrupted_once(iosfarm: Iosfarm, mark: str, executor: str, number: signal.Signals) -> None:
-    process = iosfarm.start(*SEARCH, executor)
-    # The baselines' stages come first, so that by then there is a schedule.
-    iosfarm.until_recorded(STAGES // 2, process)
+@pytest.mark.parametrize(
+    ("executor", "number", "method"), [("inline", signal.SIGINT, ()), ("ray", signal.SIGTERM, EXHAUSTIVE)]
+)
+def test_interrupted_once(
+    iosfarm: Iosfarm, mark: str, executor: str, number: signal.Signals, method: tuple[str, ...]
+) -> None:
+    process = iosfarm.start(*SEARCH, executor, *method)
+    iosfarm.until_recorded(FIRST, process)
     process.send_signal(number)
     done = finish(process)
     assert done.code == 130, done.err
@@ -87,7 +96,7 @@ def test_interrupted_once(iosfarm: Iosfarm, mark: str, executor: str, number: si
     assert content.counts.measured == iosfarm.distinct()
     assert iosfarm("show", str(FILE)).code == 0
     assert states(iosfarm) == ["interrupted"]
-    check_the_rest_is_measured(iosfarm)
+    check_the_rest_is_measured(iosfarm, *method)
 
 
 def test_interrupted_twice(iosfarm: Iosfarm, mark: str) -> None:

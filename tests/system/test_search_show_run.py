@@ -24,8 +24,9 @@ def test_search_on_a_simulated_device_and_again(iosfarm: Iosfarm) -> None:
     assert [(r["model"], r["batch"]) for r in results] == [("squeezenet", 1), ("sample", 1), ("sample", 8)]
     for result in results:
         assert result["device"]["simulated"]
-        assert result["counts"]["measured"] == result["counts"]["wanted"] > 0
-        assert result["certificate"]["gap"] == 0
+        assert 0 < result["counts"]["measured"] < result["counts"]["stages"]
+        assert result["certificate"]["gap"] <= result["settings"]["gap"] == 0.01
+        assert 0 <= result["regret"] < 0.01
         assert result["speedup"] >= 1
         assert (iosfarm.folder / result["file"]).is_file()
     assert iosfarm.distinct() == sum(r["counts"]["measured"] for r in results)
@@ -34,8 +35,9 @@ def test_search_on_a_simulated_device_and_again(iosfarm: Iosfarm) -> None:
     again = iosfarm("search", "--models", zoo, *SIM, "--json")
     assert again.code == 0
     for before, after in zip(results, again.document["results"], strict=True):
-        wanted = before["counts"]["wanted"]
-        assert after["counts"] == {**before["counts"], "measured": 0, "checked": 0, "found": wanted}
+        known = before["counts"]["measured"]
+        assert after["counts"] == {**before["counts"], "measured": 0, "checked": 0, "found": known, "rounds": 0}
+        assert after["certificate"]["gap"] <= 0.01
         assert after["latencies"]["optimised"]["predicted"] == before["latencies"]["optimised"]["predicted"]
     assert iosfarm.recorded() == recorded
 
@@ -54,7 +56,8 @@ def test_search_on_the_cpu_end_to_end(iosfarm: Iosfarm) -> None:
     (result,) = done.document["results"]
     assert result["device"]["kind"] == "cpu"
     assert not result["device"]["simulated"]
-    assert result["counts"]["measured"] == result["counts"]["wanted"] == iosfarm.distinct()
+    assert result["counts"]["measured"] == iosfarm.distinct() <= result["counts"]["stages"]
+    assert result["certificate"]["gap"] <= 0.01
     for name in ("sequential", "greedy", "optimised"):
         latency = result["latencies"][name]
         assert latency["relative_error"] <= 1e-4
