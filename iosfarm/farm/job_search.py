@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from iosfarm.search.bounds import Kind
 from iosfarm.search.latency_model import LatencyModel
 from iosfarm.search.parts import Part, cut
 from iosfarm.search.problem import PartProblem, problems
-from iosfarm.search.racing import regret, ties
+from iosfarm.search.racing import NEAR, doubtful, regret
 from iosfarm.search.solver import certificate_of, solution
 from iosfarm.search.space import SpaceTooLargeError
 from iosfarm.search.stage_search import StageSearch
@@ -28,9 +28,6 @@ from iosfarm.workers.settings import EFFORTS, Effort
 MOST_CHECKS = 100
 """How often stages of the best schedules are measured again: each time another one may turn out the best. It ends by
 itself long before, when they hold no stage in doubt."""
-
-NEAR = 0.002
-"""Schedules that take this much longer than the best one, relative, compete with it: their stages are checked too."""
 
 SMALLEST_PART = 8
 """Units: parts whose space is too large are cut in half until they have so many."""
@@ -125,17 +122,25 @@ class JobSearch:
             if key not in self._known and key not in self._waiting and key not in self._given_up
         }
         limit = self._stages_left()
-        for number in self.search.ask(min(most, limit)) if limit else []:
-            key = self.search.factory.key_of(number)
-            if key in self._waiting or key in requests:
-                continue
-            quick = self.job.settings.method.name == "certified" and self.search.kind[number] != Kind.UNIT
-            requests[key] = Request(self._stage(number), Effort.QUICK if quick else Effort.NORMAL)
-        requests = dict(list(requests.items())[:limit])
+        requests.update(self._asked(self.search.ask(min(most, limit)) if limit else []))
+        requests = dict([item for item in requests.items() if item[0] not in self._waiting][:limit])
         self._spent.update(requests)
         if not requests and not self._waiting:
             requests = self._doubts()
+            if not requests and limit:
+                # The gap is reached but for noise, and what noise there was has been reduced.
+                requests = self._asked(self.search.ask(min(most, limit), despite_noise=True))
+                requests = dict(list(requests.items())[:limit])
         self._waiting.update((key, request.effort) for key, request in requests.items())
+        return requests
+
+    def _asked(self, numbers: Sequence[int]) -> dict[str, Request]:
+        certified = self.job.settings.method.name == "certified"
+        requests = {}
+        for number in numbers:
+            quick = certified and self.search.kind[number] != Kind.UNIT
+            effort = Effort.QUICK if quick else Effort.NORMAL
+            requests[self.search.factory.key_of(number)] = Request(self._stage(number), effort)
         return requests
 
     def _stages_left(self) -> int:
@@ -154,11 +159,11 @@ class JobSearch:
             return {}
         self.schedules()  # raises where there is none
         certified = self.job.settings.method.name == "certified"
-        numbers = ties(self.search, NEAR if certified else 0.0)
-        doubtful = {self.search.factory.key_of(number): number for number in numbers}
-        doubtful = {key: number for key, number in doubtful.items() if key not in self._sure}
-        self._checks += bool(doubtful)
-        return {key: Request(self._stage(number), Effort.CAREFUL) for key, number in doubtful.items()}
+        sure = {self._class[key] for key in self._sure if key in self._class}
+        numbers = doubtful(self.search, sure, NEAR if certified else 0.0)
+        self._checks += bool(numbers)
+        factory = self.search.factory
+        return {factory.key_of(number): Request(self._stage(number), Effort.CAREFUL) for number in numbers}
 
     @property
     def done(self) -> bool:
@@ -219,7 +224,7 @@ class JobSearch:
             self._sure.add(key)
             self._checked.add(key)
         if key in self._class:
-            self.search.tell(self._class[key], seconds)
+            self.search.tell(self._class[key], seconds, error)
 
     def give_up(self, key: str) -> bool:
         """A stage that cannot be measured though it may be feasible: it is not used, and stays bounded from below; one
@@ -263,11 +268,7 @@ class JobSearch:
         """See `racing.regret`; None where there is no schedule."""
         if not self.search.bound().upper < math.inf:
             return None
-        errors = np.zeros(self.search.class_count)
-        for key, known in self._known.items():
-            if key in self._class:
-                errors[self._class[key]] = known.error
-        return max(0.0, regret(self.search, errors))  # a sum in another order may be below by its rounding
+        return max(0.0, regret(self.search))  # a sum in another order may be below by its rounding
 
     def schedules(self) -> dict[str, Schedule]:
         """`sequential`, `greedy` and `optimised` with what is known of their latencies.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from iosfarm.search.latency_model import Floats
 from iosfarm.search.lazy import cheapest, prune
 from iosfarm.search.paths import backward, forward
 from iosfarm.search.problem import PartProblem
@@ -15,8 +14,21 @@ from iosfarm.search.stage_search import StageSearch
 
 _Pruned = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]
 
+NEAR = 0.002
+"""Schedules that take this much longer than the best one, relative, compete with it."""
+
 DRAWS = 200
 """Draws from the noise of the latencies; the mean over them has converged to a tenth by then."""
+
+
+def doubtful(search: StageSearch, sure: Collection[int], within: float = NEAR) -> list[int]:
+    """Classes that the answer rests on and that are not `sure`: those of the best schedules and their near ties; and,
+    where noise alone keeps the gap open, those that the lower bound is made of.
+    """
+    numbers = set(ties(search, within))
+    if not search.reached:
+        numbers.update(search.on_shortest_paths())
+    return sorted(numbers.difference(sure))
 
 
 def ties(search: StageSearch, within: float) -> list[int]:
@@ -29,21 +41,20 @@ def ties(search: StageSearch, within: float) -> list[int]:
     return sorted(found)
 
 
-def regret(search: StageSearch, errors: Floats, *, within: float = 0.03, seed: int = 0) -> float:
+def regret(search: StageSearch, *, within: float = 0.03, seed: int = 0) -> float:
     """How much longer the best schedule takes than the one that is best in truth, relative, on average over what the
     noise allows; only schedules that were measured whole compete, those that are `within` of the best.
-
-    errors: of each class the standard error of its latency, relative; 0 where unknown.
     """
     near = list(_near(search, within))
+    paths = {id(problem): search.path(problem) for problem, _ in near}
     upper = sum(search.copies(problem) * search.part_bound(problem).upper for problem, _ in near)
     rng = np.random.default_rng(seed)
     total = 0.0
     for _ in range(DRAWS):
-        drawn = search.seconds * np.exp(errors * rng.standard_normal(len(errors)))
+        drawn = search.seconds * np.exp(search.errors * rng.standard_normal(search.class_count))
         for problem, pruned in near:
             seconds = drawn[problem.classes]
-            chosen = float(seconds[search.path(problem)].sum())
+            chosen = float(seconds[paths[id(problem)]].sum())
             total += search.copies(problem) * (chosen - cheapest(*pruned, seconds))
     return total / DRAWS / upper if upper > 0 else 0.0
 

@@ -8,8 +8,9 @@ on the shortest paths under the bounds, see `lazy`, until the best measured path
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,13 +46,14 @@ _EXACT = 1e-12
 @dataclass(frozen=True)
 class Bound:
     """What all parts together take at least and at most: seconds. statistical: whether `lower` rests on the model;
-    structural: the lower bound without it.
+    structural: the lower bound without it. noise: what both lower bounds leave for the noise of measured latencies.
     """
 
     lower: float
     upper: float
     structural: float
     statistical: bool
+    noise: float
 
 
 class StageSearch:
@@ -72,6 +74,8 @@ class StageSearch:
         count = self.factory.class_count
         self.seconds: Floats = np.full(count, np.nan)
         """Latency of each class; NaN where unknown, infinite where infeasible."""
+        self.errors: Floats = np.zeros(count)
+        """Standard error of each of them, relative."""
         self._blocked = np.zeros(count, np.bool_)
         self._asked = np.zeros(count, np.bool_)
         self._place()
@@ -121,14 +125,18 @@ class StageSearch:
 
     # -- being told ----------------------------------------------------------------------------------------------
 
-    def tell(self, number: int, seconds: float) -> None:
-        """The latency of a class; infinite for one that can never run on this device.
+    def tell(self, number: int, seconds: float, error: float = 0.0) -> None:
+        """The latency of a class; infinite for one that can never run on this device. error: its standard error, as a
+        share of it.
 
         Raises:
-            ValueError: it is NaN, zero or negative.
+            ValueError: the latency is NaN, zero or negative, or the error is no share.
         """
         if math.isnan(seconds) or seconds <= 0:
             raise ValueError(f"a latency of {seconds} s")
+        if not 0 <= error < math.inf:
+            raise ValueError(f"a standard error of {error}")
+        self.errors[number] = error
         first = math.isnan(self.seconds[number])
         if first:
             self._audit(number, seconds)
@@ -172,13 +180,16 @@ class StageSearch:
         """Whether something was asked for and not told yet."""
         return bool(self._asked.any())
 
-    def ask(self, most: int) -> list[int]:
+    def ask(self, most: int, *, despite_noise: bool = False) -> list[int]:
         """Classes to measure next, about `most`; those asked for before are not repeated. Empty when the gap is
-        reached, when nothing more can be asked, or when only answers help.
+        reached (noise apart, unless `despite_noise`), when nothing more can be asked, or when only answers help.
         """
         chosen = self._first() if self.method.name == "certified" else self._all()
         if chosen is None:
-            chosen = [] if self._units_waiting() or self.reached else self._next(most)
+            bound = self.bound()
+            noise = bound.noise if despite_noise else 0.0
+            enough = bound.upper <= (bound.lower + bound.noise - noise) * (1 + self.method.gap) * (1 + _EXACT)
+            chosen = [] if self._units_waiting() or enough else self._next(most, noise / max(bound.upper, 1e-300))
         self._asked[chosen] = True
         self.rounds += bool(chosen)
         return chosen
@@ -233,7 +244,7 @@ class StageSearch:
     def _units_waiting(self) -> bool:
         return bool((self._asked & (self.kind == Kind.UNIT)).any())
 
-    def _next(self, most: int) -> list[int]:
+    def _next(self, most: int, noise: float) -> list[int]:
         open_ = self._open()
         gaps = {key: self._part_gap(key) for key in self.parts}
         undecided = [key for key, gap in sorted(gaps.items(), key=lambda item: -item[1]) if gap > self.method.gap]
@@ -242,7 +253,7 @@ class StageSearch:
         chosen: list[int] = []
         # A round of few stages is followed by ones that ask beyond what the predictions say is enough.
         for key in undecided:
-            chosen += self._pick(key, open_, share)
+            chosen += self._pick(key, open_, share, noise)
             if len(chosen) >= most:
                 break
         self._eagerness = min(0.02, 2 * self._eagerness + 0.001) if len(chosen) < most / 8 else 0.0
@@ -250,7 +261,7 @@ class StageSearch:
             chosen += [n for n in self._draw(max(1, round(RANDOM_SHARE * len(chosen)))) if n not in chosen]
         return chosen
 
-    def _pick(self, key: int, open_: NDArray[np.bool_], most: int) -> list[int]:
+    def _pick(self, key: int, open_: NDArray[np.bool_], most: int, noise: float) -> list[int]:
         """Open classes of one part: those on the path that is expected to be best, and on the shortest ones."""
         part = self.parts[key]
         space, classes = part.problem.space, part.problem.classes
@@ -266,7 +277,7 @@ class StageSearch:
                 open_[classes[stage]] = False
                 bound[classes == classes[stage]] = expected[stage]
         upper = min(self._upper[key], float(after[0]))
-        enough = upper / (1 + self.method.gap) * (1 + self._eagerness - _EXACT)
+        enough = upper / (1 + self.method.gap) * (1 + self._eagerness + noise - _EXACT)
         after, _ = backward(space.order, space.offsets, space.stage_of, space.next_of, bound)
         before = forward(space.order, space.offsets, space.stage_of, space.next_of, bound)
         pruned = prune(space.order, space.offsets, space.stage_of, space.next_of, bound, before, after, enough)
@@ -278,10 +289,7 @@ class StageSearch:
     def bound(self) -> Bound:
         """What is known of the best schedule; infinite upper bound where there is none yet."""
         self._refresh()
-        upper = sum(self._copies[key] * self._upper[key] for key in self.parts)
-        lower = sum(self._copies[key] * min(self._least[key], self._upper[key]) for key in self.parts)
-        structural = sum(self._copies[key] * min(self._least_structural[key], self._upper[key]) for key in self.parts)
-        self.last = Bound(lower, upper, structural, structural < lower)
+        self.last = self._total(self._copies)
         return self.last
 
     def path(self, problem: PartProblem) -> list[int]:
@@ -290,13 +298,35 @@ class StageSearch:
         known = self.parts[id(problem)].known
         return problem.space.shortest(np.where(np.isnan(known), np.inf, known))[1]
 
+    def on_shortest_paths(self) -> list[int]:
+        """Measured classes that the lower bound rests on."""
+        self._refresh()
+        classes = [part.problem.classes[self._shortest[key]] for key, part in self.parts.items()]
+        found = np.unique(np.concatenate(classes))
+        return [int(number) for number in found[np.isfinite(self.seconds[found])]]
+
     def part_bound(self, problem: PartProblem) -> Bound:
         """As `bound`, of one part."""
         self._refresh()
-        key = id(problem)
-        upper = self._upper[key]
-        lower, structural = min(self._least[key], upper), min(self._least_structural[key], upper)
-        return Bound(lower, upper, structural, structural < lower)
+        return self._total({id(problem): 1})
+
+    def _total(self, copies: Mapping[int, int]) -> Bound:
+        """Bounds of parts, added up; the lower ones less what noise can make of the latencies that they hold."""
+        upper = sum(count * self._upper[key] for key, count in copies.items())
+        lower = sum(count * min(self._least[key], self._upper[key]) for key, count in copies.items())
+        structural = sum(count * min(self._least_structural[key], self._upper[key]) for key, count in copies.items())
+        noise = self._noise(copies)
+        return Bound(max(0.0, lower - noise), upper, max(0.0, structural - noise), structural < lower, noise)
+
+    def _noise(self, copies: Mapping[int, int]) -> float:
+        """What the sum of the latencies on the shortest paths under the bounds may be too long by, in seconds: the
+        confidence's normal quantile of its standard error; errors of different stages are independent.
+        """
+        times = np.zeros(len(self.seconds))
+        for key, count in copies.items():
+            np.add.at(times, self.parts[key].problem.classes[self._shortest[key]], count)
+        errors = times * np.where(np.isfinite(self.seconds), self.seconds, 0.0) * self.errors
+        return NormalDist().inv_cdf(self.method.confidence) * float(np.sqrt(np.sum(errors**2)))
 
     def lower_bounds(self, problem: PartProblem) -> Floats:
         """Of each stage of a part: its latency where it is known, else what it takes at least."""
@@ -326,6 +356,7 @@ class StageSearch:
         self._lower: dict[int, Floats] = {}
         self._expected: dict[int, Floats] = {}
         self._least: dict[int, float] = {}
+        self._shortest: dict[int, list[int]] = {}
         self._least_structural: dict[int, float] = {}
         for key, part in self.parts.items():
             space, classes = part.problem.space, part.problem.classes
@@ -339,7 +370,7 @@ class StageSearch:
                 lower = np.where(unknown, np.maximum(lower, bound), lower)
                 expected = np.where(unknown, np.maximum(lower, predicted), lower)
             self._lower[key], self._expected[key] = lower, expected
-            self._least[key] = self._least_structural[key] if statistical is None else space.shortest(lower)[0]
+            self._least[key], self._shortest[key] = space.shortest(lower)
         self._bounds = np.zeros(0) if statistical is None else statistical[1]
 
     def _regress(self) -> tuple[Floats, Floats]:
