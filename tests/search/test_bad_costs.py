@@ -404,6 +404,17 @@ def test_answers_in_any_order(method: Method) -> None:
     assert search.reached
 
 
+def test_asks_ahead_of_its_answers() -> None:
+    """What is waiting counts as if its answer were the expected one, so that many devices have work."""
+    problem, _ = large(1)
+    costs = device(problem, np.random.default_rng(3), smooth=4.0)
+    search = StageSearch([problem], Method(gap=0.0, certificate="structural"))
+    for number in search.ask(64):
+        search.tell(number, float(costs[number]))
+    asked = [len(search.ask(8)) for _ in range(10)]
+    assert min(asked) > 0
+
+
 @pytest.mark.parametrize("method", [Method(confidence=0.9), Method(certificate="structural"), Method("exhaustive")])
 def test_what_was_forgotten_is_asked_for_again(method: Method) -> None:
     search = StageSearch([large(1)[0]], method)
