@@ -19,6 +19,9 @@ MAX_PART_SIZE = 64
 LARGEST_PART = 256
 """The largest such setting."""
 
+FEW_TENSORS = 4
+"""Tensors that cross a border between cells at most: the two before it, and what they still have to add up."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -149,7 +152,9 @@ class _Order:
         return blocks
 
     def divide(self, block: list[int], most: int) -> list[list[int]]:
-        """A block in pieces of at most `most` units."""
+        """A block in pieces of at most `most` units: at all the joins that the fewest tensors cross; where many cross
+        everywhere, in as few pieces as needed.
+        """
         if len(block) <= most:
             return [block]
         within = sum(1 << unit for unit in block)
@@ -159,7 +164,7 @@ class _Order:
         costs = {ideal: self.crossing(ideal, within) for ideal in joins}
         balanced = [cost for ideal, cost in costs.items() if quarter <= ideal.bit_count() <= len(block) - quarter]
         cuts: list[int] = []
-        if balanced:
+        if balanced and min(balanced) <= FEW_TENSORS:
             done = 0
             for ideal in sorted(joins, key=int.bit_count):
                 large_enough = min((ideal & ~done).bit_count(), (within & ~ideal).bit_count()) >= least
@@ -167,7 +172,7 @@ class _Order:
                     cuts.append(ideal)
                     done = ideal
         if not cuts:
-            cuts = [self._best_prefix(block, within, quarter)]
+            cuts = [self._best_prefix(block, within, most)]
         pieces = []
         done = 0
         for ideal in [*cuts, within]:
@@ -175,12 +180,19 @@ class _Order:
             done = ideal
         return pieces
 
-    def _best_prefix(self, block: Sequence[int], within: int, quarter: int) -> int:
-        """Where no join leaves two fair halves: the prefix of the topological order with the fewest crossings."""
-        prefixes = []
+    def _best_prefix(self, block: Sequence[int], within: int, most: int) -> int:
+        """Of the prefixes of the topological order that leave as few pieces as needed: the one with the fewest
+        crossings, the most even one of several.
+        """
+        pieces = -(-len(block) // most)
+        even = len(block) / pieces
+        best: tuple[int, float, int] | None = None
         ideal = 0
-        for position, unit in enumerate(block[:-1]):
+        for position, unit in enumerate(block[:-1], 1):
             ideal |= 1 << unit
-            if max(1, quarter) <= position + 1 <= len(block) - quarter:
-                prefixes.append(ideal)
-        return min(prefixes, key=lambda prefix: self.crossing(prefix, within))
+            # Half a piece at least: a small one would share stages with nothing.
+            if max(len(block) - (pieces - 1) * most, even / 2) <= position <= most:
+                rank = self.crossing(ideal, within), abs(position - even), ideal
+                best = rank if best is None else min(best, rank)
+        assert best is not None
+        return best[2]
