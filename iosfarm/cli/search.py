@@ -55,7 +55,10 @@ def command(
     Latencies are measured on the device and kept in the latency database: what was measured once is not measured
     again, and a search that is stopped (Ctrl-C, a budget, a crash) goes on where it was.
 
-    Example: iosfarm search --models zoo.yaml --device cpu --out schedules
+    It ends when no other schedule can be better by more than --gap, measured or not; --certificate says what may prove
+    that. --budget 0 measures nothing and answers from the database.
+
+    Example: iosfarm search --models zoo.yaml --device cpu --gap 0.05 --budget "500 stages"
     """
     from iosfarm.cli.output import print_json, stderr_console
     from iosfarm.cli.progress import ProgressDisplay
