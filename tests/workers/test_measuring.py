@@ -13,7 +13,7 @@ from iosfarm.ir.key import canonical_stage
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.stage import Stage
 from iosfarm.workers.measuring import measure, reference_stage, relative_median_error
-from iosfarm.workers.settings import MeasureSettings
+from iosfarm.workers.settings import EFFORTS, Effort, MeasureSettings
 
 Script = Iterable[float | BaseException]
 REFERENCE = reference_stage("nhwc").key
@@ -90,6 +90,18 @@ def test_steady_stage_stops_at_the_fewest_samples() -> None:
     assert m.samples == (2e-3,) * 3
     assert m.stage_key == stage(1).key
     assert m.rounds == 3
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02, 0.5])
+def test_more_effort_takes_more_samples(noise: float) -> None:
+    taken = []
+    for effort in (Effort.QUICK, Effort.NORMAL, Effort.CAREFUL):
+        settings = EFFORTS[effort]
+        samples = [1e-3, *(1e-3, 1e-3 * (1 + noise), 1e-3 * (1 - noise)) * 20]
+        (m,) = run(Device({stage(1).key: samples}), stage(1), settings=settings)
+        assert settings.min_samples <= len(m.samples) <= settings.max_samples
+        taken.append(len(m.samples))
+    assert taken[0] < taken[1] < taken[2]
 
 
 def test_noisy_stage_goes_on_to_the_most() -> None:
