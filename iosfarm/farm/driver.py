@@ -15,7 +15,7 @@ from iosfarm.db import LatencyDatabase
 from iosfarm.farm.executor import MEASURES_AHEAD, DeviceInfo, EvaluateTask, Executor, MeasureTask, Outcome
 from iosfarm.farm.job_search import JobSearch, Request
 from iosfarm.farm.jobs import Job, JobResult
-from iosfarm.farm.remembered import remembered
+from iosfarm.farm.remembered import JobMemory, remembered
 from iosfarm.farm.verdict import verdict
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.stage import Stage
@@ -27,7 +27,7 @@ from iosfarm.workers.settings import Effort
 CHUNK = 12
 """Stages of one task: they are measured in turns, so that a slow moment hits all alike."""
 
-SIMULATED_CHUNK = 128
+SIMULATED_CHUNK = 48
 
 MAX_ATTEMPTS = 3
 """How often a stage is tried when the infrastructure fails."""
@@ -171,7 +171,8 @@ class Driver:
         info = self._executor.open(job.device)
         self._queues.setdefault(job.device, _Queue(info))
         self._report(self._progress(f"enumerating {job.label}"))
-        search = JobSearch(job, info, self._models.setdefault(job.device, LatencyModel()))
+        memory = JobMemory(self._database, job, info)
+        search = JobSearch(job, info, self._models.setdefault(job.device, LatencyModel()), memory)
         recorded = self._database.lookup(search.keys(), info.device, info.environment)
         soft: set[str] = set()
         for key, found in recorded.items():

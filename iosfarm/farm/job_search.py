@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
 from iosfarm.farm.executor import DeviceInfo
 from iosfarm.farm.jobs import Job, StageCounts
+from iosfarm.farm.refining import Refined, Refining
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.schedule import Certificate, Schedule, ScheduledStage
 from iosfarm.ir.stage import Stage
@@ -19,6 +21,7 @@ from iosfarm.search.latency_model import LatencyModel
 from iosfarm.search.parts import Part, cut
 from iosfarm.search.problem import PartProblem, problems
 from iosfarm.search.racing import NEAR, doubtful, regret
+from iosfarm.search.refine import Won
 from iosfarm.search.solver import certificate_of, solution
 from iosfarm.search.space import SpaceTooLargeError
 from iosfarm.search.stage_search import StageSearch
@@ -28,6 +31,9 @@ from iosfarm.workers.settings import EFFORTS, Effort
 MOST_CHECKS = 100
 """How often stages of the best schedules are measured again: each time another one may turn out the best. It ends by
 itself long before, when they hold no stage in doubt."""
+
+WORTHWHILE = 0.002
+"""A refined schedule that is less than this much faster than the one it came from, relative, is not kept."""
 
 SMALLEST_PART = 8
 """Units: parts whose space is too large are cut in half until they have so many."""
@@ -53,10 +59,27 @@ class Request:
     effort: Effort
 
 
-class JobSearch:
-    """A job's parts being solved, all stages of the baselines included. model: what is learned on the device so far."""
+class Memory(Protocol):
+    """What a job may ask the database while it is refined."""
 
-    def __init__(self, job: Job, device: DeviceInfo, model: LatencyModel | None = None) -> None:
+    def recall(self, keys: Sequence[str]) -> Iterable[tuple[str, Measurement, int]]:
+        """Usable measurements of stages, by key, with their ids."""
+        ...
+
+    def refined(self, optimised: Schedule) -> Refined | None:
+        """What refining a schedule has won before."""
+        ...
+
+
+class JobSearch:
+    """A job's parts being solved, all stages of the baselines included. model: what is learned on the device so far.
+    memory: what the database holds of the job's refinements, which lie outside of the search space.
+    """
+
+    def __init__(
+        self, job: Job, device: DeviceInfo, model: LatencyModel | None = None, memory: Memory | None = None
+    ) -> None:
+        self._memory = memory
         self.job = job
         self.device = device
         self.notes: list[str] = []
@@ -72,13 +95,14 @@ class JobSearch:
         self._baseline = {
             item.key: item.stage for s in self.baselines.values() for item in s.place(job.graph, device.layout)
         }
-        self._outside = [key for key in self._baseline if key not in self._class]
         self._known: dict[str, Known] = {}
         self._found: set[str] = set()
         self._given_up: set[str] = set()
         self._waiting: dict[str, Effort] = {}
         self._spent: set[str] = set()  # of the budget's stages
         self._sure: set[str] = set()
+        self._refining: Refining | None = None
+        self._refinements: dict[str, Stage] = {}
         self._checks = 0
         self._checked: set[str] = set()
         self.expired = False
@@ -104,8 +128,12 @@ class JobSearch:
     # -- asking --------------------------------------------------------------------------------------------------
 
     def keys(self) -> Iterable[str]:
-        """Of all stages that the job can use."""
-        return [*self._class, *self._outside]
+        """Of all stages that the search and the baselines can use."""
+        return self._class.keys() | self._baseline.keys()
+
+    def _extra(self) -> Iterable[str]:
+        """Stages that may lie outside of the search space."""
+        return self._baseline.keys() | self._refinements.keys()
 
     def next(self, most: int) -> dict[str, Request]:
         """Stages to measure next, about `most`, by key; what was asked for before is not repeated. Empty while only
@@ -123,16 +151,28 @@ class JobSearch:
         }
         limit = self._stages_left()
         requests.update(self._asked(self.search.ask(min(most, limit)) if limit else []))
-        requests = dict([item for item in requests.items() if item[0] not in self._waiting][:limit])
-        self._spent.update(requests)
         if not requests and not self._waiting:
-            requests = self._doubts()
+            requests = self._doubts(self._doubtful())
             if not requests and limit:
                 # The gap is reached but for noise, and what noise there was has been reduced.
                 requests = self._asked(self.search.ask(min(most, limit), despite_noise=True))
-                requests = dict(list(requests.items())[:limit])
+            if not requests:
+                requests = self._refine(min(most, limit))
+        requests = self._affordable(requests, limit)
         self._waiting.update((key, request.effort) for key, request in requests.items())
         return requests
+
+    def _affordable(self, requests: Mapping[str, Request], limit: int) -> dict[str, Request]:
+        """What is not under way, and within the budget's stages; those known already cost nothing of it."""
+        chosen: dict[str, Request] = {}
+        for key, request in requests.items():
+            new = key not in self._known and key not in self._spent
+            if key in self._waiting or (new and limit <= 0):
+                continue
+            limit -= new
+            chosen[key] = request
+            self._spent.update([key] if new else [])
+        return chosen
 
     def _asked(self, numbers: Sequence[int]) -> dict[str, Request]:
         certified = self.job.settings.method.name == "certified"
@@ -153,17 +193,50 @@ class JobSearch:
     def _stage(self, number: int) -> Stage:
         return Stage.from_json(self.search.factory.canonical_of(number))
 
-    def _doubts(self) -> dict[str, Request]:
+    def _doubtful(self) -> dict[str, Stage]:
         """Stages of the best schedules that rest on few samples: the best of many noisy latencies is too good."""
-        if self._checks >= MOST_CHECKS:
-            return {}
         self.schedules()  # raises where there is none
         certified = self.job.settings.method.name == "certified"
         sure = {self._class[key] for key in self._sure if key in self._class}
         numbers = doubtful(self.search, sure, NEAR if certified else 0.0)
-        self._checks += bool(numbers)
-        factory = self.search.factory
-        return {factory.key_of(number): Request(self._stage(number), Effort.CAREFUL) for number in numbers}
+        return {self.search.factory.key_of(number): self._stage(number) for number in numbers}
+
+    def _doubts(self, stages: Mapping[str, Stage]) -> dict[str, Request]:
+        if self._checks >= MOST_CHECKS:
+            return {}
+        self._checks += bool(stages)
+        return {key: Request(stage, Effort.CAREFUL) for key, stage in stages.items()}
+
+    def _refine(self, most: int) -> dict[str, Request]:
+        """Stages that the refinement needs; once it is done, those of its schedule that rest on few samples."""
+        if not self.job.settings.refine or not self.search.bound().upper < math.inf:
+            return {}
+        if self._refining is None:
+            optimised = self.schedules()["optimised"]
+            earlier = self._memory.refined(optimised) if self._memory is not None else None
+            self._refining = Refining(self.job, self.device.layout, optimised, len(self._known), self._seconds, earlier)
+            placed = self._refining.schedule.place(self.job.graph, self.device.layout)
+            self._refinements.update((item.key, item.stage) for item in placed if item.key not in self._class)
+            self._recall(self._refinements)
+        while wanted := self._refining.next(most) if most else {}:
+            self._refinements.update(wanted)
+            self._recall(wanted)
+            requests = {k: Request(stage, Effort.NORMAL) for k, stage in wanted.items() if k not in self._known}
+            if requests:
+                return requests
+        made = {stage.key for stage in self._refining.schedule.stages} & self._refinements.keys() - self._sure
+        return self._doubts({key: self._refinements[key] for key in sorted(made)})
+
+    def _recall(self, keys: Iterable[str]) -> None:
+        """Take what the database holds of stages outside of the search space."""
+        unknown = [key for key in keys if key not in self._known]
+        for key, measurement, number in self._memory.recall(unknown) if self._memory is not None and unknown else ():
+            self.tell(key, measurement, number, found=True)
+
+    def _seconds(self, key: str) -> float | None:
+        if key in self._given_up:
+            return math.inf
+        return self._known[key].seconds if key in self._known else None
 
     @property
     def done(self) -> bool:
@@ -203,7 +276,7 @@ class JobSearch:
         """A usable measurement (`ok` or `infeasible`) of a stage; others' stages are ignored, and so is one that is
         known better. found: it was in the database before.
         """
-        if key not in self._class and key not in self._baseline:
+        if key not in self._class and key not in self._baseline and key not in self._refinements:
             return
         effort = self._waiting.pop(key, None)
         before = self._known.get(key)
@@ -247,7 +320,7 @@ class JobSearch:
         """How many distinct stages are known, and from where."""
         infeasible = sum(1 for known in self._known.values() if math.isinf(known.seconds))
         return StageCounts(
-            self.search.class_count + len(self._outside),
+            self.search.class_count + sum(1 for key in self._extra() if key not in self._class),
             len(self._found),
             len(self._known) - len(self._found),
             len(self._given_up),
@@ -287,8 +360,19 @@ class JobSearch:
                 groups = tuple(tuple(self.job.graph.units[i].name for i in group) for group in placed.groups)
                 stages.append(ScheduledStage(part.index, problem.space.strategy(number), groups, placed.key))
         optimised = Schedule(tuple(stages), self.job.settings.method.name, self._certificate())
-        result = {**self.baselines, "optimised": optimised}
-        return {name: self._predicted(schedule) for name, schedule in result.items()}
+        found = {**self.baselines, "optimised": optimised}
+        if self._refining is not None and self._refining.won:
+            found["refined"] = self._refining.schedule
+        result = {name: self._predicted(schedule) for name, schedule in found.items()}
+        before, after = (result[name].predicted if name in result else None for name in ("optimised", "refined"))
+        if "refined" in result and (before is None or after is None or after >= (1 - WORTHWHILE) * before):
+            del result["refined"]  # what looked better was noise
+        return result
+
+    @property
+    def won(self) -> tuple[Won, ...]:
+        """By refining the optimised schedule."""
+        return self._refining.won if self._refining is not None else ()
 
     def _certificate(self) -> Certificate:
         return certificate_of(self.search, self.search.bound(), exhaustive=not np.isnan(self.search.seconds).any())

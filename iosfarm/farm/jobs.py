@@ -13,17 +13,19 @@ from iosfarm.kernels.runtime import Weights
 from iosfarm.search.budget import Budget
 from iosfarm.search.method import Method
 from iosfarm.search.parts import MAX_PART_SIZE
+from iosfarm.search.refine import Won
 from iosfarm.search.space import SpaceSettings
 
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """How to search, and how much to spend."""
+    """How to search, and how much to spend. refine: try in the end what the search space does not hold."""
 
     space: SpaceSettings = field(default_factory=SpaceSettings)
     method: Method = field(default_factory=Method)
     max_part_size: int = MAX_PART_SIZE
     budget: Budget = field(default_factory=Budget)
+    refine: bool = True
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class JobResult:
     schedules: `sequential`, `greedy` and `optimised`, each with predicted latencies where they are known. chosen: the
     name of the one that is fastest end to end. latencies, errors: end to end and against float64, by name; empty where
     the search was interrupted before. wrong_numbers: a schedule is further off than its dtype excuses. regret: how much
-    longer, on average, noise may have made the optimised schedule than the best of the measured ones, relative.
+    longer, on average, noise may have made the optimised schedule than the best of the measured ones, relative. won: by
+    the `refined` schedule, if there is one, over the optimised one.
     """
 
     job: Job
@@ -89,6 +92,7 @@ class JobResult:
     notes: tuple[str, ...] = ()
     wrong_numbers: bool = False
     regret: float | None = None
+    won: tuple[Won, ...] = ()
 
     @property
     def schedule(self) -> Schedule:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from pydantic import ValidationError
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm.executor import DeviceInfo
 from iosfarm.farm.jobs import Job
+from iosfarm.farm.refining import Refined
 from iosfarm.farm.schedule_file import LatencyEntry, ScheduleFile
 from iosfarm.farm.verdict import DISTURBED, overrun
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.schedule import Schedule
+from iosfarm.search.refine import Won
 from iosfarm.workers.evaluating import TOLERANCES, Evaluation, schedule_key
 
 
@@ -25,6 +28,30 @@ def remembered(
     """
     if job.weights is not None:
         return None
+    for content in _earlier(database, job, device):
+        if evaluation := _evaluation(content.latencies, schedules, job, device):
+            return evaluation
+    return None
+
+
+def remembered_refinement(
+    database: LatencyDatabase, job: Job, device: DeviceInfo, optimised: Schedule
+) -> Refined | None:
+    """What refining this same schedule has won in this environment, None where that was not tried to the end."""
+    key = schedule_key(optimised)
+    for content in _earlier(database, job, device):
+        entry = content.latencies.get("optimised")
+        if entry is None or entry.key != key or entry.measured is None or content.interrupted:
+            continue
+        if content.chosen != "refined":
+            return Refined(None, ())
+        won = tuple(Won(item.description, item.before, item.after) for item in content.won)
+        return Refined(replace(content.schedule(), method="refined"), won)
+    return None
+
+
+def _earlier(database: LatencyDatabase, job: Job, device: DeviceInfo) -> Iterator[ScheduleFile]:
+    """The last schedules of a job in this environment, the newest first."""
     rows = database.schedules(
         graph_hash=job.graph.content_hash,
         batch=job.graph.batch,
@@ -39,9 +66,8 @@ def remembered(
         except ValidationError:
             continue  # written by another version
         same_place = content.device.environment == dict(device.environment.hard) and content.settings.seed == job.seed
-        if same_place and (evaluation := _evaluation(content.latencies, schedules, job, device)):
-            return evaluation
-    return None
+        if same_place:
+            yield content
 
 
 def _evaluation(
@@ -62,3 +88,21 @@ def _evaluation(
     evaluation = Evaluation(latencies, errors)
     over = overrun(schedules, evaluation) if "sequential" in schedules else None
     return evaluation if over is not None and over <= DISTURBED else None
+
+
+class JobMemory:
+    """What one job may ask the database while it is refined, see `job_search.Memory`."""
+
+    def __init__(self, database: LatencyDatabase, job: Job, device: DeviceInfo) -> None:
+        self._database = database
+        self._job = job
+        self._device = device
+
+    def recall(self, keys: Sequence[str]) -> list[tuple[str, Measurement, int]]:
+        """Usable measurements of stages, by key, with their ids."""
+        found = self._database.lookup(keys, self._device.device, self._device.environment)
+        return [(key, recorded.measurement, recorded.id) for key, recorded in found.items()]
+
+    def refined(self, optimised: Schedule) -> Refined | None:
+        """What refining a schedule has won before."""
+        return remembered_refinement(self._database, self._job, self._device, optimised)

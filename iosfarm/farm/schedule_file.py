@@ -110,6 +110,14 @@ class CountsEntry(_Strict):
     rounds: int = Field(default=0, description="how often the search asked for stages")
 
 
+class WonEntry(_Strict):
+    """A move beyond the search space that measured better; seconds of the stages that it replaced."""
+
+    description: str
+    before: float = Field(gt=0)
+    after: float = Field(gt=0)
+
+
 class ScheduleFile(_Strict):
     """The whole document."""
 
@@ -123,7 +131,7 @@ class ScheduleFile(_Strict):
     dtype: str
     layout: str
     device: DeviceEntry
-    chosen: Literal["optimised", "sequential", "greedy"] = Field(description="which schedule `stages` are")
+    chosen: Literal["optimised", "refined", "sequential", "greedy"] = Field(description="which schedule `stages` are")
     stages: list[StageEntry] = Field(min_length=1)
     certificate: CertificateEntry | None = Field(description="of the optimised schedule")
     latencies: dict[str, LatencyEntry]
@@ -132,6 +140,7 @@ class ScheduleFile(_Strict):
     seconds: float = Field(ge=0)
     interrupted: bool
     regret: float | None = Field(default=None, ge=0, description="what noise may have cost on average, relative")
+    won: list[WonEntry] = Field(default=[], description="by the refined schedule over the optimised one")
     notes: list[str] = []
     graph: dict[str, Any]
 
@@ -214,6 +223,7 @@ def document(result: JobResult) -> ScheduleFile:
         seconds=result.seconds,
         interrupted=result.interrupted,
         regret=result.regret,
+        won=[WonEntry(description=w.description, before=w.before, after=w.after) for w in result.won],
         notes=list(result.notes),
         graph=job.graph.to_json(),
     )
