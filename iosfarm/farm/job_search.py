@@ -17,6 +17,7 @@ from iosfarm.ir.schedule import Certificate, Schedule, ScheduledStage
 from iosfarm.ir.stage import Stage
 from iosfarm.search.baselines import greedy, sequential
 from iosfarm.search.bounds import Kind
+from iosfarm.search.copies import copies
 from iosfarm.search.latency_model import LatencyModel
 from iosfarm.search.parts import Part, cut
 from iosfarm.search.problem import PartProblem, problems
@@ -31,6 +32,9 @@ from iosfarm.workers.settings import EFFORTS, Effort
 MOST_CHECKS = 100
 """How often stages of the best schedules are measured again: each time another one may turn out the best. It ends by
 itself long before, when they hold no stage in doubt."""
+
+MOST_COPIES = 8
+"""Copies of a unit that show what the device can do of it, where the groups of a stage have no limit."""
 
 WORTHWHILE = 0.002
 """A refined schedule that is less than this much faster than the one it came from, relative, is not kept."""
@@ -103,6 +107,7 @@ class JobSearch:
         self._sure: set[str] = set()
         self._refining: Refining | None = None
         self._refinements: dict[str, Stage] = {}
+        self._copies: dict[str, tuple[int, Stage]] = {}
         self._checks = 0
         self._checked: set[str] = set()
         self.expired = False
@@ -133,7 +138,7 @@ class JobSearch:
 
     def _extra(self) -> Iterable[str]:
         """Stages that may lie outside of the search space."""
-        return self._baseline.keys() | self._refinements.keys()
+        return self._baseline.keys() | self._refinements.keys() | self._copies.keys()
 
     def next(self, most: int) -> dict[str, Request]:
         """Stages to measure next, about `most`, by key; what was asked for before is not repeated. Empty while only
@@ -149,6 +154,7 @@ class JobSearch:
             for key, stage in self._baseline.items()
             if key not in self._known and key not in self._waiting and key not in self._given_up
         }
+        requests.update(self._saturating())
         limit = self._stages_left()
         requests.update(self._asked(self.search.ask(min(most, limit)) if limit else []))
         if not requests and not self._waiting:
@@ -161,6 +167,20 @@ class JobSearch:
         requests = self._affordable(requests, limit)
         self._waiting.update((key, request.effort) for key, request in requests.items())
         return requests
+
+    def _saturating(self) -> dict[str, Request]:
+        """For structural bounds: as many copies of each unit as a stage may have groups."""
+        method = self.job.settings.method
+        if method.name != "certified" or method.certificate != "structural":
+            return {}
+        if not self._copies:
+            count = self.job.settings.space.max_groups or MOST_COPIES
+            for number in self.search.units:
+                stage = Stage.from_json(copies(self.search.factory.canonical_of(number), count))
+                self._copies[stage.key] = number, stage
+            self._recall(self._copies)
+        new = {key: item for key, item in self._copies.items() if key not in self._known and key not in self._waiting}
+        return {key: Request(s, Effort.NORMAL) for key, (_, s) in new.items() if key not in self._given_up}
 
     def _affordable(self, requests: Mapping[str, Request], limit: int) -> dict[str, Request]:
         """What is not under way, and within the budget's stages; those known already cost nothing of it."""
@@ -276,7 +296,7 @@ class JobSearch:
         """A usable measurement (`ok` or `infeasible`) of a stage; others' stages are ignored, and so is one that is
         known better. found: it was in the database before.
         """
-        if key not in self._class and key not in self._baseline and key not in self._refinements:
+        if key not in self._class and key not in self._extra():
             return
         effort = self._waiting.pop(key, None)
         before = self._known.get(key)
@@ -298,6 +318,9 @@ class JobSearch:
             self._checked.add(key)
         if key in self._class:
             self.search.tell(self._class[key], seconds, error)
+        if key in self._copies and not infeasible:
+            unit, stage = self._copies[key]
+            self.search.tell_share(unit, seconds / len(stage.groups))
 
     def give_up(self, key: str) -> bool:
         """A stage that cannot be measured though it may be feasible: it is not used, and stays bounded from below; one

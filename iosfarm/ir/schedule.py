@@ -34,8 +34,9 @@ class Certificate:
 
     kind: `exhaustive` (every stage measured), `structural` (stages that were not measured are bounded from below
     because a larger stage is not faster than one that it contains) or `statistical` (by a regression too, each bound
-    at `confidence`); `assumptions` say it in words. gap: (upper - lower) / lower. audited: how many bounds were put to
-    the test by a later measurement; broken: how many of them failed. structural: the lower bound without statistics.
+    at `confidence`: each, not the schedule as a whole); `assumptions` say it in words. gap: (upper - lower) / lower.
+    audited: how many bounds were put to the test by a measurement; broken: how many of them failed. structural: the
+    lower bound without statistics.
     """
 
     kind: str

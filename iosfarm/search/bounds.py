@@ -35,6 +35,7 @@ class PartBounds:
         space, factory, units = problem.space, problem.factory, problem.part.units
         self.known: Floats = np.full(space.stage_count, np.nan)
         self.least: Floats = np.zeros(space.stage_count)
+        self._shares: Floats = np.zeros(len(units))
         self._told: Floats = np.full(space.stage_count, np.nan)
         self._group_units = [space.group_units(g) for g in range(len(space.group_words))]
         self._flat = np.array([u for members in self._group_units for u in members], np.int64)
@@ -89,6 +90,23 @@ class PartBounds:
             self.least,
         )
         self._told = told
+
+    def share(self, shares: Floats) -> None:
+        """By class: the device time of one unit where many copies of it run at once; NaN where that is unknown."""
+        self._shares = np.nan_to_num(shares[self.problem.classes[self.problem.singles]], nan=0.0)
+
+    @property
+    def structural(self) -> Floats:
+        """What each stage takes at least, but for a margin: as long as the longest measured stage in it, and as long as
+        a device that is full needs for all of its units.
+        """
+        if not self._shares.any():
+            return self.least
+        space = self.problem.space
+        groups = np.add.reduceat(self._shares[self._flat], self._starts)
+        work = np.add.reduceat(groups[space.stage_groups], space.stage_groups_offsets[:-1])
+        # A merged convolution is another kernel than its units, and may do more at once.
+        return np.where(self.kinds == Kind.MERGE, self.least, np.maximum(self.least, work))
 
     def describe_units(self) -> None:
         """Tell the model of this part's units."""

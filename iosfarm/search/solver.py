@@ -17,7 +17,7 @@ from iosfarm.search.method import Method
 from iosfarm.search.parts import Part
 from iosfarm.search.problem import PartProblem, problems
 from iosfarm.search.space import SpaceSettings
-from iosfarm.search.stage_search import Bound, StageSearch
+from iosfarm.search.stage_search import MARGIN, Bound, StageSearch
 
 ROUND = 64
 """Stages that `solve` asks for in one round."""
@@ -136,10 +136,10 @@ def certificate_of(search: StageSearch, bound: Bound, *, exhaustive: bool) -> Ce
     if exhaustive:
         return Certificate("exhaustive", bound.upper, bound.upper)
     audits = search.audits
-    assumptions = [
-        f"a stage is not faster than a measured one that it contains, within {search.margin:.1%}"
-        + (" (widened: it did not hold within 3%)" if search.margin > MARGIN_SHOWN else "")
-    ]
+    widened = f" (widened: {MARGIN:.0%} did not hold)" if f"{search.margin:.1%}" != f"{MARGIN:.1%}" else ""
+    assumptions = [f"a stage is not faster than a measured one that it contains, within {search.margin:.1%}{widened}"]
+    if search.shares_known:
+        assumptions.append("no mix of units gets more done at once than many copies of one of them, within the same")
     if not bound.statistical:
         audit = audits["structural"]
         return Certificate(
@@ -148,7 +148,7 @@ def certificate_of(search: StageSearch, bound: Bound, *, exhaustive: bool) -> Ce
     confidence = search.method.confidence
     assumptions.append(
         f"each other stage takes at least what the regression says less the {confidence:.3g} conformal quantile of its "
-        "errors on a random sample of the stages"
+        "errors on a random sample of the stages: a probability of each stage, not of the schedule"
     )
     return Certificate(
         "statistical",
@@ -160,9 +160,6 @@ def certificate_of(search: StageSearch, bound: Bound, *, exhaustive: bool) -> Ce
         bound.structural,
         confidence,
     )
-
-
-MARGIN_SHOWN = 0.0301
 
 
 def counts(search: StageSearch, problem: PartProblem) -> Counts:

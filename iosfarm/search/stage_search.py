@@ -76,6 +76,7 @@ class StageSearch:
         """Latency of each class; NaN where unknown, infinite where infeasible."""
         self.errors: Floats = np.zeros(count)
         """Standard error of each of them, relative."""
+        self._shares: Floats = np.full(count, np.nan)
         self._blocked = np.zeros(count, np.bool_)
         self._asked = np.zeros(count, np.bool_)
         self._place()
@@ -144,6 +145,21 @@ class StageSearch:
         self._asked[number] = False
         self._stale = True
 
+    def tell_share(self, number: int, seconds: float) -> None:
+        """The device time of a unit, given by the class of the unit alone, where many copies of it run at once."""
+        self._shares[number] = seconds
+        self._stale = True
+
+    @property
+    def units(self) -> list[int]:
+        """Classes of single units."""
+        return [int(number) for number in np.flatnonzero(self.kind == Kind.UNIT)]
+
+    @property
+    def shares_known(self) -> bool:
+        """Whether some structural bounds rest on `tell_share`."""
+        return bool(np.isfinite(self._shares).any())
+
     def block(self, number: int) -> None:
         """A class whose latency cannot be had: it is not used, and stays bounded from below."""
         self._blocked[number] = True
@@ -162,12 +178,13 @@ class StageSearch:
             self._broken.add(number)
 
     def _audit_structure(self) -> None:
-        """Compare every measured stage with the longest measured one that it contains, whichever came first; where it
-        is faster by more than the margin, the margin becomes as wide as that."""
+        """Compare every measured stage with what it takes at least, whichever was measured first; where it is faster by
+        more than the margin, the margin becomes as wide as that.
+        """
         least = np.zeros(len(self.seconds))
         for part in self.parts.values():
             # Stages of one class contain the same stages; in a part that holds fewer of them fewer were measured.
-            np.maximum.at(least, part.problem.classes, part.least)
+            np.maximum.at(least, part.problem.classes, part.structural)
         tested = np.isfinite(self.seconds) & (least > 0)
         ratios = self.seconds[tested] / least[tested]
         self.audits["structural"] = Audit(len(ratios), int((ratios < (1 - MARGIN) * (1 - _EXACT)).sum()))
@@ -348,6 +365,7 @@ class StageSearch:
         if np.isnan(self.seconds).any():
             for part in parts:
                 part.contain()
+                part.share(self._shares)
             self._audit_structure()
         units_missing = np.isnan(self.seconds) & ~self._blocked & (self.kind == Kind.UNIT)
         ready = not units_missing.any() and self.method.name == "certified"
@@ -361,7 +379,7 @@ class StageSearch:
         for key, part in self.parts.items():
             space, classes = part.problem.space, part.problem.classes
             unknown = np.isnan(part.known)
-            lower = np.where(unknown, (1 - self.margin) * part.least, part.known)
+            lower = np.where(unknown, (1 - self.margin) * part.structural, part.known)
             self._least_structural[key] = space.shortest(lower)[0]
             self._upper[key] = space.shortest(np.where(unknown, np.inf, part.known))[0]
             expected = lower
