@@ -350,6 +350,11 @@ class StageSearch:
         self._refresh()
         return self._lower[id(problem)]
 
+    def expected_latencies(self, problem: PartProblem) -> Floats:
+        """Of each stage of a part: as `lower_bounds`, or what the regression predicts where that is more."""
+        self._refresh()
+        return self._expected[id(problem)]
+
     def _part_gap(self, key: int) -> float:
         upper, lower = self._upper[key], min(self._least[key], self._upper[key])
         return upper / lower - 1 if 0 < lower < math.inf else math.inf
