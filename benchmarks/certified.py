@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
-
 from cost_functions import Floats
+
 from iosfarm.ir.measurement import Measurement
 from iosfarm.ir.stage import Stage
 from iosfarm.kernels.runtime import Runtime

@@ -22,7 +22,7 @@ CAPACITY = {"early": 1.15, "late": 3.0, "never": np.inf}
 """Units at full speed that a device holds."""
 
 COSTS = ("v100", *CAPACITY)
-DEVIATION = 0.02
+DEVIATION = 0.0
 
 
 def latencies(name: str, search: StageSearch) -> Floats:

@@ -17,8 +17,8 @@ _Pruned = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]
 NEAR = 0.002
 """Schedules that take this much longer than the best one, relative, compete with it."""
 
-DRAWS = 200
-"""Draws from the noise of the latencies; the mean over them has converged to a tenth by then."""
+DRAWS = 100
+"""Draws from the noise of the latencies; the mean over them has converged to a tenth or so by then."""
 
 
 def doubtful(search: StageSearch, sure: Collection[int], within: float = NEAR) -> list[int]:

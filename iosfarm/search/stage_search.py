@@ -239,7 +239,7 @@ class StageSearch:
         missing = sample_size(self.method.confidence) + 1 - usable
         if not self._sampling or missing <= 0:
             return [int(number) for number in units] or None
-        groups = [number for number in self._sample if self.kind[number] == Kind.GROUP][:FIRST_GROUPS]
+        groups = self._sample[self.kind[self._sample] == Kind.GROUP][:FIRST_GROUPS]
         again = drawn[open_[drawn]]  # asked for before, and forgotten
         sampled = self._draw(max(0, missing - len(again)))
         first = [*units, *(number for number in groups if open_[number]), *again, *sampled]
