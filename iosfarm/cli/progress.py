@@ -23,7 +23,8 @@ class ProgressDisplay:
         self._console = console
         self._status: Status | None = None
         self._started = monotonic()
-        self._logged = 0.0
+        self._logged = monotonic()
+        self._message = ""
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -42,9 +43,10 @@ class ProgressDisplay:
         line = self._line(progress)
         if self._status is not None:
             self._status.update(line)
-        elif monotonic() - self._logged >= LOG_INTERVAL and (progress.stages or self._logged == 0):
+        elif progress.message not in ("", self._message) or monotonic() - self._logged >= LOG_INTERVAL:
             self._logged = monotonic()
             self._console.print(line, soft_wrap=True)
+        self._message = progress.message
 
     def finished(self, saved: Saved) -> None:
         """Say that a job is done."""

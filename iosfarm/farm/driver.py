@@ -19,6 +19,7 @@ from iosfarm.farm.remembered import JobMemory, remembered
 from iosfarm.farm.verdict import verdict
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.stage import Stage
+from iosfarm.search.compiled import NOTE, compiled_before
 from iosfarm.search.latency_model import LatencyModel
 from iosfarm.search.solver import NoScheduleError
 from iosfarm.workers.evaluating import Evaluation, EvaluationSettings
@@ -170,7 +171,8 @@ class Driver:
         self._report(self._progress(f"opening {job.device}"))
         info = self._executor.open(job.device)
         self._queues.setdefault(job.device, _Queue(info))
-        self._report(self._progress(f"enumerating {job.label}"))
+        note = "" if self._searches or compiled_before() else f" ({NOTE})"
+        self._report(self._progress(f"enumerating {job.label}{note}"))
         memory = JobMemory(self._database, job, info)
         search = JobSearch(job, info, self._models.setdefault(job.device, LatencyModel()), memory)
         recorded = self._database.lookup(search.keys(), info.device, info.environment)
