@@ -41,9 +41,9 @@ def branches(name: str = "branches", channels: int = 32) -> Graph:
 
 
 def job(graph: Graph | None = None, label: str = "", device: str = SIM, **settings: object) -> Job:
-    """settings: of `SearchSettings`."""
+    """settings: of `SearchSettings`. Without refinement, so that the stages are those of the search space."""
     graph = graph or branches()
-    return Job(label or graph.name, graph, device, SearchSettings(**settings))  # type: ignore[arg-type]
+    return Job(label or graph.name, graph, device, SearchSettings(**{"refine": False, **settings}))  # type: ignore[arg-type]
 
 
 def paper_space() -> SpaceSettings:

@@ -14,7 +14,7 @@ from iosfarm.db import LatencyDatabase
 from iosfarm.farm.schedule_file import load
 
 ZOO = "models:\n  - name: squeezenet\n    arguments: {image_size: 32}\n"
-STAGES = 172
+STAGES = 172  # of the search space; the refinement tries others
 FIRST = 60  # measurements: the baselines' stages come first, so that by then there is a schedule
 EXHAUSTIVE = ("--method", "exhaustive")
 SEARCH = ("search", "--models", "zoo.yaml", "--device", "cpu", "--json", "--executor")
@@ -47,13 +47,13 @@ def check_the_rest_is_measured(iosfarm: Iosfarm, *method: str) -> None:
     assert done.code == 0, done.err
     (result,) = done.document["results"]
     counts = result["counts"]
-    assert counts["stages"] == STAGES
+    assert counts["stages"] >= STAGES
     assert counts["found"] == known
     assert counts["measured"] == iosfarm.distinct() - known
     assert not result["interrupted"]
     assert result["certificate"]["gap"] <= 0.01
     if method == EXHAUSTIVE:
-        assert iosfarm.distinct() == STAGES
+        assert iosfarm.distinct() == counts["stages"]
         assert result["certificate"]["kind"] == "exhaustive"
 
 
