@@ -377,11 +377,7 @@ class JobSearch:
                 solution(self.search, problem)  # raises: what cannot be goes before what is not known
         stages: list[ScheduledStage] = []
         for part, problem in zip(self.parts, self._problems, strict=True):
-            for number in self.search.path(problem) or solution(self.search, problem).stage_numbers:
-                units = [[part.units[i] for i in group] for group in problem.space.groups(number)]
-                placed = self.search.factory.make(units, problem.space.strategy(number))
-                groups = tuple(tuple(self.job.graph.units[i].name for i in group) for group in placed.groups)
-                stages.append(ScheduledStage(part.index, problem.space.strategy(number), groups, placed.key))
+            stages += solution(self.search, problem, part).stages
         optimised = Schedule(tuple(stages), self.job.settings.method.name, self._certificate())
         found = {**self.baselines, "optimised": optimised}
         if self._refining is not None and self._refining.won:

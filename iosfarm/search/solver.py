@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from time import monotonic
 
 import numpy as np
@@ -57,6 +58,16 @@ class Solution:
         return self.certificate.upper
 
 
+@dataclass(frozen=True)
+class Solutions:
+    """Of each part, in order, and of all together. measured: how often the latency function was called."""
+
+    parts: tuple[Solution, ...]
+    certificate: Certificate
+    measured: int
+    rounds: int
+
+
 def solve(
     part: Part,
     latency: Callable[[Stage], float],
@@ -73,7 +84,7 @@ def solve(
     layout: str = "nhwc",
     seed: int = 0,
 ) -> Solution:
-    """Solve one part with a latency function of your own.
+    """Solve one part with a latency function of your own; of several parts of a network `solve_parts` measures less.
 
     latency: stage -> seconds; it may raise `Infeasible`, and is called once for each distinct key at most. gap: of
     upper and lower bound, relative, to stop at. certificate, confidence: see `Method`. budget: after which no further
@@ -83,18 +94,41 @@ def solve(
         UsageError: a setting that cannot be. ValueError: a latency that is NaN, infinite, zero or negative.
         NoScheduleError.
     """
-    settings = Method(method, gap, certificate, confidence)
-    allowed = Budget.of(budget)
     space = SpaceSettings(max_group_size, max_groups, tuple(strategies), endings)
-    search = StageSearch(problems([part], space, layout), settings, seed=seed)
-    started, called = monotonic(), 0
-    while chosen := search.ask(ROUND):
-        for number in chosen:
-            if allowed.spent(monotonic() - started, called):
-                return solution(search, search.problems[0])
-            called += 1
-            search.tell(number, _call(latency, search, number))
-    return solution(search, search.problems[0])
+    chosen = Method(method, gap, certificate, confidence)
+    return solve_parts([part], latency, space=space, method=chosen, budget=budget, layout=layout, seed=seed).parts[0]
+
+
+def solve_parts(
+    parts: Sequence[Part],
+    latency: Callable[[Stage], float],
+    *,
+    space: SpaceSettings | None = None,
+    method: Method | None = None,
+    budget: Budget | float | None = None,
+    layout: str = "nhwc",
+    seed: int = 0,
+) -> Solutions:
+    """Solve the parts of one graph together: they share the stages that they have in common, the regression, its random
+    sample and the gap. latency, budget: as in `solve`.
+
+    Raises:
+        ValueError: a latency that is NaN, infinite, zero or negative; no part, or parts of several graphs.
+        NoScheduleError.
+    """
+    if len({id(part.graph) for part in parts}) != 1:
+        raise ValueError("the parts of one graph, one or more")
+    search = StageSearch(problems(parts, space or SpaceSettings(), layout), method or Method(), seed=seed)
+    allowed, started, called = Budget.of(budget), monotonic(), 0
+    asked = iter(lambda: search.ask(ROUND), [])
+    for number in chain.from_iterable(asked):
+        if allowed.spent(monotonic() - started, called):
+            break
+        called += 1
+        search.tell(number, _call(latency, search, number))
+    solutions = tuple(solution(search, problem, part) for problem, part in zip(search.problems, parts, strict=True))
+    exhaustive = not np.isnan(search.seconds).any()
+    return Solutions(solutions, certificate_of(search, search.bound(), exhaustive=exhaustive), called, search.rounds)
 
 
 def _call(latency: Callable[[Stage], float], search: StageSearch, number: int) -> float:
@@ -109,8 +143,8 @@ def _call(latency: Callable[[Stage], float], search: StageSearch, number: int) -
     return seconds
 
 
-def solution(search: StageSearch, problem: PartProblem) -> Solution:
-    """The best schedule of a part with what is known so far.
+def solution(search: StageSearch, problem: PartProblem, part: Part | None = None) -> Solution:
+    """The best schedule of a part with what is known so far. part: one that is like the problem's own.
 
     Raises:
         NoScheduleError: there is none; the line names a unit that cannot run, or that was not measured.
@@ -119,13 +153,14 @@ def solution(search: StageSearch, problem: PartProblem) -> Solution:
     if not path:
         raise _no_schedule(search, problem)
     known = search.parts[id(problem)].known
-    part, factory = problem.part, problem.factory
+    part = part or problem.part
     stages = []
     for number in path:
-        groups = tuple(tuple(part.graph.units[unit].name for unit in group) for group in problem.place(number).groups)
-        key = factory.key_of(int(problem.classes[number]))
+        units = [[part.units[i] for i in group] for group in problem.space.groups(number)]
+        placed = problem.factory.make(units, problem.space.strategy(number))
+        groups = tuple(tuple(part.graph.units[unit].name for unit in group) for group in placed.groups)
         seconds = float(known[number])
-        stages.append(ScheduledStage(part.index, problem.space.strategy(number), groups, key, seconds))
+        stages.append(ScheduledStage(part.index, problem.space.strategy(number), groups, placed.key, seconds))
     finished = not np.isnan(known).any()
     result = certificate_of(search, search.part_bound(problem), exhaustive=finished)
     return Solution(tuple(stages), tuple(path), result, counts(search, problem), search.rounds)
