@@ -20,11 +20,24 @@ def command(
         Path | None, typer.Option("--svg", help="Draw the stages over time into this file.", show_default=False)
     ] = None,
     part: Annotated[int | None, typer.Option("--part", help="Only this part.", show_default=False)] = None,
+    why: Annotated[
+        int | None,
+        typer.Option("--why", metavar="STAGE", help="What could run instead of this stage costs.", show_default=False),
+    ] = None,
+    db: Annotated[
+        str | None,
+        typer.Option("--db", metavar="URL", help="With --why: the latencies. [default: $IOSFARM_DB, else the user's]"),
+    ] = None,
+    most: Annotated[
+        int | None, typer.Option("--most", min=0, help="With --why: so many of the best. [default: 10]")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Show a schedule: its stages in order, and what runs side by side in each.
 
-    Example: iosfarm show schedules/squeezenet-cpu-b1-float32.json --svg squeezenet.svg
+    With --why, what the alternatives to one stage cost: measured, or at least.
+
+    Example: iosfarm show schedules/squeezenet-cpu-b1-float32.json --why 3
     """
     from iosfarm.cli.output import print_json
     from iosfarm.farm.drawing import draw_svg
@@ -32,6 +45,15 @@ def command(
     from iosfarm.ir.errors import UsageError
 
     content, graph = load(schedule)
+    if why is not None:
+        from iosfarm.cli.why import tell
+
+        if svg is not None or part is not None:
+            raise UsageError("--why is about one stage", hint="leave --svg and --part out")
+        tell(content, graph, why, db, 10 if most is None else most, str(schedule), as_json=as_json)
+        return
+    if db is not None or most is not None:
+        raise UsageError("--db and --most go with --why", hint="such as --why 0")
     parts = sorted({stage.part for stage in content.stages})
     if part is not None and part not in parts:
         raise UsageError(f"there is no part {part}", where=str(schedule), hint=f"parts are {parts[0]} to {parts[-1]}")

@@ -19,7 +19,7 @@ _EXACT = 1e-12
 @dataclass(frozen=True)
 class Cost:
     """Seconds. known: measured, infinite for what cannot run, None where it was not measured. at_least: a lower bound,
-    0 where there is none; `known` where that is. statistical: whether it rests on the regression.
+    0 where there is none; `known` where a stage's latency is. statistical: whether it rests on the regression.
     """
 
     known: float | None
@@ -45,55 +45,51 @@ class Alternative:
         return self.whole.at_least if self.whole.known is None else self.whole.known
 
 
-def state_number(problem: PartProblem, state: int) -> int | None:
-    """Number of a state, given as a bit set of the part's units; None where the space does not hold it."""
-    states = problem.space.states
-    found = np.flatnonzero((states == as_words([state], states.shape[1])).all(axis=1))
-    return int(found[0]) if len(found) else None
+class PartCosts:
+    """What is known of the stages of a part, as of now. Stages and states by their numbers in the part's space."""
 
+    def __init__(self, search: StageSearch, problem: PartProblem) -> None:
+        self._space = problem.space
+        self._lower = search.lower_bounds(problem)
+        self._expected = search.expected_latencies(problem)
+        part = search.parts[id(problem)]
+        self._known = part.known
+        self._structural = np.where(np.isnan(part.known), (1 - search.margin) * part.structural, part.known)
 
-def stage_costs(search: StageSearch, problem: PartProblem) -> list[Cost]:
-    """Of each stage of a part."""
-    known = search.parts[id(problem)].known
-    lower, structural = search.lower_bounds(problem), _structural(search, problem)
-    return [
-        Cost(None if math.isnan(k) else k, b, math.isnan(k) and b > s * (1 + _EXACT))
-        for k, b, s in zip(known.tolist(), lower.tolist(), structural.tolist(), strict=True)
-    ]
+    def of(self, stage: int) -> Cost:
+        """The cost of a stage."""
+        known, lower, structural = (float(a[stage]) for a in (self._known, self._lower, self._structural))
+        return Cost(None if math.isnan(known) else known, lower, lower > structural * (1 + _EXACT))
 
+    def state(self, units: int) -> int | None:
+        """A state, given as a bit set of the part's units; None where the space does not hold it."""
+        states = self._space.states
+        found = np.flatnonzero((states == as_words([units], states.shape[1])).all(axis=1))
+        return int(found[0]) if len(found) else None
 
-def alternatives(search: StageSearch, problem: PartProblem, state: int, after: float) -> list[Alternative]:
-    """All stages that can run last in a state (by its number), by `rank`; those that cannot run come last.
+    def alternatives(self, state: int, after: float) -> list[Alternative]:
+        """All stages that can run last in a state, by `rank`; those that cannot run at all come last.
 
-    after: seconds of what runs after that state.
-    """
-    space = problem.space
-    lower, structural = search.lower_bounds(problem), _structural(search, problem)
-    expected = search.expected_latencies(problem)
-    known = search.parts[id(problem)].known
-    stages = space.stage_of[space.offsets[state] : space.offsets[state + 1]]
-    own = stage_costs(search, problem)
-    rest = [_rest(problem, cost, state) for cost in (np.where(np.isnan(known), np.inf, known), lower, structural)]
-    found = []
-    for i, stage in enumerate(stages.tolist()):
-        measured, bound, plain = (
-            after + float(cost[stage]) + float(before[i])
-            for cost, before in zip((known, lower, structural), rest, strict=True)
-        )
-        whole = Cost(None if not measured < math.inf else measured, bound, bound > plain * (1 + _EXACT))
-        prediction = float(expected[stage])
-        found.append(Alternative(stage, own[stage], prediction if 0 < prediction < math.inf else None, whole))
-    return sorted(found, key=lambda item: (item.rank, item.own.known is None, item.number))
+        after: seconds of what runs after that state.
+        """
+        usable = np.where(np.isnan(self._known), np.inf, self._known)
+        costs = [(self._known, usable), (self._lower, self._lower), (self._structural, self._structural)]
+        first, end = self._space.offsets[state : state + 2]
+        stages = self._space.stage_of[first:end]
+        wholes = np.stack([after + own[stages] + self._before(rest, state) for own, rest in costs], axis=1)
+        found = []
+        for stage, (measured, lower, structural) in zip(stages.tolist(), wholes.tolist(), strict=True):
+            expected = float(self._expected[stage])
+            own = self.of(stage)
+            predicted = expected if own.known is None and expected > own.at_least else None
+            whole = Cost(measured if measured < math.inf else None, lower, lower > structural * (1 + _EXACT))
+            found.append(Alternative(stage, own, predicted, whole))
+        return sorted(found, key=lambda item: (item.rank, item.own.known is None, item.number))
 
-
-def _structural(search: StageSearch, problem: PartProblem) -> NDArray[np.float64]:
-    part = search.parts[id(problem)]
-    return np.where(np.isnan(part.known), (1 - search.margin) * part.least, part.known)
-
-
-def _rest(problem: PartProblem, cost: NDArray[np.float64], state: int) -> NDArray[np.float64]:
-    """For each transition of a state the least cost of what is left after it: nothing for the empty state."""
-    space = problem.space
-    best, _ = backward(space.order, space.offsets, space.stage_of, space.next_of, cost)
-    following = space.next_of[space.offsets[state] : space.offsets[state + 1]]
-    return np.where(following >= 0, best[following], 0.0)
+    def _before(self, cost: NDArray[np.float64], state: int) -> NDArray[np.float64]:
+        """For each stage that can run last in a state the least cost of what runs before it."""
+        space = self._space
+        best, _ = backward(space.order, space.offsets, space.stage_of, space.next_of, cost)
+        following = space.next_of[space.offsets[state] : space.offsets[state + 1]]
+        result: NDArray[np.float64] = np.where(following >= 0, best[following], 0.0)
+        return result
