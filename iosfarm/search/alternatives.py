@@ -61,6 +61,11 @@ class PartCosts:
         known, lower, structural = (float(a[stage]) for a in (self._known, self._lower, self._structural))
         return Cost(None if math.isnan(known) else known, lower, lower > structural * (1 + _EXACT))
 
+    def expected(self, stage: int) -> float | None:
+        """What a stage that was not measured is predicted to take; None where nothing is."""
+        expected = float(self._expected[stage])
+        return expected if math.isnan(self._known[stage]) and expected > self._lower[stage] else None
+
     def state(self, units: int) -> int | None:
         """A state, given as a bit set of the part's units; None where the space does not hold it."""
         states = self._space.states
@@ -79,11 +84,8 @@ class PartCosts:
         wholes = np.stack([after + own[stages] + self._before(rest, state) for own, rest in costs], axis=1)
         found = []
         for stage, (measured, lower, structural) in zip(stages.tolist(), wholes.tolist(), strict=True):
-            expected = float(self._expected[stage])
-            own = self.of(stage)
-            predicted = expected if own.known is None and expected > own.at_least else None
             whole = Cost(measured if measured < math.inf else None, lower, lower > structural * (1 + _EXACT))
-            found.append(Alternative(stage, own, predicted, whole))
+            found.append(Alternative(stage, self.of(stage), self.expected(stage), whole))
         return sorted(found, key=lambda item: (item.rank, item.own.known is None, item.number))
 
     def _before(self, cost: NDArray[np.float64], state: int) -> NDArray[np.float64]:

@@ -39,8 +39,8 @@ class PartBounds:
         self._told: Floats = np.full(space.stage_count, np.nan)
         self._group_units = [space.group_units(g) for g in range(len(space.group_words))]
         self._flat = np.array([u for members in self._group_units for u in members], np.int64)
-        self._sizes = np.array([len(members) for members in self._group_units], np.int64)
-        self._starts = np.cumsum(self._sizes) - self._sizes
+        self.group_sizes = np.array([len(members) for members in self._group_units], np.int64)
+        self._starts = np.cumsum(self.group_sizes) - self.group_sizes
         graph = problem.part.graph
         self._operators = np.array([len(graph.units[u].operators) for u in units], np.float64)
         self._flops = [float(factory.unit_flops[u]) for u in units]
@@ -126,15 +126,15 @@ class PartBounds:
         """Latency of each group alone, predicted where it is unknown. saved: seconds by each unit after the first."""
         sums = self.sums()
         known = self.known[self.problem.alone]
-        predicted = np.maximum(sums - saved * (self._sizes - 1), 0.5 * sums)
+        predicted = np.maximum(sums - saved * (self.group_sizes - 1), 0.5 * sums)
         return np.where(np.isfinite(known), known, predicted)
 
     @property
     def groups_measured(self) -> tuple[Floats, Floats, Floats, NDArray[np.int64]]:
         """Groups of several units that were measured: sum of their units, size, latency, stage number."""
         known = self.known[self.problem.alone]
-        rows = np.flatnonzero(np.isfinite(known) & (self._sizes > 1))
-        return self.sums()[rows], self._sizes[rows].astype(np.float64), known[rows], self.problem.alone[rows]
+        rows = np.flatnonzero(np.isfinite(known) & (self.group_sizes > 1))
+        return self.sums()[rows], self.group_sizes[rows].astype(np.float64), known[rows], self.problem.alone[rows]
 
     def predict(self, saved: float, merged: float) -> tuple[Floats, Floats]:
         """Of each stage, whatever is known: the latency to expect, and for concurrent ones the prediction's leverage (0
@@ -149,7 +149,7 @@ class PartBounds:
         longest, loaded = np.maximum.reduceat(alone[groups], starts), np.add.reduceat(load[groups], starts)
         operators = np.add.reduceat(self._group_operators[groups], starts)
         result = self._model.predict(longest, loaded, self.group_counts.astype(np.float64), operators)
-        scale = np.repeat(alone / np.maximum(sums, 1e-300), self._sizes)
+        scale = np.repeat(alone / np.maximum(sums, 1e-300), self.group_sizes)
         units = StageUnits(
             self.problem.space.stage_groups_offsets,
             groups,

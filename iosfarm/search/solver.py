@@ -15,10 +15,11 @@ from iosfarm.ir.schedule import Certificate, ScheduledStage
 from iosfarm.ir.stage import STRATEGIES, Stage
 from iosfarm.search.budget import Budget
 from iosfarm.search.method import Method
+from iosfarm.search.network_bounds import MARGIN, Bound
 from iosfarm.search.parts import Part
 from iosfarm.search.problem import PartProblem, problems
 from iosfarm.search.space import SpaceSettings
-from iosfarm.search.stage_search import MARGIN, Bound, StageSearch
+from iosfarm.search.stage_search import StageSearch
 
 ROUND = 64
 """Stages that `solve` asks for in one round."""

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.graph import Graph
+from iosfarm.search.method import Method
 from iosfarm.search.parts import Part
 from iosfarm.search.problem import PartProblem, problems
 from iosfarm.search.space import SpaceSettings, StateSpace
-from iosfarm.search.stage_search import Method, StageSearch
+from iosfarm.search.stage_search import StageSearch
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -19,10 +19,11 @@ from iosfarm.search.bounds import Kind
 from iosfarm.search.budget import Budget
 from iosfarm.search.calibration import sample_size
 from iosfarm.search.method import Method
+from iosfarm.search.network_bounds import MARGIN
 from iosfarm.search.problem import PartProblem
 from iosfarm.search.solver import NoScheduleError, solution, solve
 from iosfarm.search.space import SpaceSettings
-from iosfarm.search.stage_search import MARGIN, StageSearch
+from iosfarm.search.stage_search import StageSearch
 
 from search_costs import Floats, Ints, branches, device, drive, optimum, pairs_of, problem_of  # isort: skip
 from search_costs import searched, violations  # isort: skip - beside this file
@@ -127,7 +128,7 @@ def test_statistical_margins_widen() -> None:
     assert (after[left] < before[left]).mean() > 0.95
     # Those that were broken are among the scores, of which nine in ten are below the quantile.
     told = np.unique(problem.classes[unsure[:40]])
-    assert (search._bounds[told] <= search.seconds[told]).mean() > 0.7
+    assert (search.predictions._bounds[told] <= search.seconds[told]).mean() > 0.7
 
 
 def test_told_again_replaces() -> None:
@@ -444,7 +445,9 @@ def test_the_random_sample_makes_up_for_what_it_loses(lost: str) -> None:
             else:
                 search.tell(number, math.inf)
     search.ask(8)
-    sampled = [n for n in np.flatnonzero(search.population) if not np.isnan(search.seconds[n]) or search._asked[n]]
+    sampled = [
+        n for n in np.flatnonzero(search.predictions.population) if not np.isnan(search.seconds[n]) or search._asked[n]
+    ]
     usable = [n for n in sampled if not np.isinf(search.seconds[n])]
     assert len(usable) > sample_size(0.9)
     assert search.bound().statistical

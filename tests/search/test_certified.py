@@ -17,10 +17,11 @@ from iosfarm.ir.stage import Stage
 from iosfarm.search.budget import Budget
 from iosfarm.search.calibration import sample_size
 from iosfarm.search.method import Method
+from iosfarm.search.network_bounds import MARGIN
 from iosfarm.search.problem import PartProblem, problems
 from iosfarm.search.solver import NoScheduleError, solution, solve
 from iosfarm.search.space import SpaceSettings
-from iosfarm.search.stage_search import MARGIN, StageSearch
+from iosfarm.search.stage_search import StageSearch
 
 from search_costs import (  # isort: skip - beside this file
     Floats,
@@ -235,7 +236,7 @@ def test_a_part_too_small_to_sample_gets_structural_bounds() -> None:
     problem = problem_of(whole(branches([2, 2, 1], kinds=8)))
     costs = device(problem, np.random.default_rng(0), smooth=4.0)
     search = StageSearch([problem], Method(gap=0.0))
-    assert len(search.population.nonzero()[0]) < 8 * sample_size(0.99)
+    assert len(search.predictions.population.nonzero()[0]) < 8 * sample_size(0.99)
     drive(search, costs)
     assert not search.bound().statistical
     assert search.bound().upper == pytest.approx(optimum(problem, costs), rel=1e-11)

@@ -11,8 +11,9 @@ from iosfarm.ir.graph import Graph
 from iosfarm.search.bounds import Kind, PartBounds
 from iosfarm.search.latency_model import LatencyModel
 from iosfarm.search.method import Method
+from iosfarm.search.network_bounds import MARGIN
 from iosfarm.search.space import SpaceSettings
-from iosfarm.search.stage_search import MARGIN, StageSearch
+from iosfarm.search.stage_search import StageSearch
 
 from search_costs import branches, contains, device, monotone, pairs_of, problem_of  # isort: skip - beside this file
 from search_graphs import graphs, whole  # isort: skip
