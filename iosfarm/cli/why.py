@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from iosfarm.farm.explaining import Explanation, NamedStage, Row
+    from iosfarm.farm.explanation import Explanation, NamedStage, Row
     from iosfarm.farm.schedule_file import ScheduleFile
     from iosfarm.ir.graph import Graph
     from iosfarm.search.alternatives import Cost

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from iosfarm.db import LatencyDatabase, Recorded
 from iosfarm.farm.executor import DeviceInfo
+from iosfarm.farm.explanation import Explanation, NamedStage, Row, reason
 from iosfarm.farm.job_search import MOST_COPIES, JobSearch
 from iosfarm.farm.jobs import Job, SearchSettings
-from iosfarm.farm.reasons import reason
 from iosfarm.farm.schedule_file import ScheduleFile
 from iosfarm.ir.device import Device, Environment
 from iosfarm.ir.errors import UsageError
@@ -30,46 +30,6 @@ from iosfarm.workers.measuring import relative_median_error
 
 DRIFT = 0.005
 """Relative difference of a part's latency, by the file and by the database, that is worth a word."""
-
-
-@dataclass(frozen=True)
-class NamedStage:
-    """A stage by the names of its units."""
-
-    strategy: str
-    groups: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class Row:
-    """What could run: stages, one after the other. own: they alone. samples: of a measured one. expected: predicted,
-    where a single stage was not measured. whole: the part with them. why: what speaks against them.
-    """
-
-    stages: tuple[NamedStage, ...]
-    own: Cost
-    samples: int | None
-    expected: float | None
-    whole: Cost
-    why: str = ""
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """chosen: the stage itself. others: how many stages could run there; of those `measured` were, `infeasible` cannot
-    run (None: the search space does not hold what is left to run there, see `notes`). best: the best of them. simpler:
-    its groups one after the other, and its units.
-    """
-
-    stage: int
-    part: int
-    chosen: Row
-    others: int | None
-    measured: int
-    infeasible: int
-    best: tuple[Row, ...]
-    simpler: tuple[Row, ...]
-    notes: tuple[str, ...]
 
 
 def explain(
@@ -135,7 +95,8 @@ class _Explaining:
         simpler = []
         for forms in split:
             cost = self._add([self._cost(form) for form in forms])
-            simpler.append(Row(tuple(map(self._named, forms)), cost, None, None, self._add([rest, cost])))
+            expected = self._expected(forms) if cost.known is None else None
+            simpler.append(Row(tuple(map(self._named, forms)), cost, None, expected, self._add([rest, cost])))
         found = self._alternatives(stage, involved) if len(parts) == 1 else None
         refined = " (it was refined)" if self._content.chosen == "refined" else ""
         if found is None:
@@ -238,7 +199,7 @@ class _Explaining:
         for group in groups:
             merged = strategy == "mixed" and mergeable(self._graph, group)
             one_by_one.append(("merge", tuple((unit,) for unit in group)) if merged else ("concurrent", (group,)))
-        units: list[_Form] = [("concurrent", ((unit,),)) for unit in sorted(unit for group in groups for unit in group)]
+        units = [_alone(unit) for unit in sorted(unit for group in groups for unit in group)]
         found = [one_by_one] if len(groups) > 1 and any(len(group) > 1 for group in groups) else []
         return [*found, units] if len(units) > 1 else found
 
@@ -253,7 +214,24 @@ class _Explaining:
             return self._costs_of(problem).of(number)
         found = [e.predicted for e, f in zip(self._content.stages, self._forms, strict=True) if self._key(f) == key]
         known = found[0] if found else None
-        return Cost(known, known or 0.0, False)
+        units = [self._cost(_alone(unit)).at_least for group in form[1] for unit in group if not _is_unit(form)]
+        return Cost(known, known or (1 - self._search.margin) * max(units, default=0.0), False)
+
+    def _expected(self, forms: Sequence[_Form]) -> float | None:
+        """Of stages one after the other; what is outside of the search space is taken for its units' sum."""
+        total = 0.0
+        for form in forms:
+            cost, number = self._cost(form), self._classes.get(self._key(form))
+            expected = cost.known
+            if expected is None and number is not None:
+                problem, stage = self._search.where(number)
+                expected = self._costs_of(problem).expected(stage)
+            elif expected is None and not _is_unit(form):
+                expected = self._expected([_alone(unit) for group in form[1] for unit in group])
+            if expected is None:
+                return None
+            total += expected
+        return total
 
     def _costs_of(self, problem: PartProblem) -> PartCosts:
         if id(problem) not in self._costs:
@@ -288,6 +266,14 @@ class _Explaining:
         """Groups by their first unit, units in the order in which they run."""
         groups = sorted(tuple(sorted(group)) for group in form[1])
         return NamedStage(form[0], tuple(tuple(self._graph.units[unit].name for unit in group) for group in groups))
+
+
+def _alone(unit: int) -> _Form:
+    return "concurrent", ((unit,),)
+
+
+def _is_unit(form: _Form) -> bool:
+    return sum(map(len, form[1])) == 1
 
 
 def _latency(found: Recorded) -> tuple[float, float]:

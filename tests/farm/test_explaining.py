@@ -12,7 +12,8 @@ from farm_examples import EXHAUSTIVE, branches, drive, job
 
 import iosfarm
 from iosfarm.db import LatencyDatabase
-from iosfarm.farm.explaining import Explanation, NamedStage, Row, explain
+from iosfarm.farm.explaining import explain
+from iosfarm.farm.explanation import Explanation, NamedStage, Row
 from iosfarm.farm.schedule_file import ScheduleFile, document
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.errors import UsageError
@@ -237,6 +238,24 @@ def test_a_stage_outside_of_the_space(database: LatencyDatabase) -> None:
     assert found.others > 0
     assert [len(row.stages) for row in found.simpler] == [2]
     assert found.simpler[0].own.known is not None
+
+
+def test_groups_outside_of_the_space_are_bounded_by_their_units(database: LatencyDatabase) -> None:
+    graph = branches()
+    content = searched(database, graph, method=EXHAUSTIVE, space=SpaceSettings(1, 8, ("concurrent",)))
+    made = [[["a", "c"], ["b"]], [["pool"]], [["join"]], [["last"]]]
+    entries = [
+        content.stages[0].model_copy(update={"part": int(i > 2), "groups": g, "predicted": 1e-5})
+        for i, g in enumerate(made)
+    ]
+    found = explain(content.model_copy(update={"stages": entries, "chosen": "refined"}), graph, 0, database)
+    groups, alone = found.simpler
+    assert [len(stage.groups[0]) for stage in groups.stages] == [2, 1]
+    assert groups.own.known is None
+    assert alone.own.known is not None
+    assert 0 < groups.own.at_least < alone.own.known
+    assert groups.expected == pytest.approx(alone.own.known)
+    assert groups.why.startswith(("not ruled out", "cannot win"))
 
 
 def test_a_stage_that_spans_parts_is_compared_with_simpler_ones(database: LatencyDatabase) -> None:

@@ -1,16 +1,60 @@
-"""In words: what speaks against an alternative to a stage."""
+"""An answer to why a schedule has a stage: its alternatives, and what speaks against each, in words."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from iosfarm.search.alternatives import Cost
 
 _EXACT = 1e-9
 
 
+@dataclass(frozen=True)
+class NamedStage:
+    """A stage by the names of its units."""
+
+    strategy: str
+    groups: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Row:
+    """What could run: stages, one after the other. own: they alone. samples: of a measured one. expected: predicted,
+    where they were not all measured. whole: the part with them. why: what speaks against them.
+    """
+
+    stages: tuple[NamedStage, ...]
+    own: Cost
+    samples: int | None
+    expected: float | None
+    whole: Cost
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """chosen: the stage itself. others: how many stages could run there, None where the search space does not hold what
+    is left to run (see `notes`); of those `measured` were, `infeasible` cannot run. best: the best of them. simpler: its
+    groups one after the other, and its units.
+    """
+
+    stage: int
+    part: int
+    chosen: Row
+    others: int | None
+    measured: int
+    infeasible: int
+    best: tuple[Row, ...]
+    simpler: tuple[Row, ...]
+    notes: tuple[str, ...]
+
+
 def reason(own: Cost, whole: Cost, chosen: Cost, confidence: float) -> str:
-    """own: of what could run instead. whole: of the part with it. chosen: of the part as it is."""
+    """What speaks against an alternative to a stage, in words.
+
+    own: of what could run instead. whole: of the part with it. chosen: of the part as it is.
+    """
     if own.known is not None and math.isinf(own.known):
         return "cannot run on this device"
     total = chosen.known
