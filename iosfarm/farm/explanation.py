@@ -35,8 +35,8 @@ class Row:
 @dataclass(frozen=True)
 class Explanation:
     """chosen: the stage itself. others: how many stages could run there, None where the search space does not hold what
-    is left to run (see `notes`); of those `measured` were, `infeasible` cannot run. best: the best of them. simpler: the
-    stage's groups one after the other, and its units.
+    is left to run (see `notes`); of those `measured` were, `infeasible` cannot run. best: the best of them.
+    simpler: the stage's groups one after the other, and its units.
     """
 
     stage: int
