@@ -117,7 +117,7 @@ class NetworkBounds:
             raise ValueError(f"a standard error of {error}")
         self.errors[number] = error
         if math.isnan(self.seconds[number]):
-            self.predictions.check(number, seconds)
+            self.predictions.check(number, seconds, error)
         self.seconds[number] = seconds
         self._stale = True
 
@@ -227,7 +227,7 @@ class NetworkBounds:
             self._audit_structure()
         units_missing = np.isnan(self.seconds) & ~self._blocked & (self.kind == Kind.UNIT)
         ready = not units_missing.any() and self.method.name == "certified"
-        statistical = self.predictions.update(self.seconds) if ready else None
+        statistical = self.predictions.update(self.seconds, self.errors) if ready else None
         self._upper: dict[int, float] = {}
         self._lower: dict[int, Floats] = {}
         self._expected: dict[int, Floats] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ SAMPLE_SHARE = 1 / 8
 WIDENING = 1.5
 """Factor on the statistical margin for each fit, after the first, whose bounds broke more often than their confidence
 allows. The first fits know little; those that they got wrong calibrate the next one."""
+
+LEAST_MISFIT = 0.4
+"""Share of the predictions' errors that is taken for the model's own at least, however noisy the latencies are."""
 
 Ints = NDArray[np.int64]
 
@@ -70,20 +74,25 @@ class Predictions:
         self._drawn = min(len(self.sample), first + count)
         return self.sample[first : self._drawn]
 
-    def check(self, number: int, seconds: float) -> None:
-        """Put the bound of the last fit to the test; one that is broken calibrates the next fit."""
+    def check(self, number: int, seconds: float, error: float) -> None:
+        """Put the bound of the last fit to the test; one that is broken, by more than the latency's own noise, calibrates
+        the next fit. error: standard error of the latency, relative.
+        """
         bound = self._bounds[number]
         if not bound > 0:
             return
-        held = bool(seconds >= bound)
+        held = bool(seconds * (1 + NormalDist().inv_cdf(self._method.confidence) * error) >= bound)
         self.audit.add(held=held)
         self._recent.add(held=held)
         if not held:
             self._broken.add(number)
 
-    def update(self, seconds: Floats) -> tuple[Floats, Floats]:
+    def update(self, seconds: Floats, errors: Floats) -> tuple[Floats, Floats]:
         """Fit to what is known: the expected latency of each class, and what it is at least with the wanted confidence
-        (0: no idea).
+        (0: no idea). errors: of the latencies, relative.
+
+        The errors of the predictions are those of the model and the noise of what they are compared with; only the
+        former part a latency from its prediction, so the quantile of the scores is scaled to that.
         """
         for part in self._parts:
             part.describe_units()
@@ -103,8 +112,12 @@ class Predictions:
         expected, leverages = np.zeros(len(seconds)), np.zeros(len(seconds))
         for part in self._parts:
             expected[part.problem.classes], leverages[part.problem.classes] = part.predict(saved, merged)
-        deviation = np.where(self._kinds == Kind.CONCURRENT, self._model.deviation, group_deviation)
-        deviation *= np.sqrt(1 + leverages)
+        concurrent = self._kinds == Kind.CONCURRENT
+        deviation = np.where(
+            concurrent,
+            np.sqrt(_without(self._model.deviation, errors[numbers]) ** 2 + leverages * self._model.deviation**2),
+            _without(group_deviation, errors[groups]),
+        )
         margin = max(quantile, 0.0) * WIDENING ** max(0, self._refuted - 1)
         self._bounds = np.where(self.population, expected * np.exp(-margin * deviation), 0.0)
         return expected, self._bounds
@@ -140,3 +153,9 @@ class Predictions:
             return np.zeros(0, np.int64), np.zeros(0)
         known = np.concatenate(numbers)
         return known, self._model.fit(Work.concatenate(works), seconds[known], owner=id(self))
+
+
+def _without(deviation: float, errors: Floats) -> float:
+    """A standard deviation less the noise that is in it; not less than `LEAST_MISFIT` of it, as noise is estimated."""
+    noise = float(np.mean(errors**2)) if len(errors) else 0.0
+    return math.sqrt(max(deviation**2 - noise, (LEAST_MISFIT * deviation) ** 2))
