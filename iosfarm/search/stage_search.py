@@ -29,6 +29,12 @@ FIRST_GROUPS = 16
 RANDOM_SHARE = 0.1
 """Stages that each round adds to the random sample, relative to those that it chooses."""
 
+POLISHES = 4
+"""Rounds at most that look for a better schedule when the gap is reached already: a gap of 1% allows to miss 1%."""
+
+WORTHWHILE = 0.001
+"""A schedule that is expected to be this much faster, relative, is worth to be measured."""
+
 
 class StageSearch(NetworkBounds):
     """Asks for stages, by class number; is told their latencies; knows the best schedule at any time."""
@@ -40,6 +46,7 @@ class StageSearch(NetworkBounds):
         self._asked = np.zeros(self.class_count, np.bool_)
         self.rounds = 0
         self._eagerness = 0.0
+        self._polished = 0
 
     def tell(self, number: int, seconds: float, error: float = 0.0) -> None:
         """See `NetworkBounds.tell`; the class may have been asked for or not."""
@@ -65,7 +72,12 @@ class StageSearch(NetworkBounds):
             bound = self.bound()
             noise = bound.noise if despite_noise else 0.0
             enough = bound.upper <= (bound.lower + bound.noise - noise) * (1 + self.method.gap) * (1 + EXACT)
-            chosen = [] if self._units_waiting() or enough else self._next(most, noise / max(bound.upper, 1e-300))
+            if self._units_waiting():
+                chosen = []
+            elif enough:
+                chosen = self._polish(most)
+            else:
+                chosen = self._next(most, noise / max(bound.upper, 1e-300))
         self._asked[chosen] = True
         self.rounds += bool(chosen)
         return chosen
@@ -129,6 +141,21 @@ class StageSearch(NetworkBounds):
         if self.predictions.sampling and chosen:
             chosen += [n for n in self._draw(max(1, round(RANDOM_SHARE * len(chosen)))) if n not in chosen]
         return chosen
+
+    def _polish(self, most: int) -> list[int]:
+        """Where the gap is reached: what is expected to make a better schedule still, at most `POLISHES` times."""
+        chosen: list[int] = []
+        if self._polished == POLISHES or self.method.gap == 0 or self.waiting:
+            return chosen
+        for key, part in self.parts.items():
+            space, classes = part.problem.space, part.problem.classes
+            expected = np.where(np.isnan(part.known) & self._blocked[classes], math.inf, self._expected[key])
+            after, choice = backward(space.order, space.offsets, space.stage_of, space.next_of, expected)
+            if after[0] < (1 - WORTHWHILE) * self._upper[key]:
+                path = [int(classes[stage]) for stage in _follow(space, choice)]
+                chosen += [number for number in path if np.isnan(self.seconds[number])]
+        self._polished += 1
+        return list(dict.fromkeys(chosen))[:most]
 
     def _pick(self, key: int, open_: NDArray[np.bool_], most: int, noise: float) -> list[int]:
         """Open classes of one part: those on the path that is expected to be best, and on the shortest ones."""
