@@ -30,7 +30,7 @@ class EvaluationSettings:
     rounds: int = 10
     max_rounds: int = 60
     precision: float = 0.005
-    seconds: float = 10.0
+    seconds: float = 6.0
     warmup: int = 2
     check: bool = True
 

@@ -72,6 +72,11 @@ class _Queue:
         """Stages of a task: a model of a device answers at once, so larger ones make fewer trips."""
         return SIMULATED_CHUNK if self.info.device.simulated else CHUNK
 
+    @property
+    def ahead(self) -> int:
+        """Tasks to hand over at once. A processor is to do nothing else while it measures: not decide what is next."""
+        return 1 if self.info.device.kind == "cpu" else MEASURES_AHEAD
+
     def add(self, key: str, request: Request) -> None:
         """Queue a stage, if it is not queued or under way with as much effort; one that is with less waits no more."""
         flying = {effort for effort, stages in self.flying.values() if key in stages}
@@ -202,7 +207,7 @@ class Driver:
             except NoScheduleError as error:
                 self._failures[id(search)] = _too_small(search) or error
         for spec, queue in self._queues.items():
-            while queue.stages and self._executor.pending(spec) < MEASURES_AHEAD:
+            while queue.stages and self._executor.pending(spec) < queue.ahead:
                 effort, stages = queue.next()
                 task = MeasureTask(tuple(s.canonical for s in stages.values()), effort)
                 queue.flying[self._executor.submit(spec, task)] = effort, stages
@@ -213,7 +218,7 @@ class Driver:
 
     def _hungry(self, queue: _Queue) -> bool:
         """Whether a device is about to run out of work: asking before that would be asking with less knowledge."""
-        return not queue.stages and self._executor.pending(queue.info.spec) < MEASURES_AHEAD
+        return not queue.stages and self._executor.pending(queue.info.spec) < queue.ahead
 
     def _take(self, outcome: Outcome) -> None:
         for tasks in self._awaited.values():
@@ -293,6 +298,8 @@ class Driver:
         interrupted |= not search.complete
         if interrupted and (search.expired or search.out_of_stages):
             notes.append(f"the budget of {search.job.settings.budget} ended the search")
+        elif search.noisy:
+            notes.append(f"the device is too unsteady to tell the optimum closer than the gap of {search.gap:.1%}")
         result = verdict(search, schedules, evaluation, seconds, interrupted, notes)
         self._results[id(search)] = result
         self._finished(result)

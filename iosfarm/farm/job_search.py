@@ -33,6 +33,9 @@ MOST_CHECKS = 100
 """How often stages of the best schedules are measured again: each time another one may turn out the best. It ends by
 itself long before, when they hold no stage in doubt."""
 
+REPEATS = 16
+"""Units that are measured twice."""
+
 MOST_COPIES = 8
 """Copies of a unit that show what the device can do of it, where the groups of a stage have no limit."""
 
@@ -108,6 +111,7 @@ class JobSearch:
         self._refining: Refining | None = None
         self._refinements: dict[str, Stage] = {}
         self._copies: dict[str, tuple[int, Stage]] = {}
+        self._steadied = False
         self._checks = 0
         self._checked: set[str] = set()
         self.expired = False
@@ -155,6 +159,7 @@ class JobSearch:
             if key not in self._known and key not in self._waiting and key not in self._given_up
         }
         requests.update(self._saturating())
+        requests.update(self._repeated())
         limit = self._stages_left()
         requests.update(self._asked(self.search.ask(min(most, limit)) if limit else []))
         if not requests and not self._waiting:
@@ -167,6 +172,18 @@ class JobSearch:
         requests = self._affordable(requests, limit)
         self._waiting.update((key, request.effort) for key, request in requests.items())
         return requests
+
+    def _repeated(self) -> dict[str, Request]:
+        """The longest units once more, as soon as they are known: much rests on them, and what lies between two
+        measurements of one stage says how steady the device is.
+        """
+        units = [number for number in self.search.units if np.isfinite(self.search.seconds[number])]
+        if self._steadied or self.job.settings.method.name != "certified" or len(units) < len(self.search.units):
+            return {}
+        self._steadied = True
+        longest = sorted(units, key=lambda number: -self.search.seconds[number])[:REPEATS]
+        stages = {self.search.factory.key_of(number): self._stage(number) for number in longest}
+        return {key: Request(s, Effort.CAREFUL) for key, s in stages.items() if key not in self._sure}
 
     def _saturating(self) -> dict[str, Request]:
         """For structural bounds: as many copies of each unit as a stage may have groups."""
@@ -359,6 +376,11 @@ class JobSearch:
         if bound is None or bound.lower <= 0 or bound.upper == math.inf:
             return None
         return max(0.0, bound.upper / bound.lower - 1)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether noise alone keeps a search that is complete from reaching its gap."""
+        return self.job.settings.method.name == "certified" and not self.search.reached
 
     def regret(self) -> float | None:
         """See `racing.regret`; None where there is no schedule."""

@@ -10,10 +10,10 @@ from iosfarm.ir.schedule import Schedule
 from iosfarm.ir.stage import Stage
 from iosfarm.search.refine import Refinement, Won
 
-SHARE = 0.2
+SHARE = 0.1
 """Stages to measure for it at most, relative to those that the search has used."""
 
-LEAST, MOST = 24, 200
+LEAST, MOST = 24, 150
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,9 @@ from iosfarm.search.problem import PartProblem
 MARGIN = 0.03
 """Share by which noise may make a larger stage look faster than a smaller one that it contains."""
 
+ENOUGH_REPEATS = 8
+"""Stages measured twice that show how steady a device is."""
+
 EXACT = 1e-12
 """Relative rounding of a sum."""
 
@@ -67,6 +70,7 @@ class NetworkBounds:
         self._structural = Audit()
         self.last: Bound | None = None
         """What `bound` returned last."""
+        self._repeats: list[tuple[float, float]] = []
         self._stale = True
 
     @property
@@ -115,11 +119,24 @@ class NetworkBounds:
             raise ValueError(f"a latency of {seconds} s")
         if not 0 <= error < math.inf:
             raise ValueError(f"a standard error of {error}")
-        self.errors[number] = error
         if math.isnan(self.seconds[number]):
-            self.predictions.check(number, seconds, error)
+            self.predictions.check(number, seconds, self.unsteadiness * error)
+        elif error > 0 and self.errors[number] > 0 and math.isfinite(seconds):
+            self._repeats.append((math.log(seconds / self.seconds[number]), math.hypot(error, self.errors[number])))
+        self.errors[number] = error
         self.seconds[number] = seconds
         self._stale = True
+
+    @property
+    def unsteadiness(self) -> float:
+        """How much further apart two measurements of a stage are than their own standard errors say: samples taken at
+        once share what changes from one time to another. One until enough stages were measured twice.
+        """
+        if len(self._repeats) < ENOUGH_REPEATS:
+            return 1.0
+        differences, errors = np.array(self._repeats).T
+        # Medians, as single disturbances are no steady noise; 0.67 of a standard deviation is a normal's median size.
+        return max(1.0, float(np.median(np.abs(differences)) / 0.6745 / np.sqrt(np.mean(errors**2))))
 
     def tell_share(self, number: int, seconds: float) -> None:
         """The device time of a unit, given by the class of the unit alone, where many copies of it run at once."""
@@ -195,7 +212,7 @@ class NetworkBounds:
         times = np.zeros(len(self.seconds))
         for key, count in copies.items():
             np.add.at(times, self.parts[key].problem.classes[self._shortest[key]], count)
-        errors = times * np.where(np.isfinite(self.seconds), self.seconds, 0.0) * self.errors
+        errors = times * np.where(np.isfinite(self.seconds), self.seconds, 0.0) * self.errors * self.unsteadiness
         return NormalDist().inv_cdf(self.method.confidence) * float(np.sqrt(np.sum(errors**2)))
 
     def lower_bounds(self, problem: PartProblem) -> Floats:
@@ -227,7 +244,7 @@ class NetworkBounds:
             self._audit_structure()
         units_missing = np.isnan(self.seconds) & ~self._blocked & (self.kind == Kind.UNIT)
         ready = not units_missing.any() and self.method.name == "certified"
-        statistical = self.predictions.update(self.seconds, self.errors) if ready else None
+        statistical = self.predictions.update(self.seconds, self.errors * self.unsteadiness) if ready else None
         self._upper: dict[int, float] = {}
         self._lower: dict[int, Floats] = {}
         self._expected: dict[int, Floats] = {}

@@ -51,7 +51,7 @@ def regret(search: StageSearch, *, within: float = 0.03, seed: int = 0) -> float
     rng = np.random.default_rng(seed)
     total = 0.0
     for _ in range(DRAWS):
-        drawn = search.seconds * np.exp(search.errors * rng.standard_normal(search.class_count))
+        drawn = search.seconds * np.exp(search.unsteadiness * search.errors * rng.standard_normal(search.class_count))
         for problem, pruned in near:
             seconds = drawn[problem.classes]
             chosen = float(seconds[paths[id(problem)]].sum())

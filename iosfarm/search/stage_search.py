@@ -65,13 +65,16 @@ class StageSearch(NetworkBounds):
 
     def ask(self, most: int, *, despite_noise: bool = False) -> list[int]:
         """Classes to measure next, about `most`; those asked for before are not repeated. Empty when the gap is
-        reached (noise apart, unless `despite_noise`), when nothing more can be asked, or when only answers help.
+        reached (noise apart, unless `despite_noise`), when nothing more can be asked, or when only answers help. Where
+        the noise of the latencies is more than the gap, that is as close as the answer can be told.
         """
         chosen = self._first() if self.method.name == "certified" else self._all()
         if chosen is None:
             bound = self.bound()
-            noise = bound.noise if despite_noise else 0.0
-            enough = bound.upper <= (bound.lower + bound.noise - noise) * (1 + self.method.gap) * (1 + EXACT)
+            share = bound.noise / bound.upper if bound.upper < math.inf else 0.0
+            gap = max(self.method.gap, share)
+            noise = bound.noise if despite_noise and share <= self.method.gap / 2 else 0.0
+            enough = bound.upper <= (bound.lower + bound.noise - noise) * (1 + gap) * (1 + EXACT)
             if self._units_waiting():
                 chosen = []
             elif enough:
