@@ -75,8 +75,8 @@ class Predictions:
         return self.sample[first : self._drawn]
 
     def check(self, number: int, seconds: float, error: float) -> None:
-        """Put the bound of the last fit to the test; one that is broken, by more than the latency's own noise, calibrates
-        the next fit. error: standard error of the latency, relative.
+        """Put the bound of the last fit to the test; one that is broken, by more than the latency's own noise, is
+        of the next fit's sample. error: standard error of the latency, relative.
         """
         bound = self._bounds[number]
         if not bound > 0:
