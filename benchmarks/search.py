@@ -256,7 +256,8 @@ def _space_line(row: Row) -> str:
 
 _CERTIFIED_HEAD = (
     f"{'network':13} {'device':7} {'stages':>7} {'measured':>9} {'most':>7} {'over optimum':>13} {'most':>7} "
-    f"{'<= 1%':>6} {'gap':>6} {'held':>5} {'broken':>6} {'rounds':>6} {'device time':>11} {'deciding':>8} {'longest':>7}"
+    f"{'<= 1%':>6} {'gap':>6} {'held':>5} {'broken':>6} {'rounds':>6} {'device time':>11} {'deciding':>8} "
+    f"{'longest':>7}"
 )
 
 
