@@ -73,6 +73,10 @@ class Memory(Protocol):
         """Usable measurements of stages, by key, with their ids."""
         ...
 
+    def finished(self) -> bool:
+        """Whether this same search has come to its end before."""
+        ...
+
     def refined(self, optimised: Schedule) -> Refined | None:
         """What refining a schedule has won before."""
         ...
@@ -111,6 +115,7 @@ class JobSearch:
         self._refining: Refining | None = None
         self._refinements: dict[str, Stage] = {}
         self._copies: dict[str, tuple[int, Stage]] = {}
+        self._before: bool | None = None
         self._steadied = False
         self._checks = 0
         self._checked: set[str] = set()
@@ -159,12 +164,14 @@ class JobSearch:
             if key not in self._known and key not in self._waiting and key not in self._given_up
         }
         requests.update(self._saturating())
-        requests.update(self._repeated())
         limit = self._stages_left()
-        requests.update(self._asked(self.search.ask(min(most, limit)) if limit else []))
+        settled = not requests and not self._waiting and self._settled()
+        if not settled:
+            requests.update(self._repeated())
+            requests.update(self._asked(self.search.ask(min(most, limit)) if limit else []))
         if not requests and not self._waiting:
-            requests = self._doubts(self._doubtful())
-            if not requests and limit:
+            requests = self._doubts(self._doubtful()) if not settled else {}
+            if not requests and limit and not settled:
                 # The gap is reached but for noise, and what noise there was has been reduced.
                 requests = self._asked(self.search.ask(min(most, limit), despite_noise=True))
             if not requests:
@@ -172,6 +179,17 @@ class JobSearch:
         requests = self._affordable(requests, limit)
         self._waiting.update((key, request.effort) for key, request in requests.items())
         return requests
+
+    def _settled(self) -> bool:
+        """Whether this same search has been done before: it is not to measure anything again, though the same
+        latencies, all known from the start, may give another regression and a gap that is wider by a hair.
+        """
+        if self.search.rounds == 0 and self._before is None:
+            known = all(np.isfinite(self.search.seconds[number]) for number in self.search.units)
+            self._before = known and self._memory is not None and self._memory.finished()
+            if self._before:
+                self.search.resume()
+        return self.search.rounds == 0 and bool(self._before)
 
     def _repeated(self) -> dict[str, Request]:
         """The longest units once more, as soon as they are known: much rests on them, and what lies between two
@@ -181,9 +199,10 @@ class JobSearch:
         if self._steadied or self.job.settings.method.name != "certified" or len(units) < len(self.search.units):
             return {}
         self._steadied = True
-        longest = sorted(units, key=lambda number: -self.search.seconds[number])[:REPEATS]
-        stages = {self.search.factory.key_of(number): self._stage(number) for number in longest}
-        return {key: Request(s, Effort.CAREFUL) for key, s in stages.items() if key not in self._sure}
+        keys = {self.search.factory.key_of(n): n for n in sorted(units, key=lambda n: -self.search.seconds[n])}
+        missing = min(REPEATS, len(keys)) - len(self._sure & keys.keys())
+        again = [key for key in keys if key not in self._sure][: max(0, missing)]
+        return {key: Request(self._stage(keys[key]), Effort.CAREFUL) for key in again}
 
     def _saturating(self) -> dict[str, Request]:
         """For structural bounds: as many copies of each unit as a stage may have groups."""
@@ -380,7 +399,8 @@ class JobSearch:
     @property
     def noisy(self) -> bool:
         """Whether noise alone keeps a search that is complete from reaching its gap."""
-        return self.job.settings.method.name == "certified" and not self.search.reached
+        certified = self.job.settings.method.name == "certified"
+        return certified and self.search.rounds > 0 and not self.search.reached
 
     def regret(self) -> float | None:
         """See `racing.regret`; None where there is no schedule."""

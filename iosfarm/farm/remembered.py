@@ -11,7 +11,7 @@ from iosfarm.db import LatencyDatabase
 from iosfarm.farm.executor import DeviceInfo
 from iosfarm.farm.jobs import Job
 from iosfarm.farm.refining import Refined
-from iosfarm.farm.schedule_file import LatencyEntry, ScheduleFile
+from iosfarm.farm.schedule_file import LatencyEntry, ScheduleFile, settings_entry
 from iosfarm.farm.verdict import DISTURBED, overrun
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.schedule import Schedule
@@ -102,6 +102,12 @@ class JobMemory:
         """Usable measurements of stages, by key, with their ids."""
         found = self._database.lookup(keys, self._device.device, self._device.environment)
         return [(key, recorded.measurement, recorded.id) for key, recorded in found.items()]
+
+    def finished(self) -> bool:
+        """Whether this same search has come to its end before."""
+        settings = settings_entry(self._job)
+        earlier = _earlier(self._database, self._job, self._device)
+        return any(content.settings == settings and not content.interrupted for content in earlier)
 
     def refined(self, optimised: Schedule) -> Refined | None:
         """What refining a schedule has won before."""

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from iosfarm.farm.jobs import JobResult
+from iosfarm.farm.jobs import Job, JobResult
 from iosfarm.ir.device import Device, Environment
 from iosfarm.ir.errors import IosfarmError, UsageError
 from iosfarm.ir.graph import Graph
@@ -163,8 +163,6 @@ def document(result: JobResult) -> ScheduleFile:
     """The file of a search's result."""
     job, info, schedule = result.job, result.device, result.schedule
     certificate = result.schedules["optimised"].certificate
-    settings, method = job.settings, job.settings.method
-    certified = method.name == "certified"
     return ScheduleFile(
         iosfarm=version("iosfarm"),
         created=datetime.now(UTC),
@@ -197,20 +195,7 @@ def document(result: JobResult) -> ScheduleFile:
             )
             for name, candidate in result.schedules.items()
         },
-        settings=SettingsEntry(
-            method=method.name,
-            gap=method.gap if certified else None,
-            certificate=method.certificate if certified else None,
-            confidence=method.confidence if certified else None,
-            max_group_size=settings.space.max_group_size,
-            max_groups=settings.space.max_groups,
-            strategies=list(settings.space.strategies),
-            endings=settings.space.endings,
-            max_part_size=settings.max_part_size,
-            budget=settings.budget.seconds,
-            budget_stages=settings.budget.stages,
-            seed=job.seed,
-        ),
+        settings=settings_entry(job),
         counts=CountsEntry(
             stages=result.counts.stages,
             found=result.counts.found,
@@ -226,6 +211,26 @@ def document(result: JobResult) -> ScheduleFile:
         won=[WonEntry(description=w.description, before=w.before, after=w.after) for w in result.won],
         notes=list(result.notes),
         graph=job.graph.to_json(),
+    )
+
+
+def settings_entry(job: Job) -> SettingsEntry:
+    """How a job is to be searched."""
+    settings, method = job.settings, job.settings.method
+    certified = method.name == "certified"
+    return SettingsEntry(
+        method=method.name,
+        gap=method.gap if certified else None,
+        certificate=method.certificate if certified else None,
+        confidence=method.confidence if certified else None,
+        max_group_size=settings.space.max_group_size,
+        max_groups=settings.space.max_groups,
+        strategies=list(settings.space.strategies),
+        endings=settings.space.endings,
+        max_part_size=settings.max_part_size,
+        budget=settings.budget.seconds,
+        budget_stages=settings.budget.stages,
+        seed=job.seed,
     )
 
 

@@ -29,7 +29,7 @@ Ints = NDArray[np.int64]
 MOST_ROWS = 3000
 """Observations that a fit uses at most, spread evenly: more hardly change it, and its time grows with them."""
 
-_STEPS = 25
+_STEPS = 60
 _DEVIATION = 0.7  # prior of a unit's own deviation from the linear term, in logits
 _SHAPE = np.log([3.0, 0.2, 0.1, 0.1])  # p - 1; overhead, fork and launch in latencies of a typical unit
 _SHAPE_PRIOR = np.array([1.0, 2.0, 2.0, 2.0])
@@ -225,7 +225,7 @@ class LatencyModel:
                     theta, current, damping = trial, value, max(damping / 5, 1e-9)
                     break
                 damping *= 5
-            if before - current <= 1e-4 * before:
+            if before - current <= 1e-5 * before:
                 break
         return theta, self._log_predict(work, theta, jacobian=True)[1]
 

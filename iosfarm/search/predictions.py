@@ -74,6 +74,11 @@ class Predictions:
         self._drawn = min(len(self.sample), first + count)
         return self.sample[first : self._drawn]
 
+    def draw_known(self, known: NDArray[np.bool_]) -> None:
+        """Draw on as long as the next one is known: what an earlier search drew costs nothing. known: by class."""
+        rest = np.flatnonzero(~known[self.sample[self._drawn :]])
+        self._drawn = self._drawn + int(rest[0]) if len(rest) else len(self.sample)
+
     def check(self, number: int, seconds: float, error: float) -> None:
         """Put the bound of the last fit to the test; one that is broken, by more than the latency's own noise, is
         of the next fit's sample. error: standard error of the latency, relative.

@@ -23,10 +23,11 @@ DRAWS = 100
 
 def doubtful(search: StageSearch, sure: Collection[int], within: float = NEAR) -> list[int]:
     """Classes that the answer rests on and that are not `sure`: those of the best schedules and their near ties; and,
-    where noise alone keeps the gap open, those that the lower bound is made of.
+    where noise alone keeps the gap open, those that the lower bound is made of. The latter not where nothing was asked
+    for: the same search again is to measure nothing.
     """
     numbers = set(ties(search, within))
-    if not search.reached:
+    if search.rounds and not search.reached:
         numbers.update(search.on_shortest_paths())
     return sorted(numbers.difference(sure))
 

@@ -111,6 +111,8 @@ class StageSearch(NetworkBounds):
         drawn = self.predictions.drawn
         usable = int((self._asked[drawn] | np.isfinite(self.seconds[drawn])).sum())
         missing = sample_size(self.method.confidence) + 1 - usable
+        if self.rounds == 0 and missing <= 0:
+            self.resume()
         if not self.predictions.sampling or missing <= 0:
             return [int(number) for number in units] or None
         sample = self.predictions.sample
@@ -119,6 +121,11 @@ class StageSearch(NetworkBounds):
         sampled = self._draw(max(0, missing - len(again)))
         first = [*units, *(number for number in groups if open_[number]), *again, *sampled]
         return list(dict.fromkeys(map(int, first))) or None
+
+    def resume(self) -> None:
+        """Take up the random sample of an earlier search, as far as its latencies are known."""
+        self.predictions.draw_known(~np.isnan(self.seconds))
+        self._stale = True
 
     def _draw(self, count: int) -> list[int]:
         """The next of the random sample; those known already are in it, and need not be asked for."""
@@ -146,9 +153,11 @@ class StageSearch(NetworkBounds):
         return chosen
 
     def _polish(self, most: int) -> list[int]:
-        """Where the gap is reached: what is expected to make a better schedule still, at most `POLISHES` times."""
+        """Where the gap is reached: what is expected to make a better schedule still, at most `POLISHES` times. Not
+        where all was known from the start: the same search again is to measure nothing.
+        """
         chosen: list[int] = []
-        if self._polished == POLISHES or self.method.gap == 0 or self.waiting:
+        if self._polished == POLISHES or self.method.gap == 0 or self.waiting or self.rounds == 0:
             return chosen
         for key, part in self.parts.items():
             space, classes = part.problem.space, part.problem.classes
