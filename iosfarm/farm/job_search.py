@@ -1,33 +1,26 @@
-"""One job under search: what it asks for, what it was told, and its schedules."""
+"""One job under search: what it asks for, and what it is told."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from iosfarm.farm.executor import DeviceInfo
-from iosfarm.farm.jobs import Job, StageCounts
+from iosfarm.farm.job_knowledge import JobKnowledge
+from iosfarm.farm.jobs import Job
 from iosfarm.farm.refining import Refined, Refining
-from iosfarm.ir.measurement import Measurement, Status
-from iosfarm.ir.schedule import Certificate, Schedule, ScheduledStage
+from iosfarm.ir.measurement import Measurement
+from iosfarm.ir.schedule import Schedule
 from iosfarm.ir.stage import Stage
-from iosfarm.search.baselines import greedy, sequential
 from iosfarm.search.bounds import Kind
 from iosfarm.search.copies import copies
 from iosfarm.search.latency_model import LatencyModel
-from iosfarm.search.parts import Part, cut
-from iosfarm.search.problem import PartProblem, problems
-from iosfarm.search.racing import NEAR, doubtful, regret
-from iosfarm.search.refine import Won
-from iosfarm.search.solver import certificate_of, solution
-from iosfarm.search.space import SpaceTooLargeError
-from iosfarm.search.stage_search import StageSearch
-from iosfarm.workers.measuring import relative_median_error
-from iosfarm.workers.settings import EFFORTS, Effort
+from iosfarm.search.racing import NEAR, doubtful
+from iosfarm.workers.settings import Effort
 
 MOST_CHECKS = 100
 """How often stages of the best schedules are measured again: each time another one may turn out the best. It ends by
@@ -38,24 +31,6 @@ REPEATS = 16
 
 MOST_COPIES = 8
 """Copies of a unit that show what the device can do of it, where the groups of a stage have no limit."""
-
-WORTHWHILE = 0.002
-"""A refined schedule that is less than this much faster than the one it came from, relative, is not kept."""
-
-SMALLEST_PART = 8
-"""Units: parts whose space is too large are cut in half until they have so many."""
-
-
-@dataclass(frozen=True)
-class Known:
-    """A latency that may be used: seconds (infinite: infeasible), the measurement's id in the database, and how well
-    it is known: samples, and the standard error of their median (relative).
-    """
-
-    seconds: float
-    measurement: int
-    samples: int
-    error: float
 
 
 @dataclass(frozen=True)
@@ -82,72 +57,24 @@ class Memory(Protocol):
         ...
 
 
-class JobSearch:
-    """A job's parts being solved, all stages of the baselines included. model: what is learned on the device so far.
-    memory: what the database holds of the job's refinements, which lie outside of the search space.
+class JobSearch(JobKnowledge):
+    """A job's parts being solved. model: what is learned on the device so far. memory: what the database holds of the
+    job's refinements, which lie outside of the search space.
     """
 
     def __init__(
         self, job: Job, device: DeviceInfo, model: LatencyModel | None = None, memory: Memory | None = None
     ) -> None:
+        super().__init__(job, device, model)
         self._memory = memory
-        self.job = job
-        self.device = device
-        self.notes: list[str] = []
-        self.parts, self._problems = self._divide()
-        self.search = StageSearch(self._problems, job.settings.method, model, seed=job.seed)
-        factory = self.search.factory
-        self._class = {factory.key_of(number): number for number in range(self.search.class_count)}
-        self.baselines = {
-            "sequential": sequential(job.graph, self.parts, device.layout),
-            "greedy": greedy(job.graph, self.parts, device.layout),
-        }
-        # The baselines' stages first, so that there is a schedule early; greedy ones may lie outside of the space.
-        self._baseline = {
-            item.key: item.stage for s in self.baselines.values() for item in s.place(job.graph, device.layout)
-        }
-        self._known: dict[str, Known] = {}
-        self._found: set[str] = set()
-        self._given_up: set[str] = set()
         self._waiting: dict[str, Effort] = {}
         self._spent: set[str] = set()  # of the budget's stages
-        self._sure: set[str] = set()
-        self._refining: Refining | None = None
-        self._refinements: dict[str, Stage] = {}
-        self._copies: dict[str, tuple[int, Stage]] = {}
         self._before: bool | None = None
         self._steadied = False
         self._checks = 0
-        self._checked: set[str] = set()
         self.expired = False
 
-    def _divide(self) -> tuple[list[Part], list[PartProblem]]:
-        """The parts, smaller than asked for where their spaces could not be held otherwise."""
-        settings, graph = self.job.settings, self.job.graph
-        size = settings.max_part_size
-        while True:
-            parts = cut(graph, max_part_size=size)
-            try:
-                found = problems(parts, settings.space, self.device.layout)
-            except SpaceTooLargeError:
-                largest = max(len(part.units) for part in parts)
-                if largest // 2 < SMALLEST_PART:
-                    raise
-                size = largest // 2
-                continue
-            if size < settings.max_part_size:
-                self.notes.append(f"parts have at most {size} units: larger ones have too many states to hold")
-            return parts, found
-
     # -- asking --------------------------------------------------------------------------------------------------
-
-    def keys(self) -> Iterable[str]:
-        """Of all stages that the search and the baselines can use."""
-        return self._class.keys() | self._baseline.keys()
-
-    def _extra(self) -> Iterable[str]:
-        """Stages that may lie outside of the search space."""
-        return self._baseline.keys() | self._refinements.keys() | self._copies.keys()
 
     def next(self, most: int) -> dict[str, Request]:
         """Stages to measure next, about `most`, by key; what was asked for before is not repeated. Empty while only
@@ -161,7 +88,7 @@ class JobSearch:
         requests = {
             key: Request(stage, Effort.NORMAL)
             for key, stage in self._baseline.items()
-            if key not in self._known and key not in self._waiting and key not in self._given_up
+            if key not in self._waiting and not self.ledger.settled(key)
         }
         requests.update(self._saturating())
         limit = self._stages_left()
@@ -200,8 +127,8 @@ class JobSearch:
             return {}
         self._steadied = True
         keys = {self.search.factory.key_of(n): n for n in sorted(units, key=lambda n: -self.search.seconds[n])}
-        missing = min(REPEATS, len(keys)) - len(self._sure & keys.keys())
-        again = [key for key in keys if key not in self._sure][: max(0, missing)]
+        missing = min(REPEATS, len(keys)) - len(self.ledger.sure & keys.keys())
+        again = [key for key in keys if key not in self.ledger.sure][: max(0, missing)]
         return {key: Request(self._stage(keys[key]), Effort.CAREFUL) for key in again}
 
     def _saturating(self) -> dict[str, Request]:
@@ -215,14 +142,16 @@ class JobSearch:
                 stage = Stage.from_json(copies(self.search.factory.canonical_of(number), count))
                 self._copies[stage.key] = number, stage
             self._recall(self._copies)
-        new = {key: item for key, item in self._copies.items() if key not in self._known and key not in self._waiting}
-        return {key: Request(s, Effort.NORMAL) for key, (_, s) in new.items() if key not in self._given_up}
+        new = {
+            key: item for key, item in self._copies.items() if key not in self.ledger.known and key not in self._waiting
+        }
+        return {key: Request(s, Effort.NORMAL) for key, (_, s) in new.items() if key not in self.ledger.given_up}
 
     def _affordable(self, requests: Mapping[str, Request], limit: int) -> dict[str, Request]:
         """What is not under way, and within the budget's stages; those known already cost nothing of it."""
         chosen: dict[str, Request] = {}
         for key, request in requests.items():
-            new = key not in self._known and key not in self._spent
+            new = key not in self.ledger.known and key not in self._spent
             if key in self._waiting or (new and limit <= 0):
                 continue
             limit -= new
@@ -253,7 +182,7 @@ class JobSearch:
         """Stages of the best schedules that rest on few samples: the best of many noisy latencies is too good."""
         self.schedules()  # raises where there is none
         certified = self.job.settings.method.name == "certified"
-        sure = {self._class[key] for key in self._sure if key in self._class}
+        sure = {self._class[key] for key in self.ledger.sure if key in self._class}
         numbers = doubtful(self.search, sure, NEAR if certified else 0.0)
         return {self.search.factory.key_of(number): self._stage(number) for number in numbers}
 
@@ -270,29 +199,26 @@ class JobSearch:
         if self._refining is None:
             optimised = self.schedules()["optimised"]
             earlier = self._memory.refined(optimised) if self._memory is not None else None
-            self._refining = Refining(self.job, self.device.layout, optimised, len(self._known), self._seconds, earlier)
+            self._refining = Refining(
+                self.job, self.device.layout, optimised, len(self.ledger.known), self.ledger.seconds, earlier
+            )
             placed = self._refining.schedule.place(self.job.graph, self.device.layout)
             self._refinements.update((item.key, item.stage) for item in placed if item.key not in self._class)
             self._recall(self._refinements)
         while wanted := self._refining.next(most) if most else {}:
             self._refinements.update(wanted)
             self._recall(wanted)
-            requests = {k: Request(stage, Effort.NORMAL) for k, stage in wanted.items() if k not in self._known}
+            requests = {k: Request(stage, Effort.NORMAL) for k, stage in wanted.items() if k not in self.ledger.known}
             if requests:
                 return requests
-        made = {stage.key for stage in self._refining.schedule.stages} & self._refinements.keys() - self._sure
+        made = {stage.key for stage in self._refining.schedule.stages} & self._refinements.keys() - self.ledger.sure
         return self._doubts({key: self._refinements[key] for key in sorted(made)})
 
     def _recall(self, keys: Iterable[str]) -> None:
         """Take what the database holds of stages outside of the search space."""
-        unknown = [key for key in keys if key not in self._known]
+        unknown = [key for key in keys if key not in self.ledger.known]
         for key, measurement, number in self._memory.recall(unknown) if self._memory is not None and unknown else ():
             self.tell(key, measurement, number, found=True)
-
-    def _seconds(self, key: str) -> float | None:
-        if key in self._given_up:
-            return math.inf
-        return self._known[key].seconds if key in self._known else None
 
     @property
     def done(self) -> bool:
@@ -314,14 +240,6 @@ class JobSearch:
         return self._stages_left() == 0
 
     @property
-    def missing_units(self) -> int:
-        """Single units that nothing is known of; 0 where no schedule can be, whatever they take."""
-        if math.isinf(self.search.bound().lower):
-            return 0
-        keys = {stage.key for stage in self.baselines["sequential"].stages}
-        return sum(1 for key in keys if key not in self._known and key not in self._given_up)
-
-    @property
     def complete(self) -> bool:
         """Whether the search came to its end: the gap was reached, or all that can be known is."""
         return self.search.reached or not (self.expired or self.out_of_stages or self._waiting)
@@ -334,29 +252,14 @@ class JobSearch:
         """
         if key not in self._class and key not in self._extra():
             return
-        effort = self._waiting.pop(key, None)
-        before = self._known.get(key)
-        if before is not None and len(measurement.samples) <= before.samples:
-            self._sure.update([key] if effort is Effort.CAREFUL else [])
+        known = self.ledger.enter(key, measurement, number, self._waiting.pop(key, None), found=found)
+        if known is None:
             return
-        infeasible = measurement.status is Status.INFEASIBLE
-        if before is not None and infeasible:
-            return
-        seconds = math.inf if infeasible else measurement.median
-        error = 0.0 if infeasible else relative_median_error(measurement.samples)
-        self._known[key] = Known(seconds, number, len(measurement.samples), error)
-        if before is None and found:
-            self._found.add(key)
-        if infeasible or len(measurement.samples) >= EFFORTS[Effort.CAREFUL].min_samples:
-            self._sure.add(key)
-        if effort is Effort.CAREFUL:
-            self._sure.add(key)
-            self._checked.add(key)
         if key in self._class:
-            self.search.tell(self._class[key], seconds, error)
-        if key in self._copies and not infeasible:
+            self.search.tell(self._class[key], known.seconds, known.error)
+        if key in self._copies and math.isfinite(known.seconds):
             unit, stage = self._copies[key]
-            self.search.tell_share(unit, seconds / len(stage.groups))
+            self.search.tell_share(unit, known.seconds / len(stage.groups))
 
     def give_up(self, key: str) -> bool:
         """A stage that cannot be measured though it may be feasible: it is not used, and stays bounded from below; one
@@ -365,93 +268,8 @@ class JobSearch:
         if key not in self._waiting:
             return False
         del self._waiting[key]
-        if key in self._known:
-            self._sure.add(key)
+        if not self.ledger.give_up(key):
             return False
-        self._given_up.add(key)
         if key in self._class:
             self.search.block(self._class[key])
         return True
-
-    # -- answers -------------------------------------------------------------------------------------------------
-
-    def counts(self) -> StageCounts:
-        """How many distinct stages are known, and from where."""
-        infeasible = sum(1 for known in self._known.values() if math.isinf(known.seconds))
-        return StageCounts(
-            self.search.class_count + sum(1 for key in self._extra() if key not in self._class),
-            len(self._found),
-            len(self._known) - len(self._found),
-            len(self._given_up),
-            infeasible,
-            len(self._checked),
-            self.search.rounds,
-        )
-
-    @property
-    def gap(self) -> float | None:
-        """Between the best schedule and its lower bound, relative, as of the last round; None: nothing is known."""
-        bound = self.search.last
-        if bound is None or bound.lower <= 0 or bound.upper == math.inf:
-            return None
-        return max(0.0, bound.upper / bound.lower - 1)
-
-    @property
-    def noisy(self) -> bool:
-        """Whether noise alone keeps a search that is complete from reaching its gap."""
-        certified = self.job.settings.method.name == "certified"
-        return certified and self.search.rounds > 0 and not self.search.reached
-
-    def regret(self) -> float | None:
-        """See `racing.regret`; None where there is no schedule."""
-        if not self.search.bound().upper < math.inf:
-            return None
-        return max(0.0, regret(self.search))  # a sum in another order may be below by its rounding
-
-    def schedules(self) -> dict[str, Schedule]:
-        """`sequential`, `greedy` and `optimised` with what is known of their latencies.
-
-        Raises:
-            NoScheduleError: a unit cannot run on the device, or single units were not measured yet.
-        """
-        for problem in self._problems:
-            if math.isinf(self.search.part_bound(problem).lower):
-                solution(self.search, problem)  # raises: what cannot be goes before what is not known
-        stages: list[ScheduledStage] = []
-        for part, problem in zip(self.parts, self._problems, strict=True):
-            stages += solution(self.search, problem, part).stages
-        optimised = Schedule(tuple(stages), self.job.settings.method.name, self._certificate())
-        found = {**self.baselines, "optimised": optimised}
-        if self._refining is not None and self._refining.won:
-            found["refined"] = self._refining.schedule
-        result = {name: self._predicted(schedule) for name, schedule in found.items()}
-        before, after = (result[name].predicted if name in result else None for name in ("optimised", "refined"))
-        if "refined" in result and (before is None or after is None or after >= (1 - WORTHWHILE) * before):
-            del result["refined"]  # what looked better was noise
-        return result
-
-    @property
-    def won(self) -> tuple[Won, ...]:
-        """By refining the optimised schedule."""
-        return self._refining.won if self._refining is not None else ()
-
-    def _certificate(self) -> Certificate:
-        return certificate_of(self.search, self.search.bound(), exhaustive=not np.isnan(self.search.seconds).any())
-
-    def _predicted(self, schedule: Schedule) -> Schedule:
-        stages = []
-        for stage in schedule.stages:
-            known = self._known.get(stage.key)
-            if known is not None and math.isfinite(known.seconds):
-                stage = replace(stage, predicted=known.seconds, measurement=known.measurement)
-            stages.append(stage)
-        return replace(schedule, stages=tuple(stages))
-
-    def runnable(self) -> Mapping[str, Schedule]:
-        """Those schedules that the device can run: a baseline may hold a stage that is infeasible, or was given up."""
-        unusable = self._given_up | {key for key, known in self._known.items() if math.isinf(known.seconds)}
-        return {
-            name: schedule
-            for name, schedule in self.schedules().items()
-            if not any(stage.key in unusable for stage in schedule.stages)
-        }
