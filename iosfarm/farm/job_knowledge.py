@@ -50,6 +50,7 @@ class JobKnowledge:
         self._baseline = {
             item.key: item.stage for s in self.baselines.values() for item in s.place(job.graph, device.layout)
         }
+        self._earlier: Certificate | None = None  # of this same search, done before
         self._refining: Refining | None = None
         self._refinements: dict[str, Stage] = {}
         self._copies: dict[str, tuple[int, Stage]] = {}
@@ -148,7 +149,10 @@ class JobKnowledge:
         return self._refining.won if self._refining is not None else ()
 
     def _certificate(self) -> Certificate:
-        return certificate_of(self.search, self.search.bound(), exhaustive=not np.isnan(self.search.seconds).any())
+        bound, earlier = self.search.bound(), self._earlier
+        if earlier is not None and math.isclose(earlier.upper, bound.upper, rel_tol=1e-9) and not self.search.rounds:
+            return earlier  # of this schedule, found with all that is known now, and with what came and went on the way
+        return certificate_of(self.search, bound, exhaustive=not np.isnan(self.search.seconds).any())
 
     def runnable(self) -> Mapping[str, Schedule]:
         """Those schedules that the device can run: a baseline may hold a stage that is infeasible, or was given up."""

@@ -14,7 +14,7 @@ from iosfarm.farm.job_knowledge import JobKnowledge
 from iosfarm.farm.jobs import Job
 from iosfarm.farm.refining import Refined, Refining
 from iosfarm.ir.measurement import Measurement
-from iosfarm.ir.schedule import Schedule
+from iosfarm.ir.schedule import Certificate, Schedule
 from iosfarm.ir.stage import Stage
 from iosfarm.search.bounds import Kind
 from iosfarm.search.copies import copies
@@ -48,8 +48,8 @@ class Memory(Protocol):
         """Usable measurements of stages, by key, with their ids."""
         ...
 
-    def finished(self) -> bool:
-        """Whether this same search has come to its end before."""
+    def finished(self) -> Certificate | None:
+        """The certificate of this same search, if it has come to its end before."""
         ...
 
     def refined(self, optimised: Schedule) -> Refined | None:
@@ -69,7 +69,7 @@ class JobSearch(JobKnowledge):
         self._memory = memory
         self._waiting: dict[str, Effort] = {}
         self._spent: set[str] = set()  # of the budget's stages
-        self._before: bool | None = None
+        self._looked_back = False
         self._steadied = False
         self._checks = 0
         self.expired = False
@@ -109,14 +109,15 @@ class JobSearch(JobKnowledge):
 
     def _settled(self) -> bool:
         """Whether this same search has been done before: it is not to measure anything again, though the same
-        latencies, all known from the start, may give another regression and a gap that is wider by a hair.
+        latencies, all known from the start, may give another regression and another gap.
         """
-        if self.search.rounds == 0 and self._before is None:
-            known = all(np.isfinite(self.search.seconds[number]) for number in self.search.units)
-            self._before = known and self._memory is not None and self._memory.finished()
-            if self._before:
+        if self.search.rounds == 0 and not self._looked_back and self._memory is not None:
+            self._looked_back = True
+            if all(np.isfinite(self.search.seconds[number]) for number in self.search.units):
+                self._earlier = self._memory.finished()
+            if self._earlier is not None:
                 self.search.resume()
-        return self.search.rounds == 0 and bool(self._before)
+        return self.search.rounds == 0 and self._earlier is not None
 
     def _repeated(self) -> dict[str, Request]:
         """The longest units once more, as soon as they are known: much rests on them, and what lies between two

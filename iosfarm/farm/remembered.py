@@ -14,7 +14,7 @@ from iosfarm.farm.refining import Refined
 from iosfarm.farm.schedule_file import LatencyEntry, ScheduleFile, settings_entry
 from iosfarm.farm.verdict import DISTURBED, overrun
 from iosfarm.ir.measurement import Measurement, Status
-from iosfarm.ir.schedule import Schedule
+from iosfarm.ir.schedule import Certificate, Schedule
 from iosfarm.search.refine import Won
 from iosfarm.workers.evaluating import TOLERANCES, Evaluation, schedule_key
 
@@ -103,11 +103,13 @@ class JobMemory:
         found = self._database.lookup(keys, self._device.device, self._device.environment)
         return [(key, recorded.measurement, recorded.id) for key, recorded in found.items()]
 
-    def finished(self) -> bool:
-        """Whether this same search has come to its end before."""
+    def finished(self) -> Certificate | None:
+        """The certificate of this same search, if it has come to its end before."""
         settings = settings_entry(self._job)
-        earlier = _earlier(self._database, self._job, self._device)
-        return any(content.settings == settings and not content.interrupted for content in earlier)
+        for content in _earlier(self._database, self._job, self._device):
+            if content.settings == settings and not content.interrupted and content.certificate is not None:
+                return content.certificate.value()
+        return None
 
     def refined(self, optimised: Schedule) -> Refined | None:
         """What refining a schedule has won before."""

@@ -58,6 +58,12 @@ class CertificateEntry(_Strict):
     structural: float | None = Field(default=None, ge=0, description="lower bound without statistics")
     confidence: float | None = Field(default=None, gt=0, lt=1, description="of each statistical bound")
 
+    def value(self) -> Certificate:
+        """The entry as a `Certificate`."""
+        assumptions = tuple(self.assumptions)
+        found = self.audited, self.broken, self.structural, self.confidence
+        return Certificate(self.kind, self.lower, self.upper, assumptions, *found)
+
 
 class LatencyEntry(_Strict):
     """One schedule's latency: the sum of its stages, and what was measured end to end."""
@@ -150,13 +156,9 @@ class ScheduleFile(_Strict):
             ScheduledStage(s.part, s.strategy, tuple(map(tuple, s.groups)), s.key, s.predicted, s.measurement)
             for s in self.stages
         )
-        c = self.certificate
-        if self.chosen != "optimised" or c is None:
+        if self.chosen != "optimised" or self.certificate is None:
             return Schedule(stages, self.chosen)
-        certificate = Certificate(
-            c.kind, c.lower, c.upper, tuple(c.assumptions), c.audited, c.broken, c.structural, c.confidence
-        )
-        return Schedule(stages, self.settings.method, certificate)
+        return Schedule(stages, self.settings.method, self.certificate.value())
 
 
 def document(result: JobResult) -> ScheduleFile:
