@@ -1,8 +1,7 @@
 """Made-up devices for the benchmark of the search: latencies of all stages of a network, by class.
 
 `v100` is the simulated GPU without its noise. The others are roofline models that share one device between groups in
-their own ways: `early` is full with hardly more than one unit, `late` with about three, `never` at all. In these each
-stage deviates by 2% from the model, always by the same, as real ones do for reasons that no model knows.
+their own ways: `early` is full with hardly more than one unit, `late` with about three, `never` at all.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ CAPACITY = {"early": 1.15, "late": 3.0, "never": np.inf}
 """Units at full speed that a device holds."""
 
 COSTS = ("v100", *CAPACITY)
-DEVIATION = 0.0
 
 
 def latencies(name: str, search: StageSearch) -> Floats:
@@ -34,7 +32,7 @@ def latencies(name: str, search: StageSearch) -> Floats:
     result = np.empty(search.class_count)
     for part in search.parts.values():
         result[part.problem.classes] = _part(CAPACITY[name], search, part.problem.part.units, part.problem)
-    return result * np.exp(DEVIATION * _own(search))
+    return result
 
 
 def _part(capacity: float, search: StageSearch, units: tuple[int, ...], problem: object) -> Floats:
@@ -53,10 +51,3 @@ def _part(capacity: float, search: StageSearch, units: tuple[int, ...], problem:
     seconds = 4e-6 + 2e-6 * (count - 1) + np.maximum(longest, total / capacity)
     kinds = search.parts[id(problem)].kinds
     return np.where(kinds == Kind.MERGE, 4e-6 + 0.8 * total, seconds)
-
-
-def _own(search: StageSearch) -> Floats:
-    """A standard normal number for each class, from its key."""
-    words = [np.frombuffer(bytes.fromhex(search.factory.key_of(n)), np.uint16) for n in range(search.class_count)]
-    result: Floats = (np.array(words, np.float64).sum(axis=1) / 65536 - 8) / np.sqrt(16 / 12)
-    return result
