@@ -30,7 +30,7 @@ class EvaluationSettings:
     rounds: int = 10
     max_rounds: int = 60
     precision: float = 0.005
-    seconds: float = 6.0
+    seconds: float = 5.0
     warmup: int = 2
     check: bool = True
 

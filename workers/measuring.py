@@ -61,7 +61,7 @@ def measure(
 def reference_stage(layout: str) -> Stage:
     """A small convolution that is the same everywhere: its time changes only when the machine does."""
     b = GraphBuilder("reference")
-    graph = b.build(b.conv2d(b.input((64, 28, 28)), 64, 3, padding=1))
+    graph = b.build(b.conv2d(b.input((64, 14, 14)), 64, 3, padding=1))
     return canonical_stage(graph, [[0]], layout=layout).stage
 
 

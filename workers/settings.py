@@ -49,5 +49,5 @@ EFFORTS = {
     Effort.QUICK: MeasureSettings(warmup=1, min_samples=3, max_samples=6, precision=0.03),
     Effort.NORMAL: MeasureSettings(),
     # The best of many noisy latencies is too good to be true (the winner's curse), so it is measured again.
-    Effort.CAREFUL: MeasureSettings(min_samples=15, max_samples=40, precision=0.01),
+    Effort.CAREFUL: MeasureSettings(min_samples=10, max_samples=25, precision=0.015),
 }
