@@ -4,17 +4,18 @@ if not __name__.startswith("iosfarm."):
     raise ImportError("import iosfarm.db, not db: a second copy of every module would be loaded")
 
 from iosfarm.db.database import LatencyDatabase
-from iosfarm.db.errors import DatabaseError, DatabaseUrlError
+from iosfarm.db.errors import DatabaseError, DatabaseUrlError, TransientDatabaseError
+from iosfarm.db.leases import Claims
 from iosfarm.db.location import default_path
 from iosfarm.db.measurements import Recorded
 from iosfarm.db.queries import QueryRow
+from iosfarm.db.runs import RunRow, RunSummary
 from iosfarm.db.schema import OutdatedDatabaseError
 from iosfarm.db.searches import ScheduledStageRow, ScheduleRow, SearchRow, SearchState
 from iosfarm.db.statistics import DatabaseStatistics, DeviceStatistics
-from iosfarm.db.tasks import ClaimedTask
 
 __all__ = [
-    "ClaimedTask",
+    "Claims",
     "DatabaseError",
     "DatabaseStatistics",
     "DatabaseUrlError",
@@ -23,9 +24,12 @@ __all__ = [
     "OutdatedDatabaseError",
     "QueryRow",
     "Recorded",
+    "RunRow",
+    "RunSummary",
     "ScheduleRow",
     "ScheduledStageRow",
     "SearchRow",
     "SearchState",
+    "TransientDatabaseError",
     "default_path",
 ]

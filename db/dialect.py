@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
     Connection,
     Engine,
     Float,
     Insert,
     QueuePool,
     Table,
+    Text,
     create_engine,
     event,
+    func,
+    select,
     text,
 )
+from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -63,11 +70,36 @@ def transaction(engine: Engine, *, write: bool) -> Iterator[Connection]:
             yield prepared
 
 
+def upsert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """INSERT with `on_conflict_do_update` and `on_conflict_do_nothing`, which both databases have."""
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+
+
 def insert_or_ignore(connection: Connection, table: Table) -> Insert:
     """INSERT that skips rows which a unique constraint refuses; with RETURNING it returns the new ones only."""
+    return upsert(connection, table).on_conflict_do_nothing()
+
+
+def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """INSERT of many rows, all with the same columns, in one statement; rows that are there already are skipped."""
+    if not rows:
+        return
     if connection.dialect.name == "sqlite":
-        return sqlite.insert(table).on_conflict_do_nothing()
-    return postgresql.insert(table).on_conflict_do_nothing()
+        connection.execute(insert_or_ignore(connection, table), rows)
+        return
+    # One array for each column: a server plans a statement of a thousand rows of parameters far longer.
+    columns = [table.c[name] for name in rows[0]]
+    arrays = [func.unnest(sql_cast([row[c.name] for row in rows], ARRAY(c.type))) for c in columns]
+    statement = postgresql.insert(table).from_select([c.name for c in columns], select(*arrays))
+    connection.execute(statement.on_conflict_do_nothing())
+
+
+def texts(connection: Connection, values: Sequence[str]) -> ColumnElement[str]:
+    """`values` as the column of a table to select from and to join with: one parameter, however many there are."""
+    if connection.dialect.name == "sqlite":
+        rows = func.json_each(json.dumps(list(values))).table_valued("value", name="texts")
+        return cast("ColumnElement[str]", rows.c.value)
+    return func.unnest(sql_cast(list(values), ARRAY(Text))).column_valued("texts")
 
 
 def lock_schema(connection: Connection) -> None:

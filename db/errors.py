@@ -15,6 +15,14 @@ class DatabaseError(IosfarmError):
     """The latency database cannot do what was asked. What was recorded before stays recorded."""
 
 
+class TransientDatabaseError(DatabaseError):
+    """The same call may succeed later: the server restarts, the connection broke, a lock was held, the disk was full.
+
+    Nothing of the call was stored, or, where the connection broke while the server confirmed, all of it. Every method
+    may be called again with the same arguments: `record` stores nothing twice, a lease is granted to its owner again.
+    """
+
+
 class DatabaseUrlError(DatabaseError, UsageError):
     """A database URL that cannot be used: malformed, of another kind of database, or without its driver."""
 
@@ -22,6 +30,10 @@ class DatabaseUrlError(DatabaseError, UsageError):
 _LOCKED = ("another process holds the database", "wait until it is done and try again")
 _READ_ONLY = ("the database is read-only", "make it writable, or choose another one with --db or IOSFARM_DB")
 _FULL = ("the disk is full", "free some space and try again: everything recorded before is kept")
+_FULL_SERVER = ("the server has no room left", "free some: everything recorded before is kept")
+_BUSY_SERVER = ("the server has too many connections", "wait until others are done, or raise its max_connections")
+_SERVER_DOWN = ("the server is stopping or starting", "wait until it is up and try again")
+_LOST = ("the connection was lost", "check that the server runs, and try again")
 _CANNOT_OPEN = (
     "the file cannot be opened",
     "check that the directory exists and that you may read and write it",
@@ -40,6 +52,7 @@ _SQLITE = {
     sqlite3.SQLITE_FULL: _FULL,
     sqlite3.SQLITE_CANTOPEN: _CANNOT_OPEN,
     sqlite3.SQLITE_CONSTRAINT: _MISSING_ROW,
+    sqlite3.SQLITE_PROTOCOL: _LOCKED,
     sqlite3.SQLITE_NOTADB: ("the file is not a database", "choose another file with --db or IOSFARM_DB"),
 }
 
@@ -47,14 +60,24 @@ _SQLITE = {
 _POSTGRES = {
     "23503": _MISSING_ROW,
     "25006": _READ_ONLY,
+    "40001": _LOCKED,
     "40P01": _LOCKED,
-    "53100": _FULL,
-    "55P03": _LOCKED,
     "42501": (
         "this user may not do that",
         "ask for the rights to create, read and write tables in this database",
     ),
+    "53100": _FULL,
+    "53200": _FULL_SERVER,
+    "53300": _BUSY_SERVER,
+    "55P03": _LOCKED,
+    "57014": ("the question took too long", "ask for less, or give more time"),
+    "57P01": _SERVER_DOWN,
+    "57P02": _SERVER_DOWN,
+    "57P03": _SERVER_DOWN,
+    "57P05": _LOST,
 }
+
+_PASSING = (_LOCKED, _FULL, _FULL_SERVER, _BUSY_SERVER, _SERVER_DOWN, _LOST, _SQLITE[sqlite3.SQLITE_IOERR])
 
 
 def translate(error: SQLAlchemyError | sqlite3.Error, name: str) -> DatabaseError:
@@ -65,14 +88,17 @@ def translate(error: SQLAlchemyError | sqlite3.Error, name: str) -> DatabaseErro
         known = _SQLITE.get(getattr(original, "sqlite_errorcode", -1) & 0xFF)
     sqlstate = getattr(original, "sqlstate", None)
     if isinstance(sqlstate, str):
-        known = _POSTGRES.get(sqlstate)
+        known = _LOST if sqlstate.startswith("08") else _POSTGRES.get(sqlstate)
     if known is None and isinstance(error, TimeoutError):
         known = _LOCKED
     if known is not None:
-        return DatabaseError(known[0], where=name, hint=known[1])
+        kind = TransientDatabaseError if known in _PASSING else DatabaseError
+        return kind(known[0], where=name, hint=known[1])
     lines = str(original).strip().splitlines() or [type(original).__name__]
     if isinstance(error, DBAPIError) and not isinstance(original, sqlite3.Error) and sqlstate is None:
-        return DatabaseError(f"no connection: {lines[0]}", where=name, hint="check the server, the user and the URL")
+        # Refused, cut, unknown host, wrong password: the driver gives all of them without a code.
+        what, hint = f"no connection: {lines[0]}", "check the server, the user and the URL"
+        return TransientDatabaseError(what, where=name, hint=hint)
     return DatabaseError(f"{type(original).__name__}: {lines[0]}", where=name)
 
 

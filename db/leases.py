@@ -1,59 +1,83 @@
-"""The task methods of `LatencyDatabase`: stages waiting to be measured, and who measures them."""
+"""The methods of `LatencyDatabase` about leases: several drivers on one database share the work."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-from sqlalchemy import Connection
-
-from iosfarm.db import tasks
-from iosfarm.db.tasks import ClaimedTask
-from iosfarm.ir.device import Device
-from iosfarm.ir.summary import StageSummary
+from iosfarm.db.handle import Handle
+from iosfarm.db.lease_rows import end_all_leases, end_leases, renew_leases, take_leases
+from iosfarm.db.measurements import Recorded, usable
+from iosfarm.ir.device import Device, Environment
 
 
-class Leases(ABC):
-    """A task is `free`, `claimed`, `done` or `failed`. A claim holds until it is given up or its lease expires.
+@dataclass(frozen=True)
+class Claims:
+    """What became of a claim; each stage key is in one of the three.
 
-    Time is the database's. owner: any text that no other process uses. Methods that change tasks return the ids
-    they changed: one that is missing was lost to another owner, and what was done for it is to be dropped.
+    granted: nobody else is granted it until the lease is ended or expires. held: by another owner; ask again later.
+    measured: there is a measurement to use, and no lease.
     """
 
-    @abstractmethod
-    def _transaction(self, *, write: bool) -> AbstractContextManager[Connection]: ...
+    granted: frozenset[str]
+    held: frozenset[str]
+    measured: Mapping[str, Recorded]
 
-    def add_tasks(self, stages: Sequence[StageSummary], device: Device, *, search_id: int | None = None) -> list[int]:
-        """Adds a free task for each stage that has no open one (free or claimed) for this kind of device.
 
-        Returns the new tasks' ids.
+class Leases(Handle):
+    """Who is about to measure what.
+
+    A lease is for one stage on one kind of device (`Device.key`) in one environment (`Environment.hard_key`): just
+    what a measurement can be reused for. It ends when its owner records a measurement of the stage (`record` with
+    `owner`), gives it back, or lets it expire. Expiry is judged by the database's clock.
+
+    owner: any text that no other process uses. A driver claims what it is about to measure, renews all its leases
+    every third of `lease_seconds` or so, records with `owner`, and releases the rest when it stops. While a lease is
+    alive, no other owner is granted its stage; one that has claimed it before it was recorded is told the measurement
+    when it claims again. An owner whose leases expired may still record: what was measured is true.
+    """
+
+    def claim_stages(
+        self,
+        keys: Iterable[str],
+        device: Device,
+        environment: Environment,
+        owner: str,
+        lease_seconds: float,
+        *,
+        known: Mapping[str, int] | None = None,
+    ) -> Claims:
+        """Claims named stages, all in one transaction, which also looks whether they have been measured meanwhile.
+
+        known: by stage key, the largest id of a measurement that the caller knows of and does not find good enough:
+        only one that was recorded later makes the stage `measured`. Without it, any usable one does.
+
+        Raises:
+            TransientDatabaseError: try again; stages that were granted all the same are granted again.
         """
+        wanted = frozenset(keys)
+        if not wanted:
+            return Claims(frozenset(), frozenset(), {})
         with self._transaction(write=True) as connection:
-            return tasks.add(connection, stages, device.key, search_id)
+            taken = take_leases(connection, wanted, device, environment, owner, lease_seconds)
+            # After taking: what another owner recorded before giving up a lease that is ours now can be seen now.
+            measured = usable(connection, sorted(wanted), device, environment, self.name, known)
+            needless = taken & measured.keys()
+            if needless:
+                end_leases(connection, needless, device, environment, owner)
+        return Claims(frozenset(taken - needless), wanted - taken - measured.keys(), measured)
 
-    def claim(self, owner: str, n: int, lease_seconds: float, *, device: Device | None = None) -> list[ClaimedTask]:
-        """Claims up to `n` free tasks, the oldest first, for this kind of device or for any.
+    def heartbeat(self, owner: str, lease_seconds: float) -> int:
+        """Renews all leases of an owner, those that expired and were not taken by others included; returns how many."""
+        with self._transaction(write=True) as connection:
+            return renew_leases(connection, owner, lease_seconds)
 
-        Leases that expired are freed before. No task is ever held by two owners.
-        """
+    def release_stages(self, keys: Iterable[str], device: Device, environment: Environment, owner: str) -> int:
+        """Gives leases back without a measurement; returns how many there were."""
         with self._transaction(write=True) as connection:
-            tasks.free_expired(connection)
-        with self._transaction(write=True) as connection:
-            return tasks.claim(connection, owner, n, lease_seconds, device.key if device else None)
+            return end_leases(connection, keys, device, environment, owner)
 
-    def heartbeat(self, ids: Iterable[int], owner: str, lease_seconds: float) -> list[int]:
-        """Renews the leases that `owner` still holds."""
+    def release(self, owner: str) -> int:
+        """Gives all leases of an owner back; returns how many there were."""
         with self._transaction(write=True) as connection:
-            return tasks.update_owned(connection, ids, owner, {"lease_expires": tasks.lease_end(lease_seconds)})
-
-    def release(self, ids: Iterable[int], owner: str) -> list[int]:
-        """Gives claimed tasks back unfinished: they are free again."""
-        with self._transaction(write=True) as connection:
-            return tasks.update_owned(connection, ids, owner, tasks.UNCLAIMED)
-
-    def finish(self, ids: Iterable[int], owner: str, *, failed: bool = False) -> list[int]:
-        """Ends claimed tasks as `done`, or as `failed`. A late owner's call changes nothing."""
-        state = tasks.FAILED if failed else tasks.DONE
-        with self._transaction(write=True) as connection:
-            return tasks.update_owned(connection, ids, owner, {"state": state, "lease_expires": None})
+            return end_all_leases(connection, owner)

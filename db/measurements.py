@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import cast as sql_cast
 
 from iosfarm.db import tables
-from iosfarm.db.dialect import insert_or_ignore
-from iosfarm.db.errors import DatabaseError
+from iosfarm.db.dialect import insert_rows, texts
+from iosfarm.db.encoding import decode, encode, place_of, storable
+from iosfarm.db.handle import Handle
+from iosfarm.db.lease_rows import end_leases
+from iosfarm.db.rows import device_row, environment_row, stage_rows
 from iosfarm.ir.device import Device, Environment, Fact, canonical_json
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.summary import StageSummary
 
-_Item = TypeVar("_Item")
-
 USABLE = (Status.OK, Status.INFEASIBLE)
 """What a look-up may answer with: verdicts about the stage, not accidents of the infrastructure."""
-
-CHUNK = 1000
-"""Bound parameters in one statement: SQLite allows 32 766, PostgreSQL 65 535."""
 
 
 @dataclass(frozen=True)
 class Recorded:
     """A measurement from the database.
 
-    soft_differences: soft environment fields that differ: name -> (asked for, recorded). Empty where none does.
+    id: negative for a measurement of an overlay. soft_differences: soft environment fields that differ: name -> (asked
+    for, recorded). Empty where none does.
     """
 
     id: int
@@ -37,190 +38,149 @@ class Recorded:
     soft_differences: Mapping[str, tuple[Fact | None, Fact | None]] = field(default_factory=dict)
 
 
-def chunks(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
-    """`items` in pieces of `CHUNK`."""
-    return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
+class Measurements(Handle):
+    """The methods of `LatencyDatabase` about single measurements."""
 
+    def lookup(self, keys: Iterable[str], device: Device, environment: Environment) -> dict[str, Recorded]:
+        """The measurement to rely on of each stage key; keys without a usable one (`ok`, `infeasible`) are left out.
 
-def lookup(
-    connection: Connection, keys: Iterable[str], device: Device, environment: Environment, name: str
-) -> dict[str, Recorded]:
-    """See `LatencyDatabase.lookup`."""
-    devices = connection.scalars(select(tables.device.c.id).where(tables.device.c.key == device.key)).all()
-    known = tables.environment
-    differences = {
-        row.id: environment.soft_differences(Environment(json.loads(row.hard), json.loads(row.soft)))
-        for row in connection.execute(select(known).where(known.c.hard_key == environment.hard_key))
-    }
-    if not devices or not differences:
-        return {}
-    measurement, stage = tables.measurement, tables.stage
-    newest: dict[str, Row[Any]] = {}
-    for chunk in chunks(list(dict.fromkeys(keys))):
-        statement = (
-            select(stage.c.key, measurement)
-            .join_from(stage, measurement, measurement.c.stage_id == stage.c.id)
-            .where(
-                stage.c.key.in_(chunk),
-                measurement.c.device_id.in_(devices),
-                measurement.c.environment_id.in_(differences),
-                measurement.c.status.in_(USABLE),
-            )
+        Reuse needs the same stage key, the same `Device.key` and the same `Environment.hard_key`. Soft differences
+        are told in `Recorded.soft_differences`. Where there are several, the newest decides whether the stage is
+        infeasible. Else one of the very same environment is preferred; of these the one with the most samples, which
+        knows the median best; of these the newest. Meant for many keys at once (10,000 take some tenths of a second).
+        """
+        wanted = list(dict.fromkeys(keys))
+        with self._transaction(write=False) as connection:
+            return usable(connection, wanted, device, environment, self.name)
+
+    def record(
+        self,
+        items: Sequence[tuple[StageSummary, Measurement]],
+        device: Device,
+        environment: Environment,
+        *,
+        search_id: int | None = None,
+        owner: str | None = None,
+    ) -> list[int]:
+        """Stores measurements of one device and environment; returns their ids in the order of `items`.
+
+        Stages, device and environment that are new are stored with them; several processes may do so at once. A
+        measurement that is stored already (the same samples, worker, attempt and time, to the microsecond) is not
+        stored again: its id is returned, so that a batch whose outcome is unknown may simply be recorded again.
+
+        owner: ends the owner's leases of these stages in the same transaction, so that nobody else is granted a stage
+        whose measurement he cannot see.
+
+        Raises:
+            ValueError: a measurement is of another stage than its summary, has a sample that is not finite, or a
+                time without a zone. Nothing is stored.
+            TransientDatabaseError: try again.
+        """
+        for summary, measurement in items:
+            if summary.key != measurement.stage_key:
+                raise ValueError(f"a measurement of stage {measurement.stage_key} with summary {summary.key}")
+        place = place_of(device, environment)
+        encoded = [encode(measurement, place) for _, measurement in items]
+        if not encoded:
+            return []
+        with self._transaction(write=True) as connection:
+            stages = stage_rows(connection, [summary for summary, _ in items])
+            shared = {
+                "device_id": device_row(connection, device),
+                "environment_id": environment_row(connection, environment),
+                "search_id": search_id,
+            }
+            rows = [
+                {"stage_id": stages[summary.key], **shared, **columns}
+                for (summary, _), columns in zip(items, encoded, strict=True)
+            ]
+            numbers = insert_measurements(connection, rows)
+            if owner is not None:
+                end_leases(connection, stages, device, environment, owner)
+            return [numbers[columns["uid"]] for columns in encoded]
+
+    def quarantine(self, device: Device, since: datetime, reason: str) -> dict[int, str]:
+        """Flags what one physical device (`Device.key`, `Device.instance`) measured since then as not to be believed.
+
+        Its `ok` and `infeasible` measurements become `quarantined`, with the reason: look-ups pass over them, nothing
+        else about them changes. Returns the stage keys of those flagged by measurement id; flagging again changes
+        nothing.
+
+        Raises:
+            ValueError: no reason, or a time without a zone.
+        """
+        if not reason or since.tzinfo is None:
+            raise ValueError("quarantine needs a reason and a time with a zone")
+        measured, stage, known = tables.measurement.c, tables.stage.c, tables.device.c
+        instance = canonical_json(dict(device.instance))
+        devices = select(known.id).where(known.key == device.key, known.instance == instance)
+        flagged = (
+            update(tables.measurement)
+            .where(measured.device_id.in_(devices), measured.measured_at >= since, measured.status.in_(USABLE))
+            .values(status=Status.QUARANTINED.value, reason=storable(reason))
+            .returning(measured.id, measured.stage_id)
         )
-        # Not ordered by the database: SQLite would walk through all measurements in the order of their times.
-        for row in connection.execute(statement):
-            best = newest.get(row.key)
-            if best is None or (row.measured_at, row.id) > (best.measured_at, best.id):
-                newest[row.key] = row
-    return {
-        key: Recorded(row.id, decode(row, key, name), differences[row.environment_id]) for key, row in newest.items()
-    }
+        with self._transaction(write=True) as connection:
+            stages = {row.id: row.stage_id for row in connection.execute(flagged)}
+            wanted = texts(connection, [str(number) for number in set(stages.values())])
+            rows = connection.execute(select(stage.id, stage.key).where(stage.id == sql_cast(wanted, tables.BigId)))
+            keys = {row.id: row.key for row in rows}
+        return {number: keys[stage_id] for number, stage_id in stages.items()}
 
 
-def decode(row: Row[Any], key: str, name: str) -> Measurement:
-    """The measurement of a row of `measurement`.
-
-    Raises:
-        DatabaseError: the row was not written by iosfarm, or was damaged.
-    """
-    try:
-        return Measurement(
-            stage_key=key,
-            status=Status(row.status),
-            samples=tuple(json.loads(row.samples)),
-            unroll=row.unroll,
-            rounds=row.rounds,
-            reason=row.reason,
-            worker=row.worker,
-            attempt=row.attempt,
-            measured_at=row.measured_at,
-            conditions=json.loads(row.conditions),
-        )
-    except (TypeError, ValueError) as error:
-        raise DatabaseError(f"measurement {row.id} is damaged: {error}", where=name) from error
-
-
-def encode(measurement: Measurement) -> dict[str, Any]:
-    """The columns of a measurement that do not refer to other rows.
-
-    Raises:
-        ValueError: a sample or condition is not finite, or the time has no time zone.
-    """
-    if measurement.measured_at.tzinfo is None:
-        raise ValueError(f"stage {measurement.stage_key}: measured_at has no time zone")
-    try:
-        samples = json.dumps(measurement.samples, separators=(",", ":"), allow_nan=False)
-        conditions = canonical_json(dict(measurement.conditions))
-    except ValueError as error:
-        raise ValueError(f"stage {measurement.stage_key}: {error}") from error
-    measured = bool(measurement.samples)
-    return {
-        "status": measurement.status.value,
-        "reason": _storable(measurement.reason),
-        "median": measurement.median if measured else None,
-        "mad": measurement.mad if measured else None,
-        "min": measurement.minimum if measured else None,
-        "p90": measurement.p90 if measured else None,
-        "n": len(measurement.samples),
-        "samples": samples,
-        "unroll": measurement.unroll,
-        "rounds": measurement.rounds,
-        "worker": _storable(measurement.worker),
-        "attempt": measurement.attempt,
-        "measured_at": measurement.measured_at,
-        "conditions": conditions,
-    }
-
-
-def record(
+def usable(
     connection: Connection,
-    items: Sequence[tuple[StageSummary, dict[str, Any]]],
+    keys: Sequence[str],
     device: Device,
     environment: Environment,
-    search_id: int | None,
-) -> list[int]:
-    """See `LatencyDatabase.record`; `items` are encoded already."""
-    device_id = device_row(connection, device)
-    environment_id = environment_row(connection, environment)
-    stages = stage_rows(connection, [summary for summary, _ in items])
-    shared = {"device_id": device_id, "environment_id": environment_id, "search_id": search_id}
-    rows = [{"stage_id": stages[summary.key], **shared, **columns} for summary, columns in items]
-    statement = insert(tables.measurement).returning(tables.measurement.c.id, sort_by_parameter_order=True)
-    return list(connection.scalars(statement, rows))
-
-
-def device_row(connection: Connection, device: Device) -> int:
-    """Id of the device's row, inserted if missing."""
-    columns = tables.device.c
-    values = {
-        "key": device.key,
-        "kind": device.kind,
-        "model": device.model,
-        "simulated": device.simulated,
-        "properties": canonical_json(dict(device.properties)),
-        "instance": canonical_json(dict(device.instance)),
+    name: str,
+    after: Mapping[str, int] | None = None,
+) -> dict[str, Recorded]:
+    """See `Measurements.lookup`. after: by stage key, the id after which a measurement must have been recorded."""
+    after = after or {}
+    devices = connection.scalars(select(tables.device.c.id).where(tables.device.c.key == device.key)).all()
+    known = tables.environment
+    environments = {
+        row.id: Environment(json.loads(row.hard), json.loads(row.soft))
+        for row in connection.execute(select(known).where(known.c.hard_key == environment.hard_key))
     }
-    find = select(columns.id).where(columns.key == values["key"], columns.instance == values["instance"])
-    found: int | None = connection.scalar(find)
-    if found is None:
-        connection.execute(insert_or_ignore(connection, tables.device), values)
-        found = connection.execute(find).scalar_one()
+    if not devices or not environments:
+        return {}
+    measurement, stage, wanted = tables.measurement, tables.stage, texts(connection, keys)
+    statement = (
+        select(stage.c.key, measurement)
+        .join_from(stage, measurement, measurement.c.stage_id == stage.c.id)
+        .where(
+            stage.c.key == wanted,
+            measurement.c.device_id.in_(devices),
+            measurement.c.environment_id.in_(environments),
+            measurement.c.status.in_(USABLE),
+        )
+    )
+    candidates: dict[str, list[Row[Any]]] = {}
+    # Not ordered by the database: SQLite would walk through all measurements in the order of their times.
+    for row in connection.execute(statement):
+        if row.id > after.get(row.key, -1):
+            candidates.setdefault(row.key, []).append(row)
+    differences = {number: environment.soft_differences(other) for number, other in environments.items()}
+    found = {}
+    for key, rows in candidates.items():
+        row = _preferred(rows, differences)
+        found[key] = Recorded(row.id, decode(row, key, name), differences[row.environment_id])
     return found
 
 
-def environment_row(connection: Connection, environment: Environment) -> int:
-    """Id of the environment's row, inserted if missing."""
-    columns = tables.environment.c
-    find = select(columns.id).where(columns.key == environment.key)
-    found: int | None = connection.scalar(find)
-    if found is None:
-        values = {
-            "key": environment.key,
-            "hard_key": environment.hard_key,
-            "hard": canonical_json(dict(environment.hard)),
-            "soft": canonical_json(dict(environment.soft)),
-        }
-        connection.execute(insert_or_ignore(connection, tables.environment), values)
-        found = connection.execute(find).scalar_one()
-    return found
+def _preferred(rows: Sequence[Row[Any]], differences: Mapping[int, Mapping[str, Any]]) -> Row[Any]:
+    newest = max(rows, key=lambda row: (row.measured_at, row.id))
+    if newest.status == Status.INFEASIBLE:
+        return newest
+    measured = [row for row in rows if row.status == Status.OK]
+    return max(measured, key=lambda row: (not differences[row.environment_id], row.n, row.measured_at, row.id))
 
 
-def stage_rows(connection: Connection, summaries: Iterable[StageSummary]) -> dict[str, int]:
-    """Ids of the stages' rows by key, inserted with their operators where missing."""
-    wanted = {summary.key: summary for summary in summaries}
-    ids = _stage_ids(connection, list(wanted))
-    # In one order everywhere: two processes that insert the same rows wait for each other, and never in a circle.
-    missing = sorted(wanted.keys() - ids.keys())
-    if not missing:
-        return ids
-    columns = tables.stage.c
-    statement = insert_or_ignore(connection, tables.stage).returning(columns.id, columns.key)
-    rows = [_stage_columns(wanted[key]) for key in missing]
-    inserted = {row.key: row.id for row in connection.execute(statement, rows)}
-    operators = [
-        {"stage_id": number, "position": position, **vars(operator)}
-        for key, number in inserted.items()
-        for position, operator in enumerate(wanted[key].operators)
-    ]
-    if operators:
-        connection.execute(insert(tables.stage_operator), operators)
-    # What another process inserted in the meantime is there, but was not inserted here.
-    return ids | inserted | _stage_ids(connection, [key for key in missing if key not in inserted])
-
-
-def _stage_ids(connection: Connection, keys: Sequence[str]) -> dict[str, int]:
-    columns = tables.stage.c
-    found: dict[str, int] = {}
-    for chunk in chunks(keys):
-        rows = connection.execute(select(columns.key, columns.id).where(columns.key.in_(chunk)))
-        found.update((row.key, row.id) for row in rows)
-    return found
-
-
-def _stage_columns(summary: StageSummary) -> dict[str, Any]:
-    return {name: value for name, value in vars(summary).items() if name != "operators"}
-
-
-def _storable(text: str) -> str:
-    """PostgreSQL refuses NUL, and UTF-8 lone surrogates; a worker's last words may hold either."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+def insert_measurements(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Stores rows with all columns but the id, unless they are there; returns the ids by `uid`."""
+    insert_rows(connection, tables.measurement, rows)
+    columns, wanted = tables.measurement.c, texts(connection, [row["uid"] for row in rows])
+    found = connection.execute(select(columns.uid, columns.id).where(columns.uid == wanted))
+    return {row.uid: row.id for row in found}

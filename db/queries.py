@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, func, or_, select
 
 from iosfarm.db import tables
-from iosfarm.db.measurements import chunks
 from iosfarm.ir.device import Device
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.summary import OperatorSummary
@@ -50,6 +49,9 @@ class QueryRow:
     measured_at: datetime
     search_id: int | None
 
+
+CHUNK = 1000
+"""Bound parameters in one statement: SQLite allows 32 766, PostgreSQL 65 535."""
 
 _m, _s, _d, _e = tables.measurement.c, tables.stage.c, tables.device.c, tables.environment.c
 _operator = tables.stage_operator.c
@@ -153,7 +155,8 @@ def _of_model(model: str) -> ColumnElement[bool]:
 def _operators(connection: Connection, stage_ids: list[int]) -> dict[int, list[OperatorSummary]]:
     found: dict[int, list[OperatorSummary]] = {number: [] for number in stage_ids}
     columns = [_operator[f.name] for f in fields(OperatorSummary)]
-    for chunk in chunks(stage_ids):
+    for start in range(0, len(stage_ids), CHUNK):
+        chunk = stage_ids[start : start + CHUNK]
         statement = select(_operator.stage_id, *columns).where(_operator.stage_id.in_(chunk))
         for number, *values in connection.execute(statement.order_by(_operator.stage_id, _operator.position)):
             found[number].append(OperatorSummary(*values))

@@ -13,8 +13,9 @@ from sqlalchemy import Connection, insert, select, update
 
 from iosfarm.db import tables
 from iosfarm.db.errors import DatabaseError
-from iosfarm.db.measurements import device_row, environment_row
+from iosfarm.db.handle import Handle
 from iosfarm.db.queries import device_is
+from iosfarm.db.rows import device_row, environment_row
 from iosfarm.ir.device import Device, Environment, canonical_json
 
 
@@ -38,6 +39,7 @@ class SearchRow:
     started_at: datetime
     finished_at: datetime | None
     counts: Mapping[str, Any]
+    run_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,96 @@ class ScheduleRow:
     stages: tuple[ScheduledStageRow, ...]
 
 
-def start(connection: Connection, model: str, settings: Mapping[str, Any]) -> int:
-    """See `LatencyDatabase.start_search`."""
+class Searches(Handle):
+    """The methods of `LatencyDatabase` about searches and schedules."""
+
+    def start_search(self, model: str, settings: Mapping[str, Any], *, run_id: int | None = None) -> int:
+        """Stores that a search of `model` begins, in a run if it is part of one; returns its id.
+
+        settings: whatever JSON can hold.
+        """
+        with self._transaction(write=True) as connection:
+            return _start(connection, model, settings, run_id)
+
+    def finish_search(self, search_id: int, state: SearchState | str, counts: Mapping[str, Any]) -> None:
+        """Stores how a search ended: `finished`, `interrupted` or `failed`, and what it counted.
+
+        Raises:
+            DatabaseError: there is no such search, or it has ended before.
+            ValueError: `state` is none of the three.
+        """
+        ended = SearchState(state)
+        if ended is SearchState.RUNNING:
+            raise ValueError("a search that ends is not running")
+        with self._transaction(write=True) as connection:
+            _finish(connection, search_id, ended, counts, self.name)
+
+    def searches(
+        self, *, model: str | None = None, run_id: int | None = None, limit: int | None = None
+    ) -> list[SearchRow]:
+        """Searches, the newest first."""
+        with self._transaction(write=False) as connection:
+            return _searches(connection, model, run_id, limit)
+
+    def record_schedule(
+        self,
+        *,
+        search_id: int | None,
+        model: str,
+        graph_hash: str,
+        batch: int,
+        dtype: str,
+        device: Device,
+        environment: Environment,
+        predicted: float | None,
+        measured: float | None,
+        lower_bound: float | None,
+        document: str,
+        stages: Sequence[ScheduledStageRow],
+    ) -> int:
+        """Stores a schedule, latencies in seconds; returns its id. document: the schedule file's JSON text."""
+        values = {
+            "search_id": search_id,
+            "model": model,
+            "graph_hash": graph_hash,
+            "batch": batch,
+            "dtype": dtype,
+            "predicted": predicted,
+            "measured": measured,
+            "lower_bound": lower_bound,
+            "document": document,
+        }
+        with self._transaction(write=True) as connection:
+            return _record_schedule(connection, values, device, environment, stages)
+
+    def schedules(
+        self,
+        *,
+        model: str | None = None,
+        graph_hash: str | None = None,
+        batch: int | None = None,
+        dtype: str | None = None,
+        device: str | Device | None = None,
+        simulated: bool | None = None,
+        search_id: int | None = None,
+        limit: int | None = None,
+    ) -> list[ScheduleRow]:
+        """Schedules that meet every given condition, the newest first. device: as in `query`."""
+        filters = {
+            "model": model,
+            "graph_hash": graph_hash,
+            "batch": batch,
+            "dtype": dtype,
+            "search_id": search_id,
+            "simulated": simulated,
+        }
+        with self._transaction(write=False) as connection:
+            return _schedules(connection, filters, device, limit)
+
+
+def _start(connection: Connection, model: str, settings: Mapping[str, Any], run_id: int | None) -> int:
     values = {
+        "run_id": run_id,
         "model": model,
         "settings": canonical_json(dict(settings)),
         "state": SearchState.RUNNING.value,
@@ -85,8 +174,7 @@ def start(connection: Connection, model: str, settings: Mapping[str, Any]) -> in
     return int(connection.execute(statement, values).scalar_one())
 
 
-def finish(connection: Connection, number: int, state: SearchState, counts: Mapping[str, Any], name: str) -> None:
-    """See `LatencyDatabase.finish_search`."""
+def _finish(connection: Connection, number: int, state: SearchState, counts: Mapping[str, Any], name: str) -> None:
     columns = tables.search.c
     statement = (
         update(tables.search)
@@ -99,11 +187,12 @@ def finish(connection: Connection, number: int, state: SearchState, counts: Mapp
         raise DatabaseError(what, where=name)
 
 
-def searches(connection: Connection, model: str | None, limit: int | None) -> list[SearchRow]:
-    """See `LatencyDatabase.searches`."""
+def _searches(connection: Connection, model: str | None, run_id: int | None, limit: int | None) -> list[SearchRow]:
     statement = select(tables.search).order_by(tables.search.c.id.desc()).limit(limit)
     if model is not None:
         statement = statement.where(tables.search.c.model == model)
+    if run_id is not None:
+        statement = statement.where(tables.search.c.run_id == run_id)
     return [
         SearchRow(
             id=row.id,
@@ -113,19 +202,19 @@ def searches(connection: Connection, model: str | None, limit: int | None) -> li
             started_at=row.started_at,
             finished_at=row.finished_at,
             counts=json.loads(row.counts) if row.counts else {},
+            run_id=row.run_id,
         )
         for row in connection.execute(statement)
     ]
 
 
-def record_schedule(
+def _record_schedule(
     connection: Connection,
     values: Mapping[str, Any],
     device: Device,
     environment: Environment,
     stages: Sequence[ScheduledStageRow],
 ) -> int:
-    """See `LatencyDatabase.record_schedule`; `values` are the columns that do not refer to other rows."""
     row = {
         **values,
         "device_id": device_row(connection, device),
@@ -135,15 +224,16 @@ def record_schedule(
     statement = insert(tables.schedule).returning(tables.schedule.c.id)
     number: int = connection.execute(statement, row).scalar_one()
     if stages:
-        rows = [{"schedule_id": number, **vars(stage)} for stage in stages]
+        rows = [
+            {"schedule_id": number, **vars(stage), "measurement_id": _own(stage.measurement_id)} for stage in stages
+        ]
         connection.execute(insert(tables.schedule_stage), rows)
     return number
 
 
-def schedules(
+def _schedules(
     connection: Connection, filters: Mapping[str, Any], on: str | Device | None, limit: int | None
 ) -> list[ScheduleRow]:
-    """See `LatencyDatabase.schedules`; `filters` maps columns of `schedule` or `device` to wanted values."""
     schedule, device, part = tables.schedule, tables.device, tables.schedule_stage
     statement = (
         select(schedule, device.c.model.label("device"), device.c.kind, device.c.simulated)
@@ -166,3 +256,8 @@ def schedules(
         ScheduleRow(**{n: getattr(row, n) for n in names}, device_kind=row.kind, stages=tuple(stages[row.id]))
         for row in found
     ]
+
+
+def _own(measurement_id: int | None) -> int | None:
+    """Measurements of an overlay have negative ids: there is no row here to refer to."""
+    return None if measurement_id is None or measurement_id < 0 else measurement_id

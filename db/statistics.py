@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, select
 
 from iosfarm.db import tables
 from iosfarm.db.dialect import database_size
+from iosfarm.db.lease_rows import count_leases
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class DatabaseStatistics:
     searches: int
     schedules: int
     by_status: Mapping[str, int]
-    tasks: Mapping[str, int]
+    leases: Mapping[str, int]
     devices: tuple[DeviceStatistics, ...]
 
 
@@ -74,7 +75,7 @@ def statistics(connection: Connection, name: str, schema_version: str) -> Databa
         searches=_count(connection, "search"),
         schedules=_count(connection, "schedule"),
         by_status=_counts(connection, "measurement", "status"),
-        tasks=_counts(connection, "task", "state"),
+        leases=count_leases(connection),
         devices=tuple(DeviceStatistics(*row) for row in connection.execute(per_device)),
     )
 

@@ -1,7 +1,8 @@
 """The tables as this version of the program expects them. Migrations create them; a test compares the two.
 
 Times are UTC; durations are seconds; JSON is canonical text, so that equal values are equal text in any SQL tool.
-Rows of `measurement`, `schedule` and `schedule_stage` are never updated or deleted: a better one is a new row.
+Rows of `schedule` and `schedule_stage` are never changed, those of `measurement` only in their status, when it turns
+out that a device cannot be believed: a better measurement is a new row.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from sqlalchemy import (
     Column,
     DateTime,
     Dialect,
+    Double,
     Float,
     ForeignKey,
     Index,
@@ -24,7 +26,6 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
-    text,
 )
 
 BigId = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows only in an INTEGER column
@@ -115,6 +116,28 @@ stage_operator = Table(
     Index(None, "kind", "in_channels", "out_channels"),
 )
 
+run = Table(
+    "run",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("outcome", Text, nullable=False),  # running, finished, interrupted, failed
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    Column("updated", Double, nullable=False),  # seconds since 1970 by the database's clock
+    Column("models", Text, nullable=False),
+    Column("devices", Text, nullable=False),
+    Column("settings", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("stages", Integer, nullable=False),
+    Column("measured", Integer, nullable=False),
+    Column("found", Integer, nullable=False),
+    Column("failed", Text, nullable=False),  # JSON: kind of failure to how many
+    Column("busy", Double),
+    Column("gap", Double),
+    Column("note", Text, nullable=False),
+)
+
 search = Table(
     "search",
     metadata,
@@ -125,6 +148,7 @@ search = Table(
     Column("started_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime),
     Column("counts", Text),
+    Column("run_id", BigId, ForeignKey("run.id"), index=True),
 )
 
 measurement = Table(
@@ -149,31 +173,20 @@ measurement = Table(
     Column("attempt", Integer, nullable=False),
     Column("measured_at", UtcDateTime, nullable=False, index=True),
     Column("conditions", Text, nullable=False),
+    Column("uid", String(32), nullable=False, server_default=""),  # see `iosfarm.db.identity`
+    Index("uq_measurement_uid", "uid", unique=True),
     Index(None, "stage_id", "device_id", "environment_id"),  # what a look-up asks
 )
 
-task = Table(
-    "task",
+# Who is about to measure what. The key is what a measurement can be reused for.
+lease = Table(
+    "lease",
     metadata,
-    Column("id", BigId, primary_key=True),
-    Column("stage_id", BigId, ForeignKey("stage.id"), nullable=False),
-    Column("device_key", Digest, nullable=False),
-    Column("search_id", BigId, ForeignKey("search.id"), index=True),
-    Column("state", Text, nullable=False),  # free, claimed, done, failed
-    Column("owner", Text),
-    Column("lease_expires", Float),  # seconds since 1970 by the database's clock
-    Column("attempts", Integer, nullable=False),
-    Index(None, "state", "device_key"),
-)
-
-# A stage is open at most once for a kind of device, however many searches want it.
-Index(
-    "uq_task_open",
-    task.c.stage_id,
-    task.c.device_key,
-    unique=True,
-    sqlite_where=text("state IN ('free', 'claimed')"),
-    postgresql_where=text("state IN ('free', 'claimed')"),
+    Column("stage_key", Digest, primary_key=True),  # no foreign key: a stage is stored when it has been measured
+    Column("device_key", Digest, primary_key=True),
+    Column("environment_key", Digest, primary_key=True),  # of the hard fields
+    Column("owner", Text, nullable=False, index=True),
+    Column("expires", Double, nullable=False),  # seconds since 1970 by the database's clock
 )
 
 schedule = Table(

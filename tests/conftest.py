@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from postgres import PostgresServer
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,3 +27,34 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def root() -> Path:
     """The checkout."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server, one for all tests. Where its binaries are missing, tests are skipped, but never in CI."""
+    from postgres import PostgresServer, binaries
+
+    folder = binaries()
+    if folder is None:
+        what = "PostgreSQL is not installed: no initdb and postgres on PATH or in /usr/lib/postgresql"
+        if os.environ.get("CI"):
+            pytest.fail(what)
+        pytest.skip(what)
+    server = PostgresServer(folder)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def _latency_template(postgres: PostgresServer) -> str:
+    from iosfarm.db import LatencyDatabase
+
+    postgres.execute("CREATE DATABASE latency")
+    LatencyDatabase(postgres.url("latency")).close()
+    return "latency"
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer, _latency_template: str) -> str:
+    """The URL of a latency database of the test's own, without a row in it."""
+    return postgres.new(_latency_template)

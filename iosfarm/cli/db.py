@@ -192,7 +192,7 @@ def _print_measurements(rows: list[QueryRow]) -> None:
 def _print_totals(found: DatabaseStatistics) -> None:
     held = {**{f"measurements {name}": n for name, n in found.by_status.items()}, "stages": found.stages}
     held |= {"environments": found.environments, "searches": found.searches, "schedules": found.schedules}
-    held |= {f"tasks {name}": n for name, n in found.tasks.items()}
+    held |= {f"leases {name}": n for name, n in found.leases.items()}
     title = f"{found.database}: schema {found.schema_version}, {found.size / 2**20:,.1f} MiB"
     print_table(("what", "rows"), list(held.items()), title)
 

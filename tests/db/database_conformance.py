@@ -12,24 +12,37 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
-from database_examples import CPU, ENVIRONMENT, SIM, bad, conv, ok, stage
+from database_examples import CPU, ENVIRONMENT, NOON, SIM, bad, conv, ok, stage
 
-from iosfarm.db import DatabaseError, LatencyDatabase, ScheduledStageRow, SearchState
+from iosfarm.db import Claims, DatabaseError, LatencyDatabase, RunSummary, ScheduledStageRow, SearchState
 from iosfarm.ir.device import Device, Environment
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.measurement import Status
 from iosfarm.ir.summary import OperatorSummary
 
 
-def claim_all(url: str, owner: str) -> list[int]:
+def keys(*numbers: int) -> frozenset[str]:
+    return frozenset(stage(n).key for n in numbers)
+
+
+def claim_and_record(url: str, owner: str) -> list[int]:
+    """Numbers of the stages that one of several drivers measured; all of them want all stages, in any order."""
+    numbers = {stage(n).key: n for n in range(90)}
+    waiting, mine = set(numbers), []
+    order = random.Random(owner)
     with LatencyDatabase(url) as database:
-        claimed: list[int] = []
-        while more := database.claim(owner, 3, lease_seconds=600):
-            claimed += [task.id for task in more]
-        return claimed
+        while waiting:
+            wanted = order.sample(sorted(waiting), min(7, len(waiting)))
+            claims = database.claim_stages(wanted, CPU, ENVIRONMENT, owner, 600)
+            measured = [stage(numbers[key]) for key in claims.granted]
+            database.record([(s, replace(ok(s), worker=owner)) for s in measured], CPU, ENVIRONMENT, owner=owner)
+            mine += [numbers[key] for key in claims.granted]
+            waiting -= claims.granted | claims.measured.keys()
+    return mine
 
 
 def record_shuffled(url: str, seed: int) -> int:
@@ -37,7 +50,8 @@ def record_shuffled(url: str, seed: int) -> int:
     random.Random(seed).shuffle(stages)
     with LatencyDatabase(url) as database:
         for start in range(0, 60, 20):
-            database.record([(s, ok(s)) for s in stages[start : start + 20]], CPU, ENVIRONMENT)
+            items = [(s, replace(ok(s), attempt=seed)) for s in stages[start : start + 20]]
+            database.record(items, CPU, ENVIRONMENT)
     return len(stages)
 
 
@@ -75,21 +89,49 @@ class LatencyDatabaseConformance:
         found = database.lookup([s.key for s in stages], CPU, ENVIRONMENT)
         assert [found[s.key].id for s in stages] == numbers
 
-    def test_newest_usable_one_counts(self, database: LatencyDatabase) -> None:
+    def test_the_newest_of_equally_long_ones_counts(self, database: LatencyDatabase) -> None:
         s = stage(1)
         items = [ok(s, 2.0, minutes=5), ok(s, 1.0, minutes=1)]
         items += [bad(s, status, minutes=9) for status in (Status.FAILED, Status.TIMEOUT, Status.QUARANTINED)]
         for item in items:
             database.record([(s, item)], CPU, ENVIRONMENT)
         assert database.lookup([s.key], CPU, ENVIRONMENT)[s.key].measurement.samples == (2.0,)
-        database.record([(s, bad(s, Status.INFEASIBLE, minutes=10))], CPU, ENVIRONMENT)
-        assert database.lookup([s.key], CPU, ENVIRONMENT)[s.key].measurement.status is Status.INFEASIBLE
-        assert len(database.query()) == 6  # the older rows are all there
+        assert len(database.query()) == 5  # the older rows are all there
 
-    def test_of_equally_new_ones_the_last_recorded_counts(self, database: LatencyDatabase) -> None:
+    def test_more_samples_count_more_than_newer_ones(self, database: LatencyDatabase) -> None:
+        s = stage(1)
+        for item in (ok(s, 1.0, 2.0, minutes=1), ok(s, 3.0, 4.0, 5.0, minutes=2), ok(s, 6.0, minutes=3)):
+            database.record([(s, item)], CPU, ENVIRONMENT)
+        assert database.lookup([s.key], CPU, ENVIRONMENT)[s.key].measurement.median == 4.0
+
+    def test_the_newest_tells_whether_a_stage_is_infeasible(self, database: LatencyDatabase) -> None:
+        s = stage(1)
+        for minutes, item in enumerate((ok(s, 1.0, 2.0), bad(s, Status.INFEASIBLE), ok(s, 3.0))):
+            database.record([(s, replace(item, measured_at=NOON + timedelta(minutes=minutes)))], CPU, ENVIRONMENT)
+            found = database.lookup([s.key], CPU, ENVIRONMENT)[s.key].measurement
+            assert (found.status is Status.INFEASIBLE) == (minutes == 1)
+        assert found.samples == (1.0, 2.0)
+
+    def test_the_very_same_environment_counts_more_than_samples(self, database: LatencyDatabase) -> None:
+        s, other = stage(1), Environment(ENVIRONMENT.hard, {"driver": "2.0"})
+        database.record([(s, ok(s, 1.0, 2.0, 3.0, minutes=9))], CPU, ENVIRONMENT)
+        database.record([(s, ok(s, 4.0))], CPU, other)
+        assert database.lookup([s.key], CPU, other)[s.key].measurement.samples == (4.0,)
+        assert database.lookup([s.key], CPU, ENVIRONMENT)[s.key].measurement.median == 2.0
+
+    def test_of_equal_ones_the_last_recorded_counts(self, database: LatencyDatabase) -> None:
         s = stage(1)
         database.record([(s, ok(s, 1.0)), (s, ok(s, 2.0))], CPU, ENVIRONMENT)
         assert database.lookup([s.key], CPU, ENVIRONMENT)[s.key].measurement.samples == (2.0,)
+
+    def test_a_batch_that_is_recorded_again_is_stored_once(self, database: LatencyDatabase) -> None:
+        stages = [stage(n) for n in range(5)]
+        items = [(s, ok(s)) for s in stages]
+        numbers = database.record(items, CPU, ENVIRONMENT)
+        assert database.record([items[3], items[1], items[3]], CPU, ENVIRONMENT) == [numbers[n] for n in (3, 1, 3)]
+        fresh = [(s, ok(s, minutes=1e-6 / 60)) for s in stages]  # a microsecond later
+        assert not set(database.record([*items, *fresh], CPU, ENVIRONMENT)[5:]) & set(numbers)
+        assert len(database.query()) == 10
 
     def test_failures_are_no_answer(self, database: LatencyDatabase) -> None:
         s = stage(1)
@@ -108,7 +150,7 @@ class LatencyDatabaseConformance:
         s, twin = stage(1), replace(CPU, instance={"host": "b"})
         database.record([(s, ok(s))], CPU, ENVIRONMENT)
         assert list(database.lookup([s.key], twin, ENVIRONMENT)) == [s.key]
-        database.record([(s, ok(s))], twin, ENVIRONMENT)
+        database.record([(s, ok(s))], twin, ENVIRONMENT)  # the same numbers of another device are another measurement
         (device,) = database.stats().devices
         assert device.instances == 2
 
@@ -240,7 +282,7 @@ class LatencyDatabaseConformance:
 
     def test_statistics(self, database: LatencyDatabase) -> None:
         s, t = stage(1), stage(2)
-        database.record([(s, ok(s)), (t, bad(t, minutes=2)), (s, ok(s))], CPU, ENVIRONMENT)
+        database.record([(s, ok(s)), (t, bad(t, minutes=2)), (s, ok(s, minutes=1))], CPU, ENVIRONMENT)
         database.record([(s, bad(s, Status.INFEASIBLE))], SIM, ENVIRONMENT)
         stats = database.stats()
         assert (stats.stages, stats.measurements, stats.environments) == (2, 4, 1)
@@ -306,59 +348,138 @@ class LatencyDatabaseConformance:
             self.add_schedule(database, "nasnet", [ScheduledStageRow(0, 0, stage(1).key, "merge", 1.0, 99)])
         assert database.schedules() == []
 
-    # Tasks
+    # Leases
 
-    def test_tasks_are_claimed_oldest_first_for_a_device(self, database: LatencyDatabase) -> None:
-        mine = database.add_tasks([stage(1), stage(2), stage(3)], CPU)
-        database.add_tasks([stage(1)], SIM)
-        claimed = database.claim("a", 2, 60, device=CPU)
-        assert [task.id for task in claimed] == mine[:2]
-        assert {task.stage_key for task in claimed} < {stage(n).key for n in (1, 2, 3)}
-        assert {task.canonical for task in claimed} < {stage(n).canonical for n in (1, 2, 3)}
-        assert {(task.attempt, task.device_key) for task in claimed} == {(1, CPU.key)}
-        assert [task.id for task in database.claim("b", 9, 60, device=CPU)] == mine[2:]
-        assert len(database.claim("b", 9, 60)) == 1
-        assert database.claim("b", 9, 60) == []
+    def claim(self, database: LatencyDatabase, owner: str, *numbers: int, seconds: float = 600, **known: Any) -> Claims:
+        keys = [stage(n).key for n in numbers]
+        return database.claim_stages(keys, CPU, ENVIRONMENT, owner, seconds, **known)
 
-    def test_open_tasks_are_not_added_twice(self, database: LatencyDatabase) -> None:
-        (number,) = database.add_tasks([stage(1), stage(1)], CPU)
-        assert database.add_tasks([stage(1)], CPU) == []
-        database.claim("a", 1, 60)
-        assert database.add_tasks([stage(1)], CPU) == []
-        assert database.finish([number], "a") == [number]
-        assert len(database.add_tasks([stage(1)], CPU)) == 1
+    def test_a_stage_is_granted_to_one_owner(self, database: LatencyDatabase) -> None:
+        first = self.claim(database, "a", 1, 2)
+        assert first == Claims(keys(1, 2), frozenset(), {})
+        assert self.claim(database, "b", 2, 3) == Claims(keys(3), keys(2), {})
+        assert self.claim(database, "a", 1, 2, 3) == Claims(keys(1, 2), keys(3), {})
+        assert database.stats().leases == {"held": 3}
+        assert self.claim(database, "a") == Claims(frozenset(), frozenset(), {})
 
-    def test_expired_lease_goes_to_the_next_and_the_late_owner_is_refused(self, database: LatencyDatabase) -> None:
-        (number,) = database.add_tasks([stage(1)], CPU)
-        database.claim("late", 1, lease_seconds=-1)  # expired at once: nothing has to wait
-        (task,) = database.claim("next", 1, lease_seconds=600)
-        assert (task.id, task.attempt) == (number, 2)
-        assert database.heartbeat([number], "late", 600) == []
-        assert database.finish([number], "late") == []
-        assert database.release([number], "late") == []
-        assert database.stats().tasks == {"claimed": 1}
-        assert database.finish([number], "next", failed=True) == [number]
-        assert database.finish([number], "next") == []
-        assert database.stats().tasks == {"failed": 1}
+    def test_leases_are_for_what_a_measurement_can_be_reused_for(self, database: LatencyDatabase) -> None:
+        hard = Environment({**ENVIRONMENT.hard, "precision": "float16"}, ENVIRONMENT.soft)
+        soft = Environment(ENVIRONMENT.hard, {"driver": "2.0"})
+        twin = replace(CPU, instance={"host": "b"})
+        self.claim(database, "a", 1)
+        for device, environment, granted in ((SIM, ENVIRONMENT, 1), (CPU, hard, 1), (twin, soft, 0)):
+            claims = database.claim_stages(keys(1), device, environment, "b", 600)
+            assert (len(claims.granted), len(claims.held)) == (granted, 1 - granted)
 
-    def test_heartbeat_keeps_a_lease(self, database: LatencyDatabase) -> None:
-        kept, lost = database.add_tasks([stage(1), stage(2)], CPU)
-        database.claim("a", 2, lease_seconds=-1)
-        assert database.heartbeat([kept], "a", 600) == [kept]
-        assert [task.id for task in database.claim("b", 2, 600)] == [lost]
+    def test_an_expired_lease_goes_to_the_next(self, database: LatencyDatabase) -> None:
+        self.claim(database, "late", 1, 2, seconds=-1)  # expired at once: nothing has to wait
+        assert database.stats().leases == {"expired": 2}
+        assert self.claim(database, "next", 1).granted == keys(1)
+        assert database.heartbeat("late", 600) == 1
+        assert self.claim(database, "next", 2).held == keys(2)
+        assert database.release("late") == 1
+        assert database.stats().leases == {"held": 1}
 
-    def test_released_task_is_free_again(self, database: LatencyDatabase) -> None:
-        (number,) = database.add_tasks([stage(1)], CPU)
-        database.claim("a", 1, 600)
-        assert database.release([number], "a") == [number]
-        assert [task.id for task in database.claim("b", 1, 600)] == [number]
+    def test_released_stages_are_free_again(self, database: LatencyDatabase) -> None:
+        self.claim(database, "a", 1, 2, 3)
+        assert database.release_stages(keys(1, 2, 9), CPU, ENVIRONMENT, "b") == 0
+        assert database.release_stages(keys(1, 2, 9), CPU, ENVIRONMENT, "a") == 2
+        assert self.claim(database, "b", 1, 2, 3) == Claims(keys(1, 2), keys(3), {})
+        assert database.release("a") == 1
+        assert database.release("a") == 0
+
+    def test_recording_ends_the_owners_leases(self, database: LatencyDatabase) -> None:
+        self.claim(database, "a", 1, 2, 3)
+        database.record([(stage(1), ok(stage(1))), (stage(2), bad(stage(2)))], CPU, ENVIRONMENT, owner="a")
+        claims = self.claim(database, "b", 1, 2, 3)
+        assert (claims.granted, claims.held) == (keys(2), keys(3))  # a failure is no answer
+        assert claims.measured[stage(1).key].measurement == ok(stage(1))
+        assert database.stats().leases == {"held": 2}
+        database.record([(stage(3), ok(stage(3)))], CPU, ENVIRONMENT, owner="b")
+        assert database.heartbeat("a", 600) == 1  # what others record ends no lease of ours
+
+    def test_what_is_measured_already_is_told_instead_of_granted(self, database: LatencyDatabase) -> None:
+        s = stage(1)
+        (first,) = database.record([(s, ok(s))], CPU, ENVIRONMENT)
+        claims = self.claim(database, "a", 1, 2)
+        assert (claims.granted, claims.measured[s.key].id) == (keys(2), first)
+        assert self.claim(database, "a", 1, known={s.key: first}).granted == keys(1)
+        (second,) = database.record([(s, ok(s, 1.0, minutes=1))], CPU, ENVIRONMENT)
+        # Held by another, and yet measured since.
+        assert self.claim(database, "b", 1, known={s.key: first}).measured[s.key].id == second
+        assert self.claim(database, "b", 1, known={s.key: second}).held == keys(1)
+
+    def test_processes_share_the_work_and_measure_each_stage_once(self, database: LatencyDatabase, url: str) -> None:
+        measured = in_processes(claim_and_record, url, ["a", "b", "c"])
+        assert Counter(n for numbers in measured for n in numbers) == Counter(range(90))
+        stats = database.stats()
+        assert (stats.measurements, stats.stages, stats.leases) == (90, 90, {})
+
+    # Runs
+
+    def test_run(self, database: LatencyDatabase) -> None:
+        number = database.begin_run(["nasnet b1"], ["cpu", "sim:v100"], settings={"gap": 0.01})
+        row = database.run(number)
+        assert (row.outcome, row.models, row.devices) == (SearchState.RUNNING, ("nasnet b1",), ("cpu", "sim:v100"))
+        assert (row.finished_at, row.summary, row.settings) == (None, RunSummary(), {"gap": 0.01})
+        assert row.host
+        assert row.version
+        assert 0 <= row.silent < 60
+        search = database.start_search("nasnet", {}, run_id=number)
+        database.start_search("other", {})
+        assert [(s.id, s.run_id) for s in database.searches(run_id=number)] == [(search, number)]
+        summary = RunSummary(90, 40, 50, {"timeout": 2, "worker died": 1}, 0.97, 0.01)
+        database.update_run(number, RunSummary(90, 20, 50))
+        database.finish_run(number, "interrupted", summary, note="Ctrl-C \0")
+        (row,) = database.runs()
+        assert (row.outcome, row.summary, row.note) == (SearchState.INTERRUPTED, summary, "Ctrl-C \ufffd")
+        assert row.finished_at is not None
+        assert row.finished_at >= row.started_at
+        for change in (
+            lambda: database.update_run(number, summary),
+            lambda: database.finish_run(number, "finished", summary),
+        ):
+            with pytest.raises(DatabaseError, match=f"run {number} is interrupted already"):
+                change()
+        with pytest.raises(DatabaseError, match="there is no run 99"):
+            database.update_run(99, summary)
+        with pytest.raises(DatabaseError, match="there is no run 99; `iosfarm runs list`"):
+            database.run(99)
+        for gap in (float("nan"), -1.0):
+            with pytest.raises(ValueError, match="a run's gap"):
+                database.update_run(number, RunSummary(gap=gap))
+        second = database.begin_run([], [])
+        assert [r.id for r in database.runs(limit=1)] == [second]
+        assert [r.id for r in database.runs(outcome="running")] == [second]
+
+    # Quarantine
+
+    def test_quarantine_hides_what_one_device_measured_since(self, database: LatencyDatabase) -> None:
+        s, t = stage(1), stage(2)
+        twin = replace(CPU, instance={"host": "b"})
+        (before,) = database.record([(s, ok(s, 1.0))], twin, ENVIRONMENT)
+        items = [(s, ok(s, 2.0, minutes=5)), (t, bad(t, Status.INFEASIBLE, minutes=6)), (t, bad(t, minutes=6))]
+        liar = database.record(items, twin, ENVIRONMENT)
+        (honest,) = database.record([(t, ok(t, 3.0, minutes=5))], CPU, ENVIRONMENT)
+        found = database.quarantine(twin, NOON + timedelta(minutes=1), "its canaries disagree")
+        assert found == {liar[0]: s.key, liar[1]: t.key}
+        assert database.quarantine(twin, NOON + timedelta(minutes=1), "again") == {}
+        assert {k: r.id for k, r in database.lookup([s.key, t.key], CPU, ENVIRONMENT).items()} == {
+            s.key: before,
+            t.key: honest,
+        }
+        rows = {row.id: row for row in database.query()}
+        assert {row.status for row in rows.values()} == {"ok", "quarantined", "failed"}
+        assert (rows[liar[0]].median, rows[liar[0]].reason) == (2.0, "its canaries disagree")
+        # Recording the same batch again neither stores it twice nor lifts the flag.
+        assert database.record(items, twin, ENVIRONMENT) == liar
+        assert database.lookup([s.key], CPU, ENVIRONMENT)[s.key].id == before
+        assert self.claim(database, "a", 1).measured[s.key].id == before
+        for reason, since in (("", NOON), ("x", NOON.replace(tzinfo=None))):
+            with pytest.raises(ValueError, match="quarantine needs"):
+                database.quarantine(twin, since, reason)
 
     # Processes and threads
-
-    def test_two_processes_never_claim_the_same_task(self, database: LatencyDatabase, url: str) -> None:
-        numbers = database.add_tasks([stage(n) for n in range(120)], CPU)
-        claims = in_processes(claim_all, url, ["a", "b"])
-        assert Counter(n for claimed in claims for n in claimed) == Counter(numbers)
 
     def test_two_processes_create_and_record_the_same_stages(self, url: str) -> None:
         assert in_processes(record_shuffled, url, [1, 2]) == [60, 60]
@@ -369,7 +490,8 @@ class LatencyDatabaseConformance:
 
     def test_threads_share_a_handle(self, database: LatencyDatabase) -> None:
         def work(thread: int) -> list[int]:
-            return [n for i in range(10) for n in database.record([(stage(i), ok(stage(i)))], CPU, ENVIRONMENT)]
+            items = [(stage(i), replace(ok(stage(i)), attempt=thread + 1)) for i in range(10)]
+            return [n for item in items for n in database.record([item], CPU, ENVIRONMENT)]
 
         with ThreadPoolExecutor(4) as pool:
             numbers = [n for found in pool.map(work, range(4)) for n in found]

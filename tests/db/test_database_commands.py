@@ -12,7 +12,7 @@ from database_examples import CPU, ENVIRONMENT, SIM, bad, conv, ok, stage
 from typer.testing import CliRunner
 
 from iosfarm.cli.db import app
-from iosfarm.db import DatabaseError, LatencyDatabase
+from iosfarm.db import DatabaseError, LatencyDatabase, schema
 from iosfarm.ir.errors import IosfarmError, UsageError
 
 
@@ -122,12 +122,12 @@ def test_reading_does_not_create(tmp_path: Path, command: str) -> None:
 def test_migrate_creates(tmp_path: Path) -> None:
     path = str(tmp_path / "latency.db")
     assert json.loads(run("migrate", "--db", path + "2", "--json")[0])["before"] == ""
-    assert run("migrate", "--db", path)[0] == f"{path}: created with schema 0001\n"
-    assert run("migrate", "--db", path)[0] == f"{path}: schema 0001, up to date\n"
+    assert run("migrate", "--db", path)[0] == f"{path}: created with schema {schema.HEAD}\n"
+    assert run("migrate", "--db", path)[0] == f"{path}: schema {schema.HEAD}, up to date\n"
     assert json.loads(run("migrate", "--db", path, "--json")[0]) == {
         "database": path,
-        "before": "0001",
-        "after": "0001",
+        "before": schema.HEAD,
+        "after": schema.HEAD,
     }
 
 

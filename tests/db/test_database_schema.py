@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from sqlalchemy import Engine
 import iosfarm.db
 from iosfarm.db import DatabaseError, LatencyDatabase, OutdatedDatabaseError, schema
 from iosfarm.db.dialect import make_engine, transaction
+from iosfarm.db.identity import measurement_uid
 from iosfarm.db.location import locate
 from iosfarm.db.tables import metadata
 
@@ -34,11 +36,11 @@ def engine(path: Path) -> Iterator[Engine]:
     engine.dispose()
 
 
-def downgrade(engine: Engine) -> None:
+def downgrade(engine: Engine, revision: str) -> None:
     with transaction(engine, write=True) as connection:
         config = schema.alembic_config()
         config.attributes["connection"] = connection
-        command.downgrade(config, "base")
+        command.downgrade(config, revision)
 
 
 def test_migrations_make_the_tables_that_the_program_expects(path: Path, engine: Engine) -> None:
@@ -57,7 +59,7 @@ def test_downgrade_and_upgrade(path: Path, engine: Engine) -> None:
     s = stage(1)
     with LatencyDatabase(str(path)) as database:
         database.record([(s, ok(s))], CPU, ENVIRONMENT)
-    downgrade(engine)
+    downgrade(engine, "base")
     with transaction(engine, write=False) as connection:
         assert schema.revision(connection, "x") is None
     with LatencyDatabase(str(path)) as database:
@@ -80,30 +82,57 @@ def test_failed_migration_leaves_nothing_behind(path: Path, engine: Engine, monk
     connection.close()
 
 
-def test_older_database_names_the_command_and_migrates(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    LatencyDatabase(str(path)).close()
-    # There is no older revision yet: one is made up, with what the head adds already in the tables.
-    monkeypatch.setattr(schema, "REVISIONS", ("0000", *schema.REVISIONS))
-    connection = sqlite3.connect(path)
-    connection.execute(f"UPDATE {schema.VERSION_TABLE} SET version_num = '0000'")
-    connection.commit()
-    upgraded: list[str] = []
+FIRST = """
+INSERT INTO device VALUES (1, 'd', 'cpu', 'Example', false, '{}', '{}');
+INSERT INTO environment VALUES (1, 'e', 'h', '{}', '{}');
+INSERT INTO search (id, model, settings, state, started_at) VALUES (5, 'x', '{}', 'running', '2024-05-01 12:00:00');
+INSERT INTO stage VALUES (1, 'k', 1, '{}', 'merge', 'float32', 'nchw', 1, 1, 1, 1, 1);
+INSERT INTO task (id, stage_id, device_key, state, attempts) VALUES (1, 1, 'd', 'free', 0)
+"""
+"""Rows as iosfarm's first schema has them."""
 
-    def upgrade(config: object, target: str) -> None:
-        upgraded.append(target)
 
-    monkeypatch.setattr(command, "upgrade", upgrade)
-    with LatencyDatabase(str(path)) as database:
-        assert database.schema_version == "0000"
+def downgraded(url: str) -> Engine:
+    """A database of the first schema, with two equal measurements, which that allowed, and one more."""
+    LatencyDatabase(url).close()
+    engine = make_engine(locate(url), readonly=False, timeout=1)
+    downgrade(engine, "0001")
+    measured = (
+        "INSERT INTO measurement (id, stage_id, device_id, environment_id, search_id, status, reason, median, n,"
+        " samples, unroll, rounds, worker, attempt, measured_at, conditions) VALUES"
+        " ({}, 1, 1, 1, 5, 'ok', '', 1.5, 1, '[1.5]', 1, 1, 'w', 1, '2024-05-01 12:00:0{}', '{{}}')"
+    )
+    with transaction(engine, write=True) as connection:
+        for statement in [*FIRST.split(";"), *(measured.format(n, second) for n, second in ((1, 0), (2, 0), (3, 1)))]:
+            connection.exec_driver_sql(statement)
+    return engine
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgres"])
+def test_older_database_names_the_command_and_migrates(backend: str, request: pytest.FixtureRequest) -> None:
+    url: str = request.getfixturevalue("postgres_url" if backend == "postgres" else "path")
+    engine = downgraded(str(url))
+    with LatencyDatabase(str(url)) as database:
+        assert database.schema_version == "0001"
         for use in (database.stats, database.query, lambda: database.start_search("x", {})):
-            with pytest.raises(OutdatedDatabaseError, match=rf"\(schema 0000\); run `iosfarm db migrate --db {path}`"):
+            with pytest.raises(OutdatedDatabaseError, match=r"\(schema 0001\); run `iosfarm db migrate"):
                 use()
-        assert upgraded == []
-        assert database.migrate() == ("0000", schema.HEAD)
-        assert upgraded == ["head"]
+        assert database.migrate() == ("0001", schema.HEAD)
         assert database.schema_version == schema.HEAD
-        assert database.stats().measurements == 0
-    connection.close()
+        rows = database.query(order_by="id", descending=False)
+        assert [(row.id, row.stage_key, row.median, row.search_id) for row in rows] == [
+            (n, "k", 1.5, 5) for n in (1, 2, 3)
+        ]
+        assert database.searches()[0].run_id is None
+    with transaction(engine, write=False) as connection:
+        uids = connection.exec_driver_sql("SELECT uid FROM measurement ORDER BY id").scalars().all()
+        options = {"version_table": schema.VERSION_TABLE, "compare_type": True}
+        assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+    assert len(set(uids)) == 3
+    assert uids[0] == measurement_uid(
+        "k", "d", "{}", "e", datetime(2024, 5, 1, 12, tzinfo=UTC), "w", 1, "ok", "[1.5]", "{}"
+    )
+    engine.dispose()
 
 
 def test_migrating_an_up_to_date_database_changes_nothing(path: Path) -> None:
@@ -126,9 +155,9 @@ def test_developers_can_add_a_revision(tmp_path: Path, path: Path, monkeypatch: 
     LatencyDatabase().close()
     config = schema.alembic_config()
     config.set_main_option("script_location", str(scripts).replace("%", "%%"))
-    command.revision(config, message="more", rev_id="0002", autogenerate=True)
-    (made,) = (scripts / "versions").glob("0002_more.py")
+    command.revision(config, message="more", rev_id="0003", autogenerate=True)
+    (made,) = (scripts / "versions").glob("0003_more.py")
     text = made.read_text()
     compile(text, str(made), "exec")
-    assert 'down_revision = "0001"' in text.replace("'", '"')
+    assert f'down_revision = "{schema.HEAD}"' in text.replace("'", '"')
     assert "create_table" not in text

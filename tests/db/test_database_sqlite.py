@@ -15,7 +15,7 @@ import pytest
 from database_conformance import LatencyDatabaseConformance
 from database_examples import CPU, ENVIRONMENT, ok, stage
 
-from iosfarm.db import DatabaseError, LatencyDatabase, default_path
+from iosfarm.db import DatabaseError, LatencyDatabase, default_path, schema
 
 
 class TestSqlite(LatencyDatabaseConformance):
@@ -40,7 +40,7 @@ def test_default_is_in_the_data_directory_and_the_variable_overrides(
 def test_any_file_name_works_as_a_plain_path(tmp_path: Path, name: str) -> None:
     for readonly in (False, True):
         with LatencyDatabase(str(tmp_path / name), readonly=readonly) as database:
-            assert database.schema_version == "0001"
+            assert database.schema_version == schema.HEAD
     assert name in os.listdir(tmp_path)
 
 

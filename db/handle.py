@@ -1,0 +1,112 @@
+"""A handle on a latency database: opening and closing it, its schema, its transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import Connection, Engine
+
+from iosfarm.db import dialect, schema
+from iosfarm.db.errors import DatabaseError, translated
+from iosfarm.db.location import check_file, locate
+
+
+class Handle:
+    """What all methods of `LatencyDatabase` share; its contract is written there."""
+
+    def __init__(self, url: str | None = None, *, readonly: bool = False, timeout: float = 10.0) -> None:
+        self._location = locate(url)
+        self.readonly = readonly
+        self.timeout = timeout
+        self._open()
+
+    def _open(self) -> None:
+        self._engine: Engine | None = None
+        self._outdated: DatabaseError | None = None
+        check_file(self._location, readonly=self.readonly)
+        engine = dialect.make_engine(self._location, readonly=self.readonly, timeout=self.timeout)
+        try:
+            with translated(self.name):
+                with dialect.transaction(engine, write=False) as connection:
+                    found = schema.revision(connection, self.name)
+                self._found = found or ""
+                if found is None and not self.readonly:
+                    schema.migrate(engine, self.name, self.timeout)
+                    found = schema.HEAD
+            self._schema_version = found or ""
+            schema.check(found, self.name)
+        except schema.OutdatedDatabaseError as error:
+            self._outdated = error
+        except BaseException:
+            engine.dispose()
+            raise
+        self._engine = engine
+
+    @property
+    def name(self) -> str:
+        """What messages call the database: the file's path, or the URL without password and parameters."""
+        return self._location.name
+
+    @property
+    def schema_version(self) -> str:
+        """The schema's revision as it was when the database was opened or migrated by this handle."""
+        return self._schema_version
+
+    def migrate(self) -> tuple[str, str]:
+        """Brings the database to this program's schema.
+
+        Returns the revision that this handle found (empty for a database that it created) and the one there is now.
+        """
+        if self.readonly:
+            raise DatabaseError("opened read-only: cannot migrate", where=self.name)
+        with translated(self.name):
+            schema.migrate(self._connected(), self.name, self.timeout)
+        before, self._found = self._found, schema.HEAD
+        self._schema_version, self._outdated = schema.HEAD, None
+        return before, schema.HEAD
+
+    def close(self) -> None:
+        """Gives the connections back. The handle cannot be used afterwards; closing twice is allowed."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.dispose()
+
+    def _connected(self) -> Engine:
+        if self._engine is None:
+            raise DatabaseError("this handle is closed", where=self.name)
+        return self._engine
+
+    @contextmanager
+    def _transaction(self, *, write: bool) -> Iterator[Connection]:
+        engine = self._connected()
+        if self._outdated is not None:
+            raise self._outdated
+        if write and self.readonly:
+            raise DatabaseError("opened read-only: nothing can be recorded", where=self.name)
+        with translated(self.name), dialect.transaction(engine, write=write) as connection:
+            yield connection
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._location.path is None and self._location.url.get_backend_name() == "sqlite":
+            raise DatabaseError("a database in memory cannot be sent to another process", hint="use a file")
+        return {"location": self._location, "readonly": self.readonly, "timeout": self.timeout}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self._location = state["location"]
+        self.readonly = state["readonly"]
+        self.timeout = state["timeout"]
+        self._open()

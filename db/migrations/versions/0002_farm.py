@@ -1,0 +1,126 @@
+"""Leases on named stages, runs, and an identity for every measurement.
+
+Revision ID: 0002
+Revises: 0001
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+
+from iosfarm.db.identity import measurement_uid
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+BigId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+OPEN = sa.text("state IN ('free', 'claimed')")
+Time = sa.DateTime(timezone=True)
+BATCH = 5000
+ROWS = (
+    "SELECT m.id, s.key AS stage_key, d.key AS device_key, d.instance, e.key AS environment_key, m.measured_at,"
+    " m.worker, m.attempt, m.status, m.samples, m.conditions FROM measurement m JOIN stage s ON s.id = m.stage_id"
+    " JOIN device d ON d.id = m.device_id JOIN environment e ON e.id = m.environment_id"
+)
+WRITE = sa.text("UPDATE measurement SET uid = :uid WHERE id = :id")
+
+
+def upgrade() -> None:
+    op.drop_table("task")  # nothing was ever written to it
+    op.create_table(
+        "lease",
+        sa.Column("stage_key", sa.String(length=64), nullable=False),
+        sa.Column("device_key", sa.String(length=64), nullable=False),
+        sa.Column("environment_key", sa.String(length=64), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("expires", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("stage_key", "device_key", "environment_key", name=op.f("pk_lease")),
+    )
+    op.create_index(op.f("ix_lease_owner"), "lease", ["owner"], unique=False)
+    op.create_table(
+        "run",
+        sa.Column("id", BigId, nullable=False),
+        sa.Column("outcome", sa.Text(), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("updated", sa.Double(), nullable=False),
+        sa.Column("models", sa.Text(), nullable=False),
+        sa.Column("devices", sa.Text(), nullable=False),
+        sa.Column("settings", sa.Text(), nullable=False),
+        sa.Column("host", sa.Text(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("stages", sa.Integer(), nullable=False),
+        sa.Column("measured", sa.Integer(), nullable=False),
+        sa.Column("found", sa.Integer(), nullable=False),
+        sa.Column("failed", sa.Text(), nullable=False),
+        sa.Column("busy", sa.Double(), nullable=True),
+        sa.Column("gap", sa.Double(), nullable=True),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_run")),
+    )
+    # Written out: alembic would copy the table in SQLite, which other tables refer to.
+    number = "INTEGER" if op.get_bind().dialect.name == "sqlite" else "BIGINT"
+    op.execute(f"ALTER TABLE search ADD COLUMN run_id {number} CONSTRAINT fk_search_run_id REFERENCES run (id)")
+    op.create_index(op.f("ix_search_run_id"), "search", ["run_id"], unique=False)
+    op.add_column("measurement", sa.Column("uid", sa.String(length=32), server_default="", nullable=False))
+    _identify(op.get_bind())
+    op.create_index("uq_measurement_uid", "measurement", ["uid"], unique=True)
+
+
+def _identify(connection: sa.Connection) -> None:
+    """Gives the measurements that are there their identity."""
+    read = sa.text(f"{ROWS} WHERE m.id > :last ORDER BY m.id LIMIT {BATCH}").columns(measured_at=Time)
+    last = -1
+    while rows := connection.execute(read, {"last": last}).all():
+        last = rows[-1].id
+        connection.execute(WRITE, [{"id": row.id, "uid": _uid(row)} for row in rows])
+    # 0001 stored equal measurements twice: nothing is lost, the later ones are told apart by their number.
+    equal = sa.text(
+        f"{ROWS} JOIN (SELECT uid, min(id) AS first FROM measurement GROUP BY uid HAVING count(*) > 1) f"
+        " ON f.uid = m.uid AND f.first <> m.id"
+    ).columns(measured_at=Time)
+    for row in connection.execute(equal).all():
+        connection.execute(WRITE, {"id": row.id, "uid": _uid(row, f"\0{row.id}")})
+
+
+def _uid(row: sa.Row[Any], suffix: str = "") -> str:
+    at: datetime = row.measured_at if row.measured_at.tzinfo else row.measured_at.replace(tzinfo=UTC)
+    where = (row.stage_key, row.device_key, row.instance, row.environment_key)
+    return measurement_uid(*where, at, row.worker, row.attempt, row.status, row.samples, row.conditions + suffix)
+
+
+def downgrade() -> None:
+    op.drop_index("uq_measurement_uid", table_name="measurement")
+    op.drop_column("measurement", "uid")
+    op.drop_index(op.f("ix_search_run_id"), table_name="search")
+    op.drop_column("search", "run_id")
+    op.drop_table("run")
+    op.drop_table("lease")
+    op.create_table(
+        "task",
+        sa.Column("id", BigId, nullable=False),
+        sa.Column("stage_id", BigId, nullable=False),
+        sa.Column("device_key", sa.String(length=64), nullable=False),
+        sa.Column("search_id", BigId, nullable=True),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=True),
+        sa.Column("lease_expires", sa.Float(), nullable=True),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["search_id"], ["search.id"], name=op.f("fk_task_search_id")),
+        sa.ForeignKeyConstraint(["stage_id"], ["stage.id"], name=op.f("fk_task_stage_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_task")),
+    )
+    op.create_index(op.f("ix_task_search_id"), "task", ["search_id"], unique=False)
+    op.create_index(op.f("ix_task_state_device_key"), "task", ["state", "device_key"], unique=False)
+    op.create_index(
+        "uq_task_open",
+        "task",
+        ["stage_id", "device_key"],
+        unique=True,
+        sqlite_where=OPEN,
+        postgresql_where=OPEN,
+    )

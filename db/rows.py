@@ -1,0 +1,79 @@
+"""Rows that others refer to: devices, environments, stages. Each is stored once, by whoever needs it first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from iosfarm.db import tables
+from iosfarm.db.dialect import insert_or_ignore, insert_rows, texts
+from iosfarm.ir.device import Device, Environment, canonical_json
+from iosfarm.ir.summary import StageSummary
+
+
+def device_row(connection: Connection, device: Device) -> int:
+    """Id of the device's row, inserted if missing."""
+    columns = tables.device.c
+    values = {
+        "key": device.key,
+        "kind": device.kind,
+        "model": device.model,
+        "simulated": device.simulated,
+        "properties": canonical_json(dict(device.properties)),
+        "instance": canonical_json(dict(device.instance)),
+    }
+    find = select(columns.id).where(columns.key == values["key"], columns.instance == values["instance"])
+    found: int | None = connection.scalar(find)
+    if found is None:
+        connection.execute(insert_or_ignore(connection, tables.device), values)
+        found = connection.execute(find).scalar_one()
+    return found
+
+
+def environment_row(connection: Connection, environment: Environment) -> int:
+    """Id of the environment's row, inserted if missing."""
+    columns = tables.environment.c
+    find = select(columns.id).where(columns.key == environment.key)
+    found: int | None = connection.scalar(find)
+    if found is None:
+        values = {
+            "key": environment.key,
+            "hard_key": environment.hard_key,
+            "hard": canonical_json(dict(environment.hard)),
+            "soft": canonical_json(dict(environment.soft)),
+        }
+        connection.execute(insert_or_ignore(connection, tables.environment), values)
+        found = connection.execute(find).scalar_one()
+    return found
+
+
+def stage_rows(connection: Connection, summaries: Iterable[StageSummary]) -> dict[str, int]:
+    """Ids of the stages' rows by key, inserted with their operators where missing."""
+    wanted = {summary.key: summary for summary in summaries}
+    ids = stage_ids(connection, list(wanted))
+    # In one order everywhere: two processes that insert the same rows wait for each other, and never in a circle.
+    missing = sorted(wanted.keys() - ids.keys())
+    if not missing:
+        return ids
+    insert_rows(connection, tables.stage, [_stage_columns(wanted[key]) for key in missing])
+    new = stage_ids(connection, missing)
+    operators = [
+        {"stage_id": new[key], "position": position, **vars(operator)}
+        for key in missing
+        for position, operator in enumerate(wanted[key].operators)
+    ]
+    insert_rows(connection, tables.stage_operator, operators)
+    return ids | new
+
+
+def stage_ids(connection: Connection, keys: Sequence[str]) -> dict[str, int]:
+    """Ids of the stages that are stored, by key."""
+    columns, wanted = tables.stage.c, texts(connection, keys)
+    rows = connection.execute(select(columns.key, columns.id).where(columns.key == wanted))
+    return {row.key: row.id for row in rows}
+
+
+def _stage_columns(summary: StageSummary) -> dict[str, Any]:
+    return {name: value for name, value in vars(summary).items() if name != "operators"}
