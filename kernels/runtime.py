@@ -57,7 +57,8 @@ class Executable(Protocol):
 class Runtime(Protocol):
     """One device in one environment. One process, one thread uses it; executables are made and closed in any order.
 
-    Neither runtimes nor executables can be pickled (TypeError); a closed one raises RuntimeError when it is used.
+    Neither runtimes nor executables can be pickled (TypeError); a closed one raises RuntimeError when it is used. Any
+    method may raise `DeviceLost`: then this process can do no more with the device.
     """
 
     @property

@@ -10,16 +10,18 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.device import Fact
-from iosfarm.ir.errors import Infeasible
+from iosfarm.ir.errors import DeviceLost, Infeasible
 from iosfarm.ir.key import canonical_stage
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.stage import Stage
 from iosfarm.kernels.runtime import Executable, Runtime
 from iosfarm.workers.conditions import read_conditions
+from iosfarm.workers.failures import Failure
 from iosfarm.workers.settings import MeasureSettings
 
 REFERENCE_SAMPLE = 5
@@ -39,8 +41,10 @@ def measure(
 ) -> Iterator[Measurement]:
     """One measurement for each stage, in order, chunk by chunk.
 
-    A stage that cannot run here is `infeasible`; an exception makes it `failed`, and the others go on. `clock` tells
-    seconds for timeouts; samples are timed by the device. Stopping early (closing the iterator) gives all back.
+    A stage that cannot run here is `infeasible`; an exception makes it `failed`, and the others go on: only `DeviceLost`
+    ends all. `clock` tells seconds for timeouts; samples are timed by the device. Stopping early (closing the iterator)
+    gives all back. The conditions tell the chunk's `reference`, the median seconds of the reference stage, and of a
+    stage without samples its `failure` (see `Failure`).
     """
     settings = settings or MeasureSettings()
     if not stages:
@@ -54,7 +58,7 @@ def measure(
                 chunk.take_rounds()
             finally:
                 chunk.close()
-            state = {**before, **_throttling(before, conditions())}
+            state = {**before, **_throttling(before, conditions()), "reference": chunk.reference}
             yield from [subject.measurement(worker, state) for subject in chunk.subjects]
 
 
@@ -105,6 +109,7 @@ class _Subject:
     drift: float = 0.0
     drifted: bool = False
     problem: tuple[Status, str] | None = None
+    failure: Failure | None = None
 
     def finished(self, settings: MeasureSettings) -> bool:
         """Whether the median is known, or as well as it will be."""
@@ -114,6 +119,7 @@ class _Subject:
             return self.spent > settings.timeout or relative_median_error(self.samples) <= settings.precision
         if self.spent > settings.timeout:
             self.problem = Status.TIMEOUT, f"{len(self.samples)} samples in {self.spent:.1f} s"
+            self.failure = Failure.TIMEOUT
             return True
         return False
 
@@ -121,7 +127,8 @@ class _Subject:
         """What became of it."""
         if self.problem is not None:
             status, reason = self.problem
-            return Measurement(self.stage.key, status, reason=reason, worker=worker, conditions=state)
+            failed = {**state, "failure": self.failure.value} if self.failure else state
+            return Measurement(self.stage.key, status, reason=reason, worker=worker, conditions=failed)
         facts = {**state, "drift": round(self.drift, 4), "drifted": self.drifted}
         return Measurement(
             self.stage.key, Status.OK, tuple(self.samples), self.unroll, len(self.samples), "", worker, conditions=facts
@@ -152,11 +159,17 @@ class _Chunk:
         while active := [s for s in self.subjects if not s.finished(self._settings)]:
             self._take_round(active)
 
+    @property
+    def reference(self) -> float:
+        """Seconds that the reference stage took, the median of all rounds."""
+        return statistics.median(self._references)
+
     def close(self) -> None:
         """Give every stage back, whatever another one does."""
         for subject in self.subjects:
             if subject.executable is not None:
-                self._attempt(subject, lambda s: s.executable.close() if s.executable else None)
+                with suppress(DeviceLost):  # which ends the process, and gives back more
+                    self._attempt(subject, lambda s: s.executable.close() if s.executable else None)
 
     def _warm_up(self, subject: _Subject) -> None:
         settings = self._settings
@@ -196,8 +209,11 @@ class _Chunk:
         begin = self._clock()
         try:
             action(subject)
+        except DeviceLost:
+            raise
         except Infeasible as error:
             subject.problem = Status.INFEASIBLE, str(error)
         except Exception as error:
             subject.problem = Status.FAILED, " ".join(f"{type(error).__name__}: {error}".split())
+            subject.failure = Failure.OUT_OF_MEMORY if isinstance(error, MemoryError) else Failure.RAISED
         subject.spent += self._clock() - begin

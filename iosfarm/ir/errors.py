@@ -43,3 +43,9 @@ class GraphError(UsageError):
 
 class Infeasible(IosfarmError):  # noqa: N818 - a verdict about a stage, in the design's own word
     """This stage can never run on this device: a property of the stage, not a failure of the machine."""
+
+
+class DeviceLost(IosfarmError):  # noqa: N818 - what has happened, as `Infeasible`
+    """The device, or the process's hold on it, is gone (an illegal access, a device that fell off its bus): nothing can
+    run there before a new process opens it. A runtime raises it; whoever holds the worker ends the worker's process.
+    """
