@@ -41,10 +41,10 @@ def measure(
 ) -> Iterator[Measurement]:
     """One measurement for each stage, in order, chunk by chunk.
 
-    A stage that cannot run here is `infeasible`; an exception makes it `failed`, and the others go on: only `DeviceLost`
-    ends all. `clock` tells seconds for timeouts; samples are timed by the device. Stopping early (closing the iterator)
-    gives all back. The conditions tell the chunk's `reference`, the median seconds of the reference stage, and of a
-    stage without samples its `failure` (see `Failure`).
+    A stage that cannot run here is `infeasible`; an exception makes it `failed`, and the others go on; `DeviceLost`
+    alone ends all. `clock` tells seconds for timeouts; samples are timed by the device. Stopping early (closing the
+    iterator) gives all back. The conditions tell the chunk's `reference`, the median seconds of the reference stage,
+    and of a stage without samples its `failure` (see `Failure`).
     """
     settings = settings or MeasureSettings()
     if not stages:
