@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,12 +20,15 @@ Bound = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class StageProgram:
-    """Groups of steps that may run side by side. `dead`: slots that nothing reads after this stage."""
+    """Groups of steps that may run side by side. `dead`: slots that nothing reads after this stage. `units`: of each
+    step of each group, the units of the stage that it belongs to, by their place in `Stage.units`.
+    """
 
     groups: tuple[tuple[Step, ...], ...]
     reads: frozenset[int]
     writes: frozenset[int]
-    dead: tuple[int, ...] = field(default=())
+    dead: tuple[int, ...] = ()
+    units: tuple[tuple[tuple[int, ...], ...], ...] = ()
 
 
 def lower(stage: Stage, weights: Sequence[Bound], slot_of: Callable[[int], int]) -> StageProgram:
@@ -33,18 +36,23 @@ def lower(stage: Stage, weights: Sequence[Bound], slot_of: Callable[[int], int])
     operators = list(stage.operators)
     written = frozenset(slot_of(number) for number in range(len(operators)))
     read = frozenset(slot_of(-1 - k) for k in range(len(stage.inputs)))
+    place = {unit.first: position for position, unit in enumerate(stage.units)}
     groups: list[tuple[Step, ...]] = []
+    units: list[tuple[tuple[int, ...], ...]] = []
     for stream in stage.streams:
         if stream.merged:
             groups.append((_merged(stage, stream.units, weights, slot_of),))
+            units.append((tuple(place[unit.first] for unit in stream.units),))
             continue
-        steps = []
+        steps, owners = [], []
         for unit in stream.units:
             for number, operator in enumerate(unit.operators, unit.first):
                 function = bind(operator.kind, operator.attributes, weights[number])
                 steps.append(_step(function, [slot_of(r) for r in operator.references], slot_of(number)))
+                owners.append((place[unit.first],))
         groups.append(tuple(steps))
-    return StageProgram(tuple(groups), read, written)
+        units.append(tuple(owners))
+    return StageProgram(tuple(groups), read, written, units=tuple(units))
 
 
 def with_liveness(programs: Sequence[StageProgram], kept: Iterable[int]) -> list[StageProgram]:
@@ -53,7 +61,7 @@ def with_liveness(programs: Sequence[StageProgram], kept: Iterable[int]) -> list
     result = []
     for program in reversed(programs):
         present = program.reads | program.writes
-        result.append(StageProgram(program.groups, program.reads, program.writes, tuple(sorted(present - needed))))
+        result.append(replace(program, dead=tuple(sorted(present - needed))))
         needed |= program.reads
     return result[::-1]
 

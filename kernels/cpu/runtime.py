@@ -6,7 +6,7 @@ import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from iosfarm.ir.schedule import Schedule
 from iosfarm.ir.stage import Stage
 from iosfarm.kernels.cpu import machine
 from iosfarm.kernels.cpu.executable import CpuExecutable
+from iosfarm.kernels.cpu.network import CpuNetwork
 from iosfarm.kernels.cpu.program import StageProgram, lower, with_liveness
 from iosfarm.kernels.cpu.streams import Streams
 from iosfarm.kernels.cpu.weights import RandomTensors, given_parameters
@@ -37,6 +38,9 @@ WORKSPACE = 2
 """Bytes reckoned with for each byte of tensors: oneDNN reorders weights and inputs into copies of its own."""
 
 _THREAD_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_PROC_BIND", "GOMP_CPU_AFFINITY", "KMP_BLOCKTIME")
+
+
+Made = TypeVar("Made", bound=CpuExecutable)
 
 
 class CpuRuntime:
@@ -85,9 +89,12 @@ class CpuRuntime:
         outputs = [count + unit.output for unit in stage.units]
         program = self._lower(stage, bound, lambda r: count + r if r >= 0 else -1 - r)
         inputs = [self._random.input(shape, dtype) for shape in stage.inputs]
-        return self._executable([program], inputs, outputs, count + len(operators), stage.dtype)
+        executable = CpuExecutable(
+            self._streams, [program], inputs, outputs, count + len(operators), self._scratch, self._open.discard
+        )
+        return self._kept(executable, stage.dtype)
 
-    def prepare_schedule(self, graph: Graph, schedule: Schedule, weights: Weights) -> CpuExecutable:
+    def prepare_schedule(self, graph: Graph, schedule: Schedule, weights: Weights) -> CpuNetwork:
         """See `Runtime.prepare_schedule`."""
         self._check_open()
         dtype = _dtype(graph.dtype)
@@ -106,7 +113,12 @@ class CpuRuntime:
             ]
             programs.append(self._lower(item.stage, bound, lambda r, s=slots, i=read: s[r] if r >= 0 else i[-1 - r]))
         inputs = [self._random.input(graph.shape(item.name), dtype) for item in graph.inputs]
-        return self._executable(with_liveness(programs, outputs), inputs, outputs, len(names), graph.dtype)
+        units = [[graph.units[unit].name for group in item.groups for unit in group] for item in placed]
+        programs = with_liveness(programs, outputs)
+        network = CpuNetwork(
+            self._streams, programs, inputs, outputs, len(names), self._scratch, self._open.discard, units
+        )
+        return self._kept(network, graph.dtype)
 
     def close(self) -> None:
         """See `Runtime.close`; closes the executables that are still open."""
@@ -124,10 +136,8 @@ class CpuRuntime:
         with torch.inference_mode():
             return lower(stage, bound, slot_of)  # type: ignore[arg-type]
 
-    def _executable(
-        self, programs: Sequence[StageProgram], inputs: Sequence[Tensor], outputs: Sequence[int], slots: int, dtype: str
-    ) -> CpuExecutable:
-        executable = CpuExecutable(self._streams, programs, inputs, outputs, slots, self._scratch, self._open.discard)
+    def _kept(self, executable: Made, dtype: str) -> Made:
+        """An executable that is closed with the runtime at the latest."""
         self._open.add(executable)
         if dtype != "float32":
             # torch lacks some operators in half precision, and says so only when they run.

@@ -1,0 +1,168 @@
+"""`CompiledModel`: a network under a schedule, as a function."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from iosfarm.deploy.runtimes import SharedRuntime, leave, release
+from iosfarm.deploy.tensors import checked, returned
+from iosfarm.ir.device import Device
+from iosfarm.ir.errors import UsageError
+from iosfarm.ir.graph import Graph
+from iosfarm.ir.schedule import Schedule
+from iosfarm.kernels.network import Span, TakesTensors, Traceable
+from iosfarm.kernels.runtime import Array, Executable, Weights
+
+
+class Signature(Protocol):
+    """How a model is called: which argument is which input of the graph, and what the outputs become."""
+
+    def inputs(self, arguments: Sequence[object], named: Mapping[str, object]) -> list[object]:
+        """The graph's inputs, in order.
+
+        Raises:
+            UsageError: an argument is missing, unknown or too many.
+        """
+        ...
+
+    def result(self, outputs: Sequence[object]) -> Any:
+        """What a call returns."""
+        ...
+
+
+class GraphSignature:
+    """Inputs by position or name; one output as it is, several as a tuple."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._name = graph.name
+        self._names = [item.name for item in graph.inputs]
+
+    def inputs(self, arguments: Sequence[object], named: Mapping[str, object]) -> list[object]:
+        """See `Signature.inputs`."""
+        names = self._names
+        if not named and len(arguments) == len(names):
+            return list(arguments)
+        expected = f"it takes {', '.join(names)}"
+        if len(arguments) > len(names):
+            raise UsageError(f"{len(arguments)} inputs", where=self._name, hint=expected)
+        given = dict(zip(names, arguments, strict=False))
+        for name, value in named.items():
+            if name not in names or name in given:
+                what = "an unknown input" if name not in names else "twice the input"
+                raise UsageError(f"{what} {name!r}", where=self._name, hint=expected)
+            given[name] = value
+        missing = [name for name in names if name not in given]
+        if missing:
+            raise UsageError(f"the input {missing[0]!r} is missing", where=self._name, hint=expected)
+        return [given[name] for name in names]
+
+    def result(self, outputs: Sequence[object]) -> Any:
+        """See `Signature.result`."""
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+
+class CompiledModel:
+    """Call it with NumPy arrays or torch tensors; what comes back is of the same kind, and the caller's own.
+
+    Inference only. Any thread may call it: calls run one after the other, each on all cores of the device. Weights,
+    input buffers and the order of everything are fixed when it is made; a call allocates what operators return, and
+    gives it back as soon as no later stage reads it. It cannot be pickled, and not be used after a fork. It takes over
+    one `acquire` of its runtime.
+
+    Raises, when called:
+        UsageError: inputs that do not fit; the line says which and why. RuntimeError: it is closed.
+    """
+
+    def __init__(
+        self,
+        shared: SharedRuntime,
+        graph: Graph,
+        schedule: Schedule,
+        weights: Weights,
+        signature: Signature | None = None,
+        notices: Sequence[str] = (),
+    ) -> None:
+        self.graph = graph
+        self.schedule = schedule
+        self.notices = tuple(notices)
+        self._signature = signature or GraphSignature(graph)
+        self._shared = shared
+        with shared.use() as runtime:
+            self._executable: Executable | None = runtime.prepare_schedule(graph, schedule, weights)
+            self.device: Device = runtime.fingerprint()[0]
+        # A model that is dropped gives its memory back. The threads stay: this may run on one of them.
+        self._dropped = weakref.finalize(self, _drop, shared, self._executable)
+        self._dropped.atexit = False
+
+    def __call__(self, *arguments: object, **named: object) -> Any:
+        """The outputs for these inputs."""
+        tensors, as_numpy = checked(self.graph, self._signature.inputs(arguments, named))
+        return self._signature.result(returned(self.graph, self._run(tensors), as_numpy))
+
+    def run(self, *inputs: Array) -> list[Array]:
+        """See `Executable.run`: NumPy arrays by position, a list of float32 arrays back; random inputs where none."""
+        with self._shared.use():
+            return self._opened().run(*inputs)
+
+    def time(self, repeats: int) -> list[float]:
+        """Seconds of each of so many executions; see `Executable.time`."""
+        with self._shared.use():
+            return self._opened().time(repeats)
+
+    def trace(self) -> list[Span]:
+        """What runs when, in one execution; see `iosfarm.deploy.trace`.
+
+        Raises:
+            UsageError: the device cannot tell.
+        """
+        with self._shared.use():
+            executable = self._opened()
+            if not isinstance(executable, Traceable):
+                raise UsageError(f"{self.device.model} cannot be traced", hint="trace on the device cpu")
+            return executable.trace()
+
+    def close(self) -> None:
+        """Give memory and, if it was the last model of its device, the threads back. Closing twice is allowed."""
+        if self._dropped.detach() is None:
+            return
+        with self._shared.use():
+            self._opened().close()
+            self._executable = None
+        release(self._shared)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("cannot pickle a compiled model: it holds threads of this process; compile it where it is used")
+
+    def __repr__(self) -> str:
+        stages = len(self.schedule.stages)
+        return f"<CompiledModel {self.graph.name}, batch {self.graph.batch}, {stages} stages on {self.device.model}>"
+
+    def _run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        with self._shared.use():
+            executable = self._opened()
+            if isinstance(executable, TakesTensors):
+                return executable.run_tensors(tensors)
+            outputs = executable.run(*[tensor.float().numpy() for tensor in tensors])
+        dtype = getattr(torch, self.graph.dtype)
+        return [torch.from_numpy(output).to(dtype) for output in outputs]
+
+    def _opened(self) -> Executable:
+        if self._executable is None:
+            raise RuntimeError("this model is closed")
+        return self._executable
+
+
+def _drop(shared: SharedRuntime, executable: Executable) -> None:
+    executable.close()
+    leave(shared)

@@ -1,0 +1,48 @@
+"""What executables of whole schedules can do beside the contract: take tensors, and tell what ran when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@runtime_checkable
+class TakesTensors(Protocol):
+    """An executable that reads and makes torch tensors without a detour over NumPy."""
+
+    def run_tensors(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Execute once. Inputs: CPU tensors of the graph's shapes and dtype, in any memory format; they are only read.
+
+        Outputs are the caller's own and ordinary tensors; images are channels last where an input is, else contiguous.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Span:
+    """One unit, or several merged ones, on a stream; a whole stage where `stream` is None.
+
+    stage: its place in the schedule. begin, end: seconds since the execution began.
+    """
+
+    stage: int
+    stream: str | None
+    units: tuple[str, ...]
+    begin: float
+    end: float
+
+
+@runtime_checkable
+class Traceable(Protocol):
+    """An executable that can tell what ran when."""
+
+    def trace(self) -> list[Span]:
+        """Execute once, warm, on the inputs of the last `run` (random ones before) and tell what ran when.
+
+        Clocks are read before and after every unit, so that the whole takes a little longer than `time` says.
+        """
+        ...
