@@ -2,6 +2,7 @@
 
     graph = iosfarm.load("squeezenet")
     schedule = iosfarm.search(graph, device="cpu", batch_size=1)
+    model = iosfarm.compile(graph, schedule)
 
 `import iosfarm` is cheap: a public name is imported when it is first used.
 """
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from iosfarm.db import LatencyDatabase
+    from iosfarm.deploy.compiling import compile
     from iosfarm.farm.api import search
     from iosfarm.ir.builder import GraphBuilder
     from iosfarm.ir.errors import IosfarmError
@@ -29,6 +31,7 @@ __all__ = [
     "LatencyDatabase",
     "Schedule",
     "__version__",
+    "compile",
     "load",
     "search",
 ]
@@ -39,6 +42,7 @@ _HOMES = {
     "IosfarmError": "iosfarm.ir.errors",
     "LatencyDatabase": "iosfarm.db",
     "Schedule": "iosfarm.ir.schedule",
+    "compile": "iosfarm.deploy.compiling",
     "load": "iosfarm.zoo.load",
 }
 

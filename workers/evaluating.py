@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ import numpy as np
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.schedule import Schedule
-from iosfarm.kernels.runtime import Array, Runtime, Weights
+from iosfarm.kernels.runtime import Array, Executable, Weights
 from iosfarm.workers.measuring import relative_median_error
 
 TOLERANCES = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
@@ -44,7 +44,7 @@ class Evaluation:
 
 
 def evaluate(
-    runtime: Runtime,
+    prepare: Callable[[Schedule], Executable],
     graph: Graph,
     schedules: Mapping[str, Schedule],
     weights: Weights,
@@ -53,17 +53,15 @@ def evaluate(
 ) -> Evaluation:
     """Execute schedules of one graph, interleaved, so that a slow moment of the machine hits all alike.
 
-    Inputs are standard normal, from `seed`. The reference is float64, computed by torch, operator after operator.
+    prepare: makes a schedule's executable, which is closed in the end. Inputs are standard normal, from `seed`. The
+    reference is float64, computed by torch, operator after operator.
     """
     errors: dict[str, float | None] = dict.fromkeys(schedules)
     with ExitStack() as stack:
         # Equal schedules (greedy is often the best one) are executed once.
         first: dict[object, str] = {}
         same = {name: first.setdefault(_identity(schedule), name) for name, schedule in schedules.items()}
-        executables = {
-            name: stack.enter_context(runtime.prepare_schedule(graph, schedules[name], weights))
-            for name in first.values()
-        }
+        executables = {name: stack.enter_context(prepare(schedules[name])) for name in first.values()}
         if settings.check:
             from iosfarm.kernels.reference import run_graph
 

@@ -16,7 +16,7 @@ from iosfarm.ir.graph import Graph
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.schedule import Schedule
 from iosfarm.ir.stage import Stage
-from iosfarm.kernels.runtime import Weights
+from iosfarm.kernels.runtime import Executable, Weights
 from iosfarm.workers.evaluating import Evaluation, EvaluationSettings, evaluate
 from iosfarm.workers.measuring import measure
 from iosfarm.workers.random_weights import random_weights
@@ -73,7 +73,11 @@ class Worker:
         """Whole schedules side by side, see `evaluate`; weights None: random ones from `seed`."""
         with self._alone():
             given = random_weights(graph, seed) if weights is None else weights
-            return evaluate(self._runtime, graph, schedules, given, settings, seed)
+
+            def prepare(schedule: Schedule) -> Executable:
+                return self._runtime.prepare_schedule(graph, schedule, given)
+
+            return evaluate(prepare, graph, schedules, given, settings, seed)
 
     def close(self) -> None:
         """Give the device back; closing twice is allowed."""

@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from iosfarm.cli import db, doctor, models, reproduce, search, show
+from iosfarm.cli import db, doctor, export, models, reproduce, search, show
 from iosfarm.cli import run as run_command
 from iosfarm.ir.errors import IosfarmError
 
@@ -56,6 +56,7 @@ def _root(
 app.command("search")(search.command)
 app.command("show")(show.command)
 app.command("run")(run_command.command)
+app.command("export")(export.command)
 app.add_typer(models.app, name="models")
 app.add_typer(db.app, name="db")
 app.add_typer(reproduce.app, name="reproduce")

@@ -20,20 +20,26 @@ def command(
     seed: Annotated[int, typer.Option("--seed", help="Of random weights and inputs.", min=0)] = 0,
     rounds: Annotated[int, typer.Option("--rounds", help="Samples of each schedule, interleaved.", min=1)] = 30,
     check: Annotated[bool, typer.Option("--check/--no-check", help="Compare with float64.")] = True,
+    trace: Annotated[
+        Path | None, typer.Option("--trace", help="Write what ran when, for Perfetto.", metavar="FILE.json")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Execute a schedule on its device beside the sequential and greedy ones, check the numbers, and time all three.
 
-    Exits with 1 if a number is off by more than 1e-4 of the largest.
+    Exits with 1 if a number is off by more than 1e-4 of the largest. A trace shows streams, units and stages of one
+    execution; open it in ui.perfetto.dev or chrome://tracing.
 
-    Example: iosfarm run schedules/squeezenet-cpu-b1-float32.json --rounds 50
+    Example: iosfarm run schedules/squeezenet-cpu-b1-float32.json --rounds 50 --trace squeezenet-trace.json
     """
     from iosfarm.cli.output import print_json, print_table, stderr_console
     from iosfarm.farm.running import run_schedule
 
     console = stderr_console()
     with console.status("running") if console.is_terminal else nullcontext():
-        report = run_schedule(schedule, device=device, weights=weights, seed=seed, rounds=rounds, check=check)
+        report = run_schedule(
+            schedule, device=device, weights=weights, seed=seed, rounds=rounds, check=check, trace=trace
+        )
     if as_json:
         print_json(report.document())
     else:
@@ -54,6 +60,8 @@ def command(
         print_table(columns, rows, title=report.title)
         for note in report.notes:
             typer.echo(note)
+        if report.trace:
+            typer.echo(f"wrote {report.trace}")
     if not report.numbers_are_right:
         typer.echo(f"error: {report.worst}", err=True)
         raise typer.Exit(1)

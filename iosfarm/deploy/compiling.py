@@ -73,9 +73,9 @@ def _scheduled(
         device, environment = runtime.fingerprint()
     if schedule is not None:
         chosen, bound, notices = schedules.given(schedule, graph, device)
-        for name, wanted, found in (("batch_size", batch_size, bound.batch), ("dtype", dtype, bound.dtype)):
-            if wanted is not None and wanted != found:
-                raise UsageError(f"{name} {wanted}, but the schedule is for {found}", hint="leave one of them out")
+        for name, wanted, given in (("batch_size", batch_size, bound.batch), ("dtype", dtype, bound.dtype)):
+            if wanted is not None and wanted != given:
+                raise UsageError(f"{name} {wanted}, but the schedule is for {given}", hint="leave one of them out")
         return bound, chosen, notices
     with LatencyDatabase(database) as memory:
         found = schedules.remembered(memory, graph, device, environment)

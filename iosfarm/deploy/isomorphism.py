@@ -9,7 +9,7 @@ that at worst two equal graphs are not recognised.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 from iosfarm.ir.graph import Graph, Operator
 
@@ -83,7 +83,7 @@ class _Colouring:
         """Give one of several equal operators a colour of its own."""
         self._mix(name, "chosen", [])
 
-    def _mix(self, name: str, how: str, others: list[Hashable]) -> None:
+    def _mix(self, name: str, how: str, others: Sequence[Hashable]) -> None:
         self.colours[name] = self._number((self.colours[name], how, tuple(others)))
 
     def _number(self, word: Hashable) -> int:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from iosfarm.farm.schedule_file import load
+from iosfarm.deploy import runtimes
+from iosfarm.deploy.compiling import compile
+from iosfarm.deploy.model import CompiledModel
+from iosfarm.deploy.trace import save_trace, trace_document
+from iosfarm.farm.schedule_file import check_folder, load
+from iosfarm.ir.schedule import Schedule
 from iosfarm.search.baselines import greedy, sequential
 from iosfarm.search.parts import cut
-from iosfarm.workers.evaluating import TOLERANCES, EvaluationSettings
-from iosfarm.workers.worker import Worker
+from iosfarm.workers.evaluating import TOLERANCES, EvaluationSettings, evaluate
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class RunReport:
     tolerance: float
     rows: tuple[RunRow, ...]
     notes: tuple[str, ...]
+    trace: str | None = None
 
     @property
     def numbers_are_right(self) -> bool:
@@ -53,33 +58,51 @@ class RunReport:
 
 
 def run_schedule(
-    path: Path, *, device: str | None, weights: Path | None, seed: int, rounds: int, check: bool
+    path: Path,
+    *,
+    device: str | None,
+    weights: Path | None,
+    seed: int,
+    rounds: int,
+    check: bool,
+    trace: Path | None = None,
 ) -> RunReport:
     """Run a schedule file's schedule, and sequential and greedy, on a device (default: the kind that it is for).
 
+    trace: where to write what ran when in an execution of the file's schedule, see `iosfarm.deploy.trace`.
+
     Raises:
-        UsageError: the file or the weights do not fit, or there is no such device.
+        UsageError: the file or the weights do not fit, there is no such device, or it cannot be traced. OutputError.
     """
     from iosfarm.farm.api import resolve_device
     from iosfarm.zoo.weights import load_weights, random_weights
 
     content, graph = load(path)
+    if trace is not None:
+        check_folder(trace.parent, "--trace")
     spec = resolve_device(device or content.device.spec)
     values = random_weights(graph, seed) if weights is None else load_weights(graph, weights)
-    worker = Worker(spec)
+
+    def compiled(schedule: Schedule) -> CompiledModel:
+        return compile(graph, schedule, device=spec, weights=values)
+
+    shared = runtimes.acquire(spec)  # held, so that the models come and go on one runtime
     try:
-        found, environment = worker.fingerprint()
+        with shared.use() as runtime:
+            found, environment = runtime.fingerprint()
+            layout = runtime.layout
         parts = cut(graph, max_part_size=content.settings.max_part_size)
-        schedules = {
-            "sequential": sequential(graph, parts, worker.layout),
-            "greedy": greedy(graph, parts, worker.layout),
-        }
+        schedules = {"sequential": sequential(graph, parts, layout), "greedy": greedy(graph, parts, layout)}
         if content.chosen not in schedules:
             schedules[content.chosen] = content.schedule()
+        if trace is not None:
+            with compiled(content.schedule()) as model:
+                about = {"model": content.model, "batch": graph.batch, "dtype": graph.dtype, "device": found.model}
+                save_trace(trace_document(graph, model.schedule, model.trace(), about), trace)
         settings = EvaluationSettings(rounds=rounds, max_rounds=rounds, check=check and not found.simulated)
-        evaluation = worker.evaluate(graph, schedules, values, seed, settings)
+        evaluation = evaluate(compiled, graph, schedules, values, settings, seed)
     finally:
-        worker.close()
+        runtimes.release(shared)
     reference = evaluation.latencies["sequential"].median
     rows = []
     for name, schedule in schedules.items():
@@ -103,4 +126,5 @@ def run_schedule(
     if found.simulated:
         notes.append("latencies are simulated, numbers were not checked")
     title = f"{content.model}, batch {content.batch}, {content.dtype} on {found.model}, chosen: {content.chosen}"
-    return RunReport(title, spec, found.simulated, TOLERANCES[graph.dtype], tuple(rows), tuple(notes))
+    written = None if trace is None else str(trace)
+    return RunReport(title, spec, found.simulated, TOLERANCES[graph.dtype], tuple(rows), tuple(notes), written)

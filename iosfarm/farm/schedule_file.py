@@ -271,8 +271,8 @@ class OutputError(IosfarmError):
     """The output folder or a file in it cannot be written."""
 
 
-def check_folder(folder: Path) -> None:
-    """Make an output folder and prove that it can be written, before anything is measured.
+def check_folder(folder: Path, option: str = "--out") -> None:
+    """Make an output folder and prove that it can be written, before anything is measured. option: that named it.
 
     Raises:
         OutputError: it cannot.
@@ -283,11 +283,13 @@ def check_folder(folder: Path) -> None:
             pass
     except (FileExistsError, NotADirectoryError) as error:
         raise OutputError(
-            "cannot write here: not a folder", where=str(folder), hint="choose another folder with --out"
+            "cannot write here: not a folder", where=str(folder), hint=f"choose another folder with {option}"
         ) from error
     except OSError as error:
         raise OutputError(
-            f"cannot write here: {error.strerror or error}", where=str(folder), hint="choose another folder with --out"
+            f"cannot write here: {error.strerror or error}",
+            where=str(folder),
+            hint=f"choose another folder with {option}",
         ) from error
 
 

@@ -23,6 +23,7 @@ def test_public_names_are_pinned() -> None:
         "LatencyDatabase",
         "Schedule",
         "__version__",
+        "compile",
         "load",
         "search",
     ]
