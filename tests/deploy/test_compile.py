@@ -345,7 +345,7 @@ def test_random_weights_are_said() -> None:
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database with a schedule of `block` for the CPU, from a search of a few stages."""
     path = tmp_path_factory.mktemp("searched") / "latency.db"
-    iosfarm.search(block(), device="cpu", database=str(path), budget=1.0)
+    iosfarm.search(block(), device="cpu", database=str(path), budget="60 stages")
     return path
 
 
@@ -377,7 +377,7 @@ def test_the_schedule_of_the_database_is_taken(database: str) -> None:
 
 def test_without_one_it_is_searched_for_and_kept(database: str) -> None:
     batch = np.concatenate([X, X])
-    with iosfarm.compile(block(), database=database, weights=WEIGHTS, batch_size=2, budget=1.0) as model:
+    with iosfarm.compile(block(), database=database, weights=WEIGHTS, batch_size=2, budget="60 stages") as model:
         assert close(model(batch), run_graph(block().bind(batch=2), WEIGHTS, [batch]))
         assert model.notices == ("no schedule was in the database; one was searched for",)
     assert rows(database) == 2
