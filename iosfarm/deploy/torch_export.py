@@ -22,7 +22,7 @@ def to_module(graph: Graph, weights: Weights) -> fx.GraphModule:
     """A module in evaluation mode that takes the graph's inputs, NCHW, and returns its output, or a tuple of several.
 
     It is made of `nn.Conv2d`, `nn.Linear`, `nn.BatchNorm2d` and functions: `print(module.code)` shows it, `state_dict`
-    has the weights by operator, and `torch.export`, `torch.jit` and `torch.compile` take it.
+    has the weights by operator, and `torch.export` and `torch.compile` take it.
 
     Raises:
         UsageError: an operator cannot be exported. KeyError: a weight is missing.

@@ -60,16 +60,13 @@ def test_a_module_is_an_ordinary_one() -> None:
     module.load_state_dict(changed)
     assert torch.equal(module.stem.weight, torch.from_numpy(weights["stem.weight"]) * 2)
     assert np.shares_memory(module.stem.bias.detach().numpy(), weights["stem.bias"]) is False
-    x = torch.randn(1, 8, 14, 14)
-    again = torch.jit.trace(module.requires_grad_(False), x)
-    assert torch.allclose(again(x)[0], module(x)[0], atol=1e-6)
 
 
 def test_names_that_are_no_identifiers() -> None:
     b = GraphBuilder("3 x 3")
     x = b.input((4, 5, 5), name="input.0")
     one, two = b.conv2d(x, 4, 1, name="a.b"), b.conv2d(x, 4, 1, name="a/b")
-    graph = b.build(b.add(one, two, name="class"))
+    graph = b.build(b.conv2d(b.add(one, two), 4, 1, name="class"))
     weights = graph_weights(graph, np.random.default_rng(0))
     x_values = np.random.default_rng(1).standard_normal((1, 4, 5, 5)).astype(np.float32)
     (expected,) = run_graph(graph, weights, [x_values])
