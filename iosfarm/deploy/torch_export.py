@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -99,7 +100,7 @@ class _ModuleWriter:
     @staticmethod
     def _identifier(name: str) -> str:
         text = re.sub(r"\W", "_", name, flags=re.ASCII)
-        return f"_{text}" if not text or text[0].isdigit() else text
+        return text if text.isidentifier() and not keyword.iskeyword(text) else f"_{text}"
 
 
 Writer = Callable[[_ModuleWriter, Operator, Sequence[fx.Node]], fx.Node]
