@@ -12,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from iosfarm.search.paths import backward, relax
+
 
 @njit(cache=True, nogil=True)
 def prune(order, offsets, stage_of, next_of, cost, before, after, below):
@@ -53,29 +55,10 @@ def prune(order, offsets, stage_of, next_of, cost, before, after, below):
 
 
 @njit(cache=True, nogil=True)
-def _cheapest(offsets, stage_of, next_of, cost, best, choice):
-    """Fills best and choice of a pruned space; returns the least cost of the full state."""
-    count = len(offsets) - 1
-    for state in range(count):
-        least = np.inf
-        taken = np.int64(-1)
-        for t in range(offsets[state], offsets[state + 1]):
-            total = cost[stage_of[t]]
-            if next_of[t] >= 0:
-                total += best[next_of[t]]
-            if total < least:
-                least = total
-                taken = t
-        best[state] = least
-        choice[state] = taken
-    return best[count - 1] if count else np.inf
-
-
-@njit(cache=True, nogil=True)
 def cheapest(offsets, stage_of, next_of, cost):
-    """Least cost of a path through a pruned space."""
-    states = len(offsets) - 1
-    return _cheapest(offsets, stage_of, next_of, cost, np.empty(states, np.float64), np.empty(states, np.int64))
+    """Least cost of a path through a pruned space; infinite where nothing was left of it."""
+    best, _ = backward(np.arange(len(offsets) - 1), offsets, stage_of, next_of, cost)
+    return best[-1] if len(best) else np.inf
 
 
 @njit(cache=True, nogil=True)
@@ -87,12 +70,14 @@ def pick(offsets, stage_of, next_of, bound, predicted, classes, open_, enough, m
     """
     cost = bound.copy()
     states = len(offsets) - 1
+    order = np.arange(states)
     best = np.empty(states, np.float64)
     choice = np.empty(states, np.int64)
     picked = np.empty(most, np.int64)
     count = 0
-    while count < most:
-        if not _cheapest(offsets, stage_of, next_of, cost, best, choice) < enough:
+    while states and count < most:
+        relax(order, offsets, stage_of, next_of, cost, best, choice)
+        if not best[-1] < enough:
             break
         widest = -1.0
         chosen = np.int64(-1)

@@ -12,10 +12,8 @@ from numba import njit
 
 
 @njit(cache=True, nogil=True)
-def backward(order, offsets, stage_of, next_of, cost):
-    """Least cost from every state to the empty one, and the transition to take (-1 where all are infinite)."""
-    best = np.empty(len(order), np.float64)
-    choice = np.empty(len(order), np.int64)
+def relax(order, offsets, stage_of, next_of, cost, best, choice):
+    """As `backward`, into arrays that are there: one search after another need not make them anew."""
     for position in range(len(order)):
         state = order[position]
         least = np.inf
@@ -29,6 +27,14 @@ def backward(order, offsets, stage_of, next_of, cost):
                 taken = t
         best[state] = least
         choice[state] = taken
+
+
+@njit(cache=True, nogil=True)
+def backward(order, offsets, stage_of, next_of, cost):
+    """Least cost from every state to the empty one, and the transition to take (-1 where all are infinite)."""
+    best = np.empty(len(order), np.float64)
+    choice = np.empty(len(order), np.int64)
+    relax(order, offsets, stage_of, next_of, cost, best, choice)
     return best, choice
 
 
