@@ -1,0 +1,1 @@
+"""NVIDIA GPUs: kernels (`*.cu`), the catalogue of their launches, and the runtime that executes them."""

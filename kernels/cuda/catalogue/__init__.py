@@ -1,0 +1,166 @@
+"""The kernel catalogue: which kernels with which arguments make an operator. Plain data, no GPU library.
+
+Tensors of four axes are NHWC in memory, others as they are; parameters lie as `parameter_axes` says; every buffer has
+elements of the one dtype and begins at a multiple of 256 bytes (at the border, `to_memory` reads and `from_memory`
+writes float32).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from iosfarm.ir.errors import GraphError
+from iosfarm.ir.operators import ACTIVATIONS, Attribute, Shape, spec
+from iosfarm.kernels.cuda.catalogue import convolutions, elementwise, movement, pooling, tensors
+from iosfarm.kernels.cuda.catalogue.convolutions import Convolution
+from iosfarm.kernels.cuda.catalogue.launch import NULL, Launch, Pointer, Scalar, scratch_bytes
+from iosfarm.kernels.cuda.catalogue.sources import source_names, source_text
+
+__all__ = [
+    "NULL",
+    "Launch",
+    "Pointer",
+    "Scalar",
+    "alternatives",
+    "from_memory",
+    "is_view",
+    "launches",
+    "parameter_axes",
+    "scratch_bytes",
+    "separable",
+    "source_names",
+    "source_text",
+    "to_memory",
+]
+
+
+class Kind(Protocol):
+    """What the catalogue needs of an operator: those of graphs and of stages have it."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def attributes(self) -> Mapping[str, Attribute]: ...
+
+
+def launches(operator: Kind, shapes: Sequence[Shape], dtype: str, *, residual: bool = False) -> list[Launch]:
+    """What computes an operator on inputs of these shapes (NCHW, batch included).
+
+    Pointers: `input0`, …, the operator's parameters by name, `output`, perhaps `scratch`. residual: the tensor
+    `residual`, of the output's shape, is added before the activation; conv2d only.
+
+    Raises:
+        GraphError: inputs that do not fit the operator. Infeasible: a tensor too large for 32-bit indices.
+        UsageError: an unknown dtype.
+    """
+    kind, attributes, shape = operator.kind, operator.attributes, shapes[0]
+    output = _output(operator, shapes, dtype)
+    if residual and kind != "conv2d":
+        raise ValueError(f"{kind} takes no residual")
+    if kind == "conv2d":
+        return convolutions.convolution(Convolution.of(attributes, shape, output), dtype, residual)
+    if kind == "linear":
+        return convolutions.linear(attributes, shape, output, dtype)
+    if kind in ("max_pool", "avg_pool"):
+        return pooling.pool(kind, attributes, shape, output, dtype)
+    if kind in ("adaptive_max_pool", "adaptive_avg_pool"):
+        return pooling.adaptive_pool(kind, shape, output, dtype)
+    if kind in ("global_max_pool", "global_avg_pool"):
+        return pooling.global_pool(kind, shape, dtype)
+    if kind in ("add", "mul"):
+        return elementwise.combination(kind, attributes, shapes, output, dtype)
+    if kind in ACTIVATIONS:
+        return elementwise.activation(kind, attributes, shape, dtype)
+    if kind == "batch_norm":
+        return elementwise.batch_norm(attributes, shape, dtype)
+    if kind == "softmax":
+        return elementwise.softmax(attributes, shape, dtype)
+    if kind == "concat":
+        return movement.concat(shapes, output, dtype)
+    if kind == "slice":
+        return movement.channel_slice(attributes, shape, output, dtype)
+    if kind == "flatten":
+        return movement.flatten(shape, dtype)
+    if kind == "dropout":
+        return movement.copy(shape, dtype)
+    if kind == "pad":
+        return movement.pad(attributes, shape, output, dtype)
+    if kind == "resize":
+        return movement.resize(attributes, shape, output, dtype)
+    raise GraphError(f"there is no CUDA kernel for {kind!r}")
+
+
+def alternatives(
+    operator: Kind, shapes: Sequence[Shape], dtype: str, *, residual: bool = False, most: int = 4
+) -> list[list[Launch]]:
+    """Up to `most` ways to compute an operator, the most promising first: for a runtime that measures which is best.
+
+    Raises: as `launches`.
+    """
+    first = launches(operator, shapes, dtype, residual=residual)
+    if operator.kind != "conv2d":
+        return [first]
+    conv = Convolution.of(operator.attributes, shapes[0], _output(operator, shapes, dtype))
+    if conv.depthwise:
+        return [first]
+    tilings = convolutions.conv_tilings(conv)[:most]
+    return [convolutions.convolution(conv, dtype, residual, tiling) for tiling in tilings]
+
+
+def separable(
+    depthwise: Kind, pointwise: Kind, shape: Shape, dtype: str, *, before: str = "none", residual: bool = False
+) -> list[Launch] | None:
+    """An activation (`before`), a depthwise and a pointwise convolution as one kernel; None where they are not that.
+
+    Pointers: `input0`, `depthwise.weight`, `depthwise.bias`, `pointwise.weight`, `pointwise.bias`, `residual`,
+    `output`; weights lie as those of the two convolutions by themselves.
+
+    Raises: as `launches`.
+    """
+    if (depthwise.kind, pointwise.kind) != ("conv2d", "conv2d"):
+        return None
+    middle = _output(depthwise, [shape], dtype)
+    first = Convolution.of(depthwise.attributes, shape, middle)
+    second = Convolution.of(pointwise.attributes, middle, _output(pointwise, [middle], dtype))
+    plain = Convolution(middle, second.output, bias=second.bias, activation=second.activation)
+    if not first.depthwise or middle[1] != shape[1] or second != plain:
+        return None
+    return convolutions.separable(first, second, dtype, before, residual)
+
+
+def parameter_axes(operator: Kind, shapes: Sequence[Shape]) -> dict[str, tuple[int, ...]]:
+    """The order in which a parameter's axes lie in memory, for those that are not as the operator's spec has them."""
+    if operator.kind != "conv2d":
+        return {}
+    return {"weight": convolutions.weight_axes(operator.attributes, shapes[0])}
+
+
+def is_view(operator: Kind, shapes: Sequence[Shape]) -> bool:
+    """Whether the output has the input's elements in the input's order, so that no kernel need run."""
+    shape = shapes[0]
+    flat = len(shape) != 4 or 1 in (shape[1], shape[2] * shape[3])
+    return operator.kind == "dropout" or (operator.kind == "flatten" and flat)
+
+
+def to_memory(shape: Shape, dtype: str) -> list[Launch]:
+    """At the border: `input0`, NCHW and float32, to `output`, as the kernels read it. Raises: as `launches`."""
+    tensors.check("input", [shape], dtype)
+    return movement.to_memory(shape, dtype)
+
+
+def from_memory(shape: Shape, dtype: str) -> list[Launch]:
+    """At the border: `input0`, as the kernels wrote it, to `output`, NCHW and float32. Raises: as `launches`."""
+    tensors.check("output", [shape], dtype)
+    return movement.from_memory(shape, dtype)
+
+
+def _output(operator: Kind, shapes: Sequence[Shape], dtype: str) -> Shape:
+    tensors.check(operator.kind, shapes, dtype)
+    try:
+        output = spec(operator.kind).infer(operator.attributes, shapes)
+    except GraphError as error:
+        raise GraphError(error.what, where=operator.kind, hint=error.hint) from None
+    tensors.check(operator.kind, [output], dtype)
+    return output

@@ -1,0 +1,80 @@
+"""Shapes, dtypes and limits that all kernels share. Tensors of four axes are NHWC in memory, others as they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from iosfarm.ir.errors import GraphError, Infeasible, UsageError
+from iosfarm.ir.graph import DTYPES
+from iosfarm.ir.operators import ACTIVATIONS, Attributes, Shape
+
+ELEMENTS = {"float32": "Float32", "float16": "Float16", "bfloat16": "BFloat16"}
+MAX_INDEX = 2**31
+_VECTOR_BYTES = 16
+
+
+def check(kind: str, shapes: Sequence[Shape], dtype: str) -> None:
+    """Tensors that a kernel is to read or write.
+
+    Raises:
+        UsageError: an unknown dtype. GraphError: a tensor without elements. Infeasible: one that is too large.
+    """
+    if dtype not in ELEMENTS:
+        raise UsageError(f"unknown dtype {dtype!r}", where=kind, hint=f"use one of {', '.join(ELEMENTS)}")
+    for shape in shapes:
+        if not shape or min(shape) < 1:
+            raise GraphError(f"a tensor of {list(shape)} has no elements", where=kind)
+        fits(kind, math.prod(shape), f"a tensor of {list(shape)}")
+
+
+def fits(kind: str, count: int, what: str, limit: int = MAX_INDEX) -> None:
+    """What kernels count with 32 bits.
+
+    Raises:
+        Infeasible: it is too much for them.
+    """
+    if count >= limit:
+        raise Infeasible(
+            f"{what} is too large for the CUDA kernels, which index with 32 bits",
+            where=kind,
+            hint="use a smaller batch",
+        )
+
+
+def memory_shape(shape: Shape) -> Shape:
+    """Lengths of the axes as they lie in memory."""
+    return (shape[0], *shape[2:], shape[1]) if len(shape) == 4 else shape
+
+
+def pixels_and_channels(shape: Shape) -> tuple[int, int]:
+    """A tensor as a matrix whose rows are its channels: with all that belongs to one, where channels come first."""
+    channels = shape[1] if len(shape) == 4 else math.prod(shape[1:])
+    return math.prod(shape) // channels, channels
+
+
+def vector(dtype: str, *counts: int) -> int:
+    """How many elements one access can take: 16 bytes at most, and a divisor of every count."""
+    return math.gcd(_VECTOR_BYTES // DTYPES[dtype], *counts)
+
+
+def options(dtype: str, **constants: int) -> tuple[str, ...]:
+    """Compiler options of a kernel: its element type and constants, in the order given."""
+    return (f"-DELEMENT={ELEMENTS[dtype]}", *(f"-D{name}={value}" for name, value in constants.items()))
+
+
+def activation_code(name: str) -> int:
+    """The number of an activation in `element.cuh`."""
+    return ("none", *ACTIVATIONS).index(name)
+
+
+def activation_of(attributes: Attributes) -> int:
+    """The number of an operator's fused activation."""
+    return activation_code(str(attributes.get("activation", "none")))
+
+
+def pair(attributes: Attributes, name: str) -> tuple[int, int]:
+    """A (vertical, horizontal) attribute that the operator's spec has checked."""
+    value = attributes[name]
+    assert isinstance(value, tuple)
+    return value[0], value[1]

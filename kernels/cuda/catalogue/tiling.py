@@ -1,0 +1,82 @@
+"""How a convolution's matrix product is cut into blocks: tile size, and into how many parts k is split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+TILE_K = 16  # of gemm.cuh
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A block's share of the product and a thread's share of that, in rows (pixels) and columns (channels)."""
+
+    m: int
+    n: int
+    thread_m: int
+    thread_n: int
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return self.m // self.thread_m * (self.n // self.thread_n)
+
+    def constants(self) -> dict[str, int]:
+        """The options of `gemm.cuh`."""
+        return {"TILE_M": self.m, "TILE_N": self.n, "THREAD_M": self.thread_m, "THREAD_N": self.thread_n}
+
+
+TILES = (Tile(128, 128, 8, 8), Tile(64, 64, 8, 4), Tile(32, 32, 4, 4))
+SPLITS = (1, 2, 4, 8, 16, 32)
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """A tile, and the number of blocks that share one sum over k."""
+
+    tile: Tile
+    splits: int
+
+
+def tilings(rows: int, columns: int, length: int, groups: int) -> list[Tiling]:
+    """All that make sense for groups of `rows` x `columns` sums over `length`, the most promising first.
+
+    The order is a guess to start from, for a large GPU; a runtime that can measure takes the first few and measures.
+    """
+    steps = -(-length // TILE_K)
+    every = [
+        Tiling(tile, splits)
+        for tile in TILES
+        for splits in SPLITS
+        if splits == 1 or (_splits_evenly(steps, splits) and splits * rows * columns * groups < _MAX_PARTIAL)
+    ]
+    return sorted(every, key=lambda tiling: _cycles(tiling, rows, columns, steps, groups))
+
+
+def _splits_evenly(steps: int, splits: int) -> bool:
+    """Each part has at least a few steps, and no part is empty."""
+    share = -(-steps // splits)
+    return share >= _LEAST_STEPS and share * (splits - 1) < steps
+
+
+_LEAST_STEPS = 4
+_MAX_PARTIAL = 1 << 26  # elements of partial sums: beyond, there are blocks enough without a split
+
+# A model of one launch, in clock cycles of one multiprocessor. Rough figures, only used to put tilings in order.
+_PROCESSORS = 132
+_FMA_A_CYCLE = 128
+_REACHED = {128: 0.85, 64: 0.7, 32: 0.45}  # share of the peak, by the tile's rows, with the processor full
+_STEP_LATENCY = 500  # a step waits at least for memory, as only one is fetched ahead
+_LAUNCH = 3000
+_BYTES_A_CYCLE = 2500  # of the whole GPU
+
+
+def _cycles(tiling: Tiling, rows: int, columns: int, steps: int, groups: int) -> float:
+    tile = tiling.tile
+    blocks = -(-rows // tile.m) * -(-columns // tile.n) * groups * tiling.splits
+    each = -(-blocks // _PROCESSORS)
+    work = tile.m * tile.n * TILE_K / (_FMA_A_CYCLE * _REACHED[tile.m])
+    cycles = -(-steps // tiling.splits) * max(_STEP_LATENCY, each * work)
+    if tiling.splits > 1:
+        cycles += _LAUNCH + 2 * 4 * tiling.splits * rows * columns * groups / _BYTES_A_CYCLE
+    return cycles

@@ -1,0 +1,91 @@
+// Activation, depthwise convolution, pointwise convolution as one kernel: what lies between them never reaches memory.
+// Access: see gemm.cuh; a row of A is an output pixel, and its element for channel k is the depthwise sum there, made
+// from the NHWC input (VECTOR channels at a time) and the taps [row][column][channel] when the tile is filled. The
+// depthwise sums are made again for each TILE_N output channels: cheaper than a trip through memory.
+// Options: ELEMENT, VECTOR (divides the channels), TILE_M, TILE_N, THREAD_M, THREAD_N, BEFORE, BETWEEN,
+// ACTIVATION. Grid: tiles of pixels, of channels.
+#include "gemm.cuh"
+
+struct DepthwiseRows {
+    const Element *in, *taps, *bias;
+    int start[ROWS_M], top[ROWS_M], left[ROWS_M];
+    int height, width, channels, kernel_h, kernel_w, dilation_h, dilation_w, channel;
+
+    __device__ __forceinline__ void fetch(float (&values)[ROWS_M][VECTOR]) {
+#pragma unroll
+        for (int i = 0; i < ROWS_M; ++i)
+#pragma unroll
+            for (int v = 0; v < VECTOR; ++v) values[i][v] = 0.0f;
+        if (channel < channels) {
+            float tap[VECTOR], x[VECTOR];
+            if (bias) {
+                load(bias + channel, tap);
+#pragma unroll
+                for (int i = 0; i < ROWS_M; ++i)
+#pragma unroll
+                    for (int v = 0; v < VECTOR; ++v) values[i][v] = tap[v];
+            }
+            const Element* next = taps + channel;
+            for (int r = 0; r < kernel_h; ++r)
+                for (int s = 0; s < kernel_w; ++s, next += channels) {
+                    load(next, tap);
+#pragma unroll
+                    for (int i = 0; i < ROWS_M; ++i) {
+                        const int row = top[i] + r * dilation_h, column = left[i] + s * dilation_w;
+                        if (row < 0 || row >= height || column < 0 || column >= width) continue;
+                        load(in + start[i] + (row * width + column) * channels + channel, x);
+                        activate<BEFORE>(x);
+#pragma unroll
+                        for (int v = 0; v < VECTOR; ++v) values[i][v] = fmaf(x[v], tap[v], values[i][v]);
+                    }
+                }
+#pragma unroll
+            for (int i = 0; i < ROWS_M; ++i) activate<BETWEEN>(values[i]);
+        }
+        channel += TILE_K;
+    }
+};
+
+extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
+    separable(const Element* __restrict__ in, const Element* __restrict__ taps, const Element* __restrict__ taps_bias,
+              const Element* __restrict__ weight, const Element* __restrict__ bias,
+              const Element* __restrict__ residual, Element* __restrict__ out, int batch, int height, int width,
+              int channels, int out_height, int out_width, int out_channels, int kernel_h, int kernel_w, int stride_h,
+              int stride_w, int padding_h, int padding_w, int dilation_h, int dilation_w) {
+    __shared__ Tiles tiles;
+    const int pixels = batch * out_height * out_width;
+    const int first_row = blockIdx.x * TILE_M, first_column = blockIdx.y * TILE_N;
+
+    DepthwiseRows rows;
+    rows.in = in, rows.taps = taps, rows.bias = taps_bias;
+    rows.height = height, rows.width = width, rows.channels = channels;
+    rows.kernel_h = kernel_h, rows.kernel_w = kernel_w, rows.dilation_h = dilation_h, rows.dilation_w = dilation_w;
+    rows.channel = threadIdx.x % K_VECTORS * VECTOR;
+#pragma unroll
+    for (int i = 0; i < ROWS_M; ++i) {
+        const int pixel = first_row + threadIdx.x / K_VECTORS + i * ROW_STEP;
+        const int image = pixel / (out_height * out_width), rest = pixel % (out_height * out_width);
+        rows.start[i] = image * height * width * channels;
+        rows.top[i] = pixel < pixels ? rest / out_width * stride_h - padding_h : height;
+        rows.left[i] = rest % out_width * stride_w - padding_w;
+    }
+    WeightRows weights(weight, first_column, out_channels, channels, 0, channels);
+
+    float sum[THREAD_M][THREAD_N];
+    product(rows, weights, (channels + TILE_K - 1) / TILE_K, tiles, sum);
+
+    const bool whole = out_channels % 4 == 0;
+#pragma unroll
+    for (int i = 0; i < THREAD_M; ++i) {
+        const int pixel = first_row + row_of(i);
+        if (pixel >= pixels) continue;
+#pragma unroll
+        for (int j = 0; j < THREAD_N; j += 4) {
+            const int channel = first_column + column_of(j), count = min(4, out_channels - channel);
+            if (count <= 0) continue;
+            float values[4] = {sum[i][j], sum[i][j + 1], sum[i][j + 2], sum[i][j + 3]};
+            const int at = pixel * out_channels + channel;
+            finish(values, count, whole, bias ? bias + channel : nullptr, residual ? residual + at : nullptr, out + at);
+        }
+    }
+}

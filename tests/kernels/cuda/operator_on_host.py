@@ -1,0 +1,86 @@
+"""One operator through the catalogue and the host shim, beside torch in float64 on the same rounded numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from host_kernels import execute, from_bytes, to_bytes
+from numerics_cases import random_parameter
+
+from iosfarm.ir.graph import DTYPES
+from iosfarm.ir.nodes import Operator
+from iosfarm.ir.operators import Attribute, Shape, spec
+from iosfarm.kernels.cuda import catalogue
+from iosfarm.kernels.cuda.catalogue import Launch
+from iosfarm.kernels.torch_operators import bind
+
+TOLERANCES = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 1e-2}
+
+
+def operator(kind: str, **attributes: Attribute) -> Operator:
+    """An operator with its defaults filled in."""
+    return Operator(kind, kind, (), spec(kind).normalise(attributes, kind))
+
+
+def rounded(values: np.ndarray, dtype: str) -> torch.Tensor:
+    """What is left of float32 values in a dtype, as float64."""
+    return torch.from_numpy(values).to(getattr(torch, dtype)).to(torch.float64)
+
+
+def in_memory(tensor: torch.Tensor) -> torch.Tensor:
+    """The axes of a tensor in the order of memory."""
+    return tensor.permute(0, 2, 3, 1) if tensor.dim() == 4 else tensor
+
+
+def of_memory(tensor: torch.Tensor, shape: Shape) -> torch.Tensor:
+    """The tensor of a shape whose elements lie so in memory."""
+    if len(shape) != 4:
+        return tensor.reshape(shape)
+    return tensor.reshape(shape[0], shape[2], shape[3], shape[1]).permute(0, 3, 1, 2)
+
+
+def random_tensors(shapes: Sequence[Shape], dtype: str, seed: int) -> list[torch.Tensor]:
+    """Normal values."""
+    rng = np.random.default_rng(seed)
+    return [rounded(rng.standard_normal(shape).astype(np.float32), dtype) for shape in shapes]
+
+
+def random_weights(op: Operator, shapes: Sequence[Shape], dtype: str, seed: int) -> dict[str, torch.Tensor]:
+    """An operator's parameters."""
+    rng = np.random.default_rng(seed + 1)
+    parameters = spec(op.kind).parameters(op.attributes, shapes)
+    return {name: rounded(random_parameter(name, shape, rng), dtype) for name, shape in parameters.items()}
+
+
+def memory_of(op: Operator, weights: Mapping[str, torch.Tensor], shapes: Sequence[Shape], dtype: str) -> dict:
+    """Parameters as the catalogue says they lie."""
+    axes = catalogue.parameter_axes(op, shapes)
+    return {
+        name: to_bytes(tensor.permute(axes[name]) if name in axes else tensor, dtype)
+        for name, tensor in weights.items()
+    }
+
+
+def error(
+    op: Operator, shapes: Sequence[Shape], dtype: str, *, seed: int = 0, launches: list[Launch] | None = None
+) -> float:
+    """Largest difference to float64, relative to the largest number; infinite where a result is not a number."""
+    inputs = random_tensors(shapes, dtype, seed)
+    weights = random_weights(op, shapes, dtype, seed)
+    expected = bind(op.kind, op.attributes, weights)(*[tensor.clone() for tensor in inputs])
+    buffers = {f"input{i}": to_bytes(in_memory(tensor), dtype) for i, tensor in enumerate(inputs)}
+    buffers |= memory_of(op, weights, shapes, dtype)
+    launches = catalogue.launches(op, shapes, dtype) if launches is None else launches
+    content = execute(launches, buffers, expected.numel() * DTYPES[dtype], seed=seed)
+    return difference(of_memory(from_bytes(content, dtype, [expected.numel()]), tuple(expected.shape)), expected)
+
+
+def difference(actual: torch.Tensor, expected: torch.Tensor) -> float:
+    """max |a - b| / max |b|; infinite where a value is not a number."""
+    if not torch.isfinite(actual).all():
+        return math.inf
+    scale = float(expected.abs().max())
+    return float((actual - expected).abs().max()) / (scale or 1.0)
