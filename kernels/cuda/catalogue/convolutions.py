@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from iosfarm.ir.errors import Infeasible
 from iosfarm.ir.operators import Attributes, Shape
-from iosfarm.kernels.cuda.catalogue.launch import NULL, Launch, Pointer, flat, integers
+from iosfarm.kernels.cuda.catalogue.launch import NULL, Arguments, Launch, Pointer, flat, integers
 from iosfarm.kernels.cuda.catalogue.pooling import strip_constants
 from iosfarm.kernels.cuda.catalogue.tensors import activation_code, activation_of, fits, options, pair, vector
-from iosfarm.kernels.cuda.catalogue.tiling import TILES, Tile, Tiling, tilings
+from iosfarm.kernels.cuda.catalogue.tiling import MAX_GRID, TILES, Tile, Tiling, tilings
 
 Axes = tuple[int, ...]
 
@@ -85,12 +86,12 @@ def convolution(conv: Convolution, dtype: str, residual: bool, tiling: Tiling | 
     end = Pointer("bias") if conv.bias else NULL, Pointer("residual") if residual else NULL
     if conv.depthwise:
         return [_depthwise(conv, dtype, end)]
+    _check_product(conv)
     tiling = tiling or conv_tilings(conv)[0]
     tile, splits = tiling.tile, tiling.splits
     group_in, group_out = conv.shape[1] // conv.groups, conv.output[1] // conv.groups
     activation = conv.activation if splits == 1 else 0
     partial = 4 * splits * math.prod(conv.output) if splits > 1 else 0
-    _check_sums(conv)
     launches = [
         Launch(
             "convolution",
@@ -116,14 +117,13 @@ def conv_tilings(conv: Convolution) -> list[Tiling]:
     return tilings(conv.pixels, conv.output[1] // conv.groups, conv.length, conv.groups)
 
 
-_MAX_GRID = 65536  # of the second and third axis
-
-
-def _check_sums(conv: Convolution) -> None:
-    # Weights are indexed too, and reach further than a tensor: rows are padded up to a tile.
+def _check_product(conv: Convolution) -> None:
+    """Raises Infeasible where the weights, which no tensor's check has seen, or the grid would be too large."""
     fits("conv2d", conv.output[1] * conv.length, f"a weight of {conv.output[1]} x {conv.length}")
-    fits("conv2d", conv.groups * 32, f"a convolution of {conv.groups} groups", _MAX_GRID * 32)
-    fits("conv2d", conv.pixels + TILES[0].m, f"an output of {list(conv.output)}")
+    if max(conv.groups, -(-conv.output[1] // TILES[-1].n)) > MAX_GRID:
+        raise Infeasible(
+            f"{conv.output[1]} channels in {conv.groups} groups need a larger grid than CUDA has", where="conv2d"
+        )
 
 
 def _split_sum(conv: Convolution, dtype: str, end: tuple[Pointer, Pointer], splits: int, partial: int) -> Launch:
@@ -131,19 +131,20 @@ def _split_sum(conv: Convolution, dtype: str, end: tuple[Pointer, Pointer], spli
     width = math.gcd(4, channels)
     grid, block = flat(count // width)
     constants = options(dtype, VECTOR=width, ACTIVATION=conv.activation)
-    arguments = (Pointer("scratch"), *end, Pointer("output"), *integers(count, channels, splits))
+    arguments: Arguments = (Pointer("scratch"), *end, Pointer("output"), *integers(count, channels, splits))
     return Launch("split_sum", "split_sum.cu", constants, grid, block, arguments, scratch_bytes=partial)
 
 
 def _depthwise(conv: Convolution, dtype: str, end: tuple[Pointer, Pointer]) -> Launch:
     channels = conv.output[1]
+    fits("conv2d", channels * conv.length, f"a weight of {channels} x {conv.length}")
     width = vector(dtype, channels) if channels == conv.shape[1] else 1
     kernel, stride = conv.kernel[1], conv.stride[1]
     fixed = kernel in FIXED_WIDTHS and stride in FIXED_STRIDES and conv.dilation[1] == 1
     constants = strip_constants(fixed, kernel, stride, math.prod(conv.output) // width)
     grid, block = flat(conv.output[0] * conv.output[2] * -(-conv.output[3] // constants["STRIP"]) * channels // width)
     defines = options(dtype, VECTOR=width, **constants, ACTIVATION=conv.activation)
-    arguments = (Pointer("input0"), Pointer("weight"), *end, Pointer("output"), *integers(*conv.sizes()))
+    arguments: Arguments = (Pointer("input0"), Pointer("weight"), *end, Pointer("output"), *integers(*conv.sizes()))
     return Launch("depthwise", "depthwise.cu", defines, grid, block, arguments)
 
 
@@ -156,7 +157,7 @@ def linear(attributes: Attributes, shape: Shape, output: Shape, dtype: str) -> l
         return convolution(conv, dtype, residual=False)
     fits("linear", output[1] * features, f"a weight of {output[1]} x {features}")
     rows, warps = (1 if batch == 1 else 4), 4
-    arguments = (
+    arguments: Arguments = (
         *(Pointer("input0"), Pointer("weight"), Pointer("bias") if bias else NULL, Pointer("output")),
         *integers(batch, features, output[1]),
     )
@@ -170,7 +171,7 @@ def separable(
 ) -> list[Launch]:
     """Activation, depthwise and pointwise convolution in one. tile: instead of what fills a large GPU."""
     channels, out_channels = depthwise.shape[1], pointwise.output[1]
-    _check_sums(pointwise)
+    _check_product(pointwise)
     tile = tile or tilings(pointwise.pixels, out_channels, 1, 1)[0].tile
     constants = options(
         dtype,
@@ -180,7 +181,7 @@ def separable(
         BETWEEN=depthwise.activation,
         ACTIVATION=pointwise.activation,
     )
-    arguments = (
+    arguments: Arguments = (
         *(Pointer("input0"), Pointer("depthwise.weight")),
         *(Pointer("depthwise.bias") if depthwise.bias else NULL, Pointer("pointwise.weight")),
         Pointer("pointwise.bias") if pointwise.bias else NULL,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from iosfarm.ir.errors import Infeasible
 from iosfarm.ir.operators import Attributes, Shape
-from iosfarm.kernels.cuda.catalogue.launch import Launch, Pointer, Scalar, flat, integers
+from iosfarm.kernels.cuda.catalogue.launch import Arguments, Launch, Pointer, Scalar, flat, integers
 from iosfarm.kernels.cuda.catalogue.tensors import (
     activation_code,
     activation_of,
@@ -60,7 +60,7 @@ def _broadcast(
     grid, block = flat(math.prod(sizes) // width)
     strides = [value for shape in shapes for value in _strides(_four(shape))]
     constants = options(dtype, VECTOR=width, PRODUCT=int(kind == "mul"), ACTIVATION=activation)
-    arguments = (*inputs, Pointer("output"), *integers(*sizes, *strides))
+    arguments: Arguments = (*inputs, Pointer("output"), *integers(*sizes, *strides))
     return Launch("broadcast", "broadcast.cu", constants, grid, block, arguments)
 
 
@@ -79,7 +79,7 @@ def activation(kind: str, attributes: Attributes, shape: Shape, dtype: str) -> l
     grid, block = flat(-(-count // width))
     parameter = float(attributes.get("alpha", attributes.get("negative_slope", 0.0)))  # type: ignore[arg-type]
     constants = options(dtype, VECTOR=width, ACTIVATION=activation_code(kind))
-    arguments = (Pointer("input0"), Pointer("output"), *integers(count), Scalar(parameter, "float32"))
+    arguments: Arguments = (Pointer("input0"), Pointer("output"), *integers(count), Scalar(parameter, "float32"))
     return [Launch("activation", "activation.cu", constants, grid, block, arguments)]
 
 
@@ -89,7 +89,7 @@ def batch_norm(attributes: Attributes, shape: Shape, dtype: str) -> list[Launch]
     grid, block = flat(count // width)
     parameters = [Pointer(name) for name in ("weight", "bias", "running_mean", "running_var")]
     eps = Scalar(float(attributes["eps"]), "float32")  # type: ignore[arg-type]
-    arguments = (Pointer("input0"), *parameters, Pointer("output"), *integers(count, shape[1]), eps)
+    arguments: Arguments = (Pointer("input0"), *parameters, Pointer("output"), *integers(count, shape[1]), eps)
     constants = options(dtype, VECTOR=width, ACTIVATION=activation_of(attributes))
     return [Launch("batch_norm", "batch_norm.cu", constants, grid, block, arguments)]
 
@@ -102,6 +102,6 @@ def softmax(attributes: Attributes, shape: Shape, dtype: str) -> list[Launch]:
     sizes = memory_shape(shape)
     length, stride = sizes[axis], math.prod(sizes[axis + 1 :])
     block = min(256, -(-length // 32) * 32)
-    arguments = (Pointer("input0"), Pointer("output"), *integers(length, stride))
+    arguments: Arguments = (Pointer("input0"), Pointer("output"), *integers(length, stride))
     rows = math.prod(shape) // length
     return [Launch("softmax", "softmax.cu", options(dtype), (rows, 1, 1), (block, 1, 1), arguments)]

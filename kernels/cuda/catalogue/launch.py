@@ -32,6 +32,9 @@ class Scalar:
     kind: Literal["int32", "float32"]
 
 
+Arguments = tuple[Pointer | Scalar, ...]
+
+
 def integers(*values: int) -> tuple[Scalar, ...]:
     """Numbers passed as 32-bit integers."""
     return tuple(Scalar(value, "int32") for value in values)
@@ -51,7 +54,7 @@ class Launch:
     options: tuple[str, ...]
     grid: Dimensions
     block: Dimensions
-    arguments: tuple[Pointer | Scalar, ...]
+    arguments: Arguments
     shared_bytes: int = 0
     scratch_bytes: int = 0
 

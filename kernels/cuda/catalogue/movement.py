@@ -10,7 +10,7 @@ import numpy as np
 from iosfarm.ir.graph import DTYPES
 from iosfarm.ir.operators import Attributes, Shape
 from iosfarm.kernels.cuda.catalogue.elementwise import MAX_INPUTS
-from iosfarm.kernels.cuda.catalogue.launch import Launch, Pointer, Scalar, flat, integers
+from iosfarm.kernels.cuda.catalogue.launch import Arguments, Launch, Pointer, Scalar, flat, integers
 from iosfarm.kernels.cuda.catalogue.tensors import ELEMENTS, fits, options, pair, pixels_and_channels, vector
 
 _MODES = ("constant", "reflect", "replicate")
@@ -29,7 +29,7 @@ def concat(shapes: Sequence[Shape], output: Shape, dtype: str) -> list[Launch]:
         inputs = [Pointer(f"input{first + i}") for i in range(len(some))]
         missing = MAX_INPUTS - len(some)
         grid, block = flat(pixels * sum(some) // width)
-        arguments = (
+        arguments: Arguments = (
             *(*inputs, *[inputs[0]] * missing),
             *integers(*some, *[0] * missing),
             Pointer("output", done * DTYPES[dtype]),
@@ -45,10 +45,10 @@ def channel_slice(attributes: Attributes, shape: Shape, output: Shape, dtype: st
     """Some channels of a tensor, made dense."""
     pixels, pitch = pixels_and_channels(shape)
     _, channels = pixels_and_channels(output)
-    start = int(attributes["start"]) * pitch // shape[1]  # type: ignore[call-overload]
+    start = int(attributes["start"]) * pitch // shape[1]  # type: ignore[arg-type]
     width = vector(dtype, pitch, channels, start)
     grid, block = flat(pixels * channels // width)
-    arguments = (
+    arguments: Arguments = (
         Pointer("input0", start * DTYPES[dtype]),
         Pointer("output"),
         *integers(pixels, channels, pitch, channels),
@@ -105,7 +105,7 @@ def pad(attributes: Attributes, shape: Shape, output: Shape, dtype: str) -> list
     batch, channels, height, width = shape
     count = vector(dtype, channels)
     grid, block = flat(math.prod(output) // count)
-    arguments = (
+    arguments: Arguments = (
         *(Pointer("input0"), Pointer("output")),
         *integers(batch, height, width, channels, *output[2:], amounts[0], amounts[2]),
         *integers(_MODES.index(str(attributes["mode"]))),
@@ -124,7 +124,7 @@ def resize(attributes: Attributes, shape: Shape, output: Shape, dtype: str) -> l
     count = vector(dtype, channels)
     grid, block = flat(math.prod(output) // count)
     scales = [float(np.float32(before) / np.float32(after)) for before, after in zip(size, target, strict=True)]
-    arguments = (
+    arguments: Arguments = (
         *(Pointer("input0"), Pointer("output")),
         *integers(batch, *size, channels, *target),
         *(Scalar(scale, "float32") for scale in scales),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from iosfarm.ir.operators import Attributes, Shape
-from iosfarm.kernels.cuda.catalogue.launch import Launch, Pointer, flat, integers
+from iosfarm.kernels.cuda.catalogue.launch import Arguments, Launch, Pointer, flat, integers
 from iosfarm.kernels.cuda.catalogue.tensors import fits, options, pair, vector
 
 _UNSIGNED = 2**32
@@ -35,7 +35,7 @@ def pool(kind: str, attributes: Attributes, shape: Shape, output: Shape, dtype: 
     fixed = (kernel[1], stride[1]) in FIXED_WINDOWS
     constants = strip_constants(fixed, kernel[1], stride[1], math.prod(output) // count)
     grid, block = flat(batch * output[2] * -(-output[3] // constants["STRIP"]) * channels // count)
-    arguments = (
+    arguments: Arguments = (
         *(Pointer("input0"), Pointer("output")),
         *integers(batch, height, width, channels, *output[2:], *kernel, *stride, *pair(attributes, "padding")),
         *integers(int(bool(attributes.get("count_include_pad", False)))),
@@ -53,7 +53,11 @@ def adaptive_pool(kind: str, shape: Shape, output: Shape, dtype: str) -> list[La
         fits(kind, (after + 1) * before + after, f"{before} pixels to {after}", _UNSIGNED)
     count = vector(dtype, channels)
     grid, block = flat(math.prod(output) // count)
-    arguments = (Pointer("input0"), Pointer("output"), *integers(batch, height, width, channels, *output[2:]))
+    arguments: Arguments = (
+        Pointer("input0"),
+        Pointer("output"),
+        *integers(batch, height, width, channels, *output[2:]),
+    )
     defines = options(dtype, VECTOR=count, MAXIMUM=int("max" in kind))
     return [Launch("adaptive_pool", "adaptive_pool.cu", defines, grid, block, arguments)]
 
@@ -63,6 +67,6 @@ def global_pool(kind: str, shape: Shape, dtype: str) -> list[Launch]:
     batch, channels, height, width = shape
     count = vector(dtype, channels)
     grid = batch * -(-(channels // count) // _COLUMNS)
-    arguments = (Pointer("input0"), Pointer("output"), *integers(height * width, channels))
+    arguments: Arguments = (Pointer("input0"), Pointer("output"), *integers(height * width, channels))
     defines = options(dtype, VECTOR=count, MAXIMUM=int("max" in kind))
     return [Launch("global_pool", "global_pool.cu", defines, (grid, 1, 1), (_COLUMNS, _ROWS, 1), arguments)]

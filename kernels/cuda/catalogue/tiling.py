@@ -27,6 +27,8 @@ class Tile:
 
 
 TILES = (Tile(128, 128, 8, 8), Tile(64, 64, 8, 4), Tile(32, 32, 4, 4))
+MAX_GRID = 65535
+"""Blocks along the second and third axis of a grid."""
 SPLITS = (1, 2, 4, 8, 16, 32)
 
 
@@ -48,7 +50,12 @@ def tilings(rows: int, columns: int, length: int, groups: int) -> list[Tiling]:
         Tiling(tile, splits)
         for tile in TILES
         for splits in SPLITS
-        if splits == 1 or (_splits_evenly(steps, splits) and splits * rows * columns * groups < _MAX_PARTIAL)
+        if splits == 1
+        or (
+            _splits_evenly(steps, splits)
+            and splits * rows * columns * groups < _MAX_PARTIAL
+            and splits * groups <= MAX_GRID
+        )
     ]
     return sorted(every, key=lambda tiling: _cycles(tiling, rows, columns, steps, groups))
 

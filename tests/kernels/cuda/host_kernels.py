@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from iosfarm.kernels.cuda.catalogue import NULL, Launch, Pointer, Scalar, scratch_bytes, source_text
 
-SHIM = Path(__file__).parent / "shim" / "shim.h"
+SHIM = Path(__file__).parent / "shim"
 GUARD = 256
 POISON = 0xFF  # of every byte: NaN in all dtypes
 CHECKS = "-fsanitize=alignment,bounds,signed-integer-overflow,shift"
-FLAGS = ("-std=c++17", "-O1", "-fPIC", "-ffp-contract=off", "-w", CHECKS)
+FLAGS = ("-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-w", CHECKS)
 COMPILER = shutil.which("g++") or shutil.which("c++")
 
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler (g++ or c++) on this machine")
@@ -43,19 +43,30 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="iosfarm-shim-")
 
 
+def _compile(source: Path, target: Path, *options: str) -> None:
+    assert COMPILER is not None
+    command = [COMPILER, *FLAGS, *options, "-o", str(target), str(source)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise HostError(f"{' '.join(options)}:\n{done.stderr[:3000]}")
+
+
+@functools.cache
+def _scheduler() -> Path:
+    target = Path(_folder().name) / "shim.o"
+    _compile(SHIM / "shim.cpp", target, "-c")
+    return target
+
+
 @functools.cache
 def _library(kernel: str, text: str, options: tuple[str, ...]) -> ctypes.CDLL:
     """Compiled once a session. The handlers of the compiler's checks are the shim's, so its own library stays out."""
-    assert COMPILER is not None
-    code = f'#include "{SHIM}"\n{text}\nSHIM_ENTRY({kernel})\n'
+    code = f'#include "{SHIM}/shim.h"\n{text}\nSHIM_ENTRY({kernel})\n'
     name = hashlib.sha256("\0".join([code, *options]).encode()).hexdigest()[:16]
     source = Path(_folder().name) / f"{name}.cpp"
     target = source.with_suffix(".so")
     source.write_text(code)
-    command = [COMPILER, *FLAGS, *options, "-shared", "-nodefaultlibs", "-o", str(target), str(source), "-lm", "-lc"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise HostError(f"{kernel} {' '.join(options)}:\n{done.stderr[:3000]}")
+    _compile(source, target, *options, "-shared", "-nodefaultlibs", str(_scheduler()), "-lm", "-lc")
     library = ctypes.CDLL(str(target))
     library.shim_run.restype = ctypes.c_char_p
     return library

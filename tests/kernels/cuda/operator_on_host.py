@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from host_kernels import execute, from_bytes, to_bytes
-from numerics_cases import random_parameter
+from numerics_cases import Case, random_parameter
 
 from iosfarm.ir.graph import DTYPES
 from iosfarm.ir.nodes import Operator
@@ -23,6 +23,11 @@ TOLERANCES = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 1e-2}
 def operator(kind: str, **attributes: Attribute) -> Operator:
     """An operator with its defaults filled in."""
     return Operator(kind, kind, (), spec(kind).normalise(attributes, kind))
+
+
+def shapes_of(case: Case) -> list[Shape]:
+    """A case's inputs, batch included."""
+    return [(case.batch, *shape) for shape in case.inputs]
 
 
 def rounded(values: np.ndarray, dtype: str) -> torch.Tensor:

@@ -2,29 +2,38 @@
 //
 // Threads run in a shuffled order, each until it has to wait, and shared memory is NaN before a block begins: a missing
 // barrier lets a thread read what is not there yet. Divergent barriers are errors. Misaligned vectors, indices outside of
-// an array and signed overflow are caught by the compiler's checks, whose handlers are below.
+// an array and signed overflow are caught by the compiler's checks, whose handlers are in shim.cpp.
 // Not shown: races between blocks, tensor cores, fast-math.
+//
+// This is what a kernel sees; shim.cpp is what runs it, compiled once. No standard headers: they take longer than kernels.
 #pragma once
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <ucontext.h>
-
-#include <utility>
 
 #define __global__
 #define __device__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __shared__ static __attribute__((section("shared_memory")))
-#define __syncthreads() shim::block_barrier(__LINE__)
+#define __syncthreads() shim_barrier(__LINE__)
 
 struct dim3 {
     unsigned x, y, z;
 };
-static dim3 threadIdx, blockIdx, blockDim, gridDim;
+extern dim3 threadIdx, blockIdx, blockDim, gridDim;
+
+void shim_barrier(int line);
+float __shfl_xor_sync(unsigned mask, float value, int lanes);
+float half_value(unsigned short bits);
+unsigned short half_bits(float value);
+
+extern "C" {
+float erff(float) noexcept;
+float expf(float) noexcept;
+float expm1f(float) noexcept;
+float floorf(float) noexcept;
+float fmaf(float, float, float) noexcept;
+float sqrtf(float) noexcept;
+float tanhf(float) noexcept;
+}
 
 template <typename T>
 static inline T min(T a, T b) {
@@ -36,199 +45,37 @@ static inline T max(T a, T b) {
 }
 static inline float __uint_as_float(unsigned bits) {
     float value;
-    memcpy(&value, &bits, 4);
+    __builtin_memcpy(&value, &bits, 4);
     return value;
 }
 static inline unsigned __float_as_uint(float value) {
     unsigned bits;
-    memcpy(&bits, &value, 4);
+    __builtin_memcpy(&bits, &value, 4);
     return bits;
 }
 
-extern "C" char __start_shared_memory[] __attribute__((weak, visibility("hidden")));
-extern "C" char __stop_shared_memory[] __attribute__((weak, visibility("hidden")));
-
-namespace shim {
-
-constexpr int WARP = 32, MOST_THREADS = 1024;
-constexpr size_t STACK = 64 << 10;
-enum State { READY, AT_BARRIER, AT_SHUFFLE, DONE };
-
-struct Fiber {
-    ucontext_t context;
-    dim3 index;
-    State state;
-    int site;  // line of the barrier
+// Calls a kernel with arguments as the CUDA driver takes them: a pointer to each.
+template <int... Index>
+struct ShimIndices {};
+template <int N, int... Index>
+struct ShimCount : ShimCount<N - 1, N - 1, Index...> {};
+template <int... Index>
+struct ShimCount<0, Index...> {
+    typedef ShimIndices<Index...> Type;
 };
-
-static Fiber fibers[MOST_THREADS];
-static float exchange[MOST_THREADS];
-static ucontext_t scheduler;
-static int current, threads;
-static unsigned random_state;
-static char error[256];
-static void (*body)(void**);
-static void** arguments;
-
-static void fail(const char* what, int line) {
-    if (!error[0]) snprintf(error, sizeof error, "%s, line %d", what, line);
-}
-
-static void wait(State state, int site) {
-    fibers[current].state = state;
-    fibers[current].site = site;
-    swapcontext(&fibers[current].context, &scheduler);
-}
-
-static void block_barrier(int line) { wait(AT_BARRIER, line); }
-
-static void enter() {
-    body(arguments);
-    fibers[current].state = DONE;
-}
-
-static unsigned random_below(unsigned end) {
-    random_state = random_state * 1664525u + 1013904223u;
-    return (random_state >> 8) % end;
-}
-
-// Every ready fiber once, in a new order. Returns whether there was one.
-static bool run_ready() {
-    static int order[MOST_THREADS];
-    bool any = false;
-    for (int i = 0; i < threads; ++i) {
-        const int other = random_below(i + 1);
-        order[i] = order[other];
-        order[other] = i;
-    }
-    for (int i = 0; i < threads; ++i) {
-        current = order[i];
-        if (fibers[current].state != READY) continue;
-        any = true;
-        threadIdx = fibers[current].index;
-        swapcontext(&scheduler, &fibers[current].context);
-    }
-    return any;
-}
-
-// Lets those go on that all wait at the same place, in a warp for a shuffle, in the block for a barrier.
-static bool release(int first, int end, State state) {
-    for (int i = first; i < end; ++i)
-        if (fibers[i].state != state || fibers[i].site != fibers[first].site) return false;
-    for (int i = first; i < end; ++i) fibers[i].state = READY;
-    return true;
-}
-
-static bool release_waiting() {
-    bool any = false;
-    for (int first = 0; first < threads; first += WARP)
-        any |= release(first, min(first + WARP, threads), AT_SHUFFLE);
-    return any || release(0, threads, AT_BARRIER);
-}
-
-static void run_block(char* stacks) {
-    if (__start_shared_memory) memset(__start_shared_memory, 0xff, __stop_shared_memory - __start_shared_memory);
-    for (int i = 0; i < threads; ++i) {
-        Fiber& fiber = fibers[i];
-        fiber.index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
-        fiber.state = READY;
-        getcontext(&fiber.context);
-        fiber.context.uc_stack.ss_sp = stacks + i * STACK;
-        fiber.context.uc_stack.ss_size = STACK;
-        fiber.context.uc_link = &scheduler;
-        makecontext(&fiber.context, enter, 0);
-    }
-    while (run_ready() || (!error[0] && release_waiting())) {
-    }
-    for (int i = 0; i < threads; ++i)
-        if (fibers[i].state != DONE) fail("not all threads come to the same barrier", fibers[i].site);
-}
-
-template <typename... Parameters, size_t... Index>
-static void unpack(void (*kernel)(Parameters...), void** values, std::index_sequence<Index...>) {
+template <typename... Parameters, int... Index>
+static void shim_call(void (*kernel)(Parameters...), void** values, ShimIndices<Index...>) {
     kernel(*static_cast<Parameters*>(values[Index])...);
 }
 template <typename... Parameters>
-static void call(void (*kernel)(Parameters...), void** values) {
-    unpack(kernel, values, std::index_sequence_for<Parameters...>());
+static void shim_call(void (*kernel)(Parameters...), void** values) {
+    shim_call(kernel, values, typename ShimCount<sizeof...(Parameters)>::Type());
 }
 template <typename... Parameters>
-static constexpr int count(void (*)(Parameters...)) {
+static int shim_count(void (*)(Parameters...)) {
     return sizeof...(Parameters);
 }
 
-static const char* run(const unsigned* grid, const unsigned* block, void** values, unsigned seed) {
-    gridDim = {grid[0], grid[1], grid[2]};
-    blockDim = {block[0], block[1], block[2]};
-    threads = block[0] * block[1] * block[2];
-    random_state = seed;
-    arguments = values;
-    error[0] = 0;
-    if (threads < 1 || threads > MOST_THREADS) return "a block of too many threads";
-    char* const stacks = static_cast<char*>(
-        mmap(nullptr, threads * STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-    if (stacks == MAP_FAILED) return "no memory for the stacks";
-    for (unsigned z = 0; z < grid[2]; ++z)
-        for (unsigned y = 0; y < grid[1]; ++y)
-            for (unsigned x = 0; x < grid[0] && !error[0]; ++x) {
-                blockIdx = {x, y, z};
-                run_block(stacks);
-            }
-    munmap(stacks, threads * STACK);
-    return error;
-}
-
-}  // namespace shim
-
-static inline float __shfl_xor_sync(unsigned, float value, int lanes) {
-    const int self = shim::current;
-    shim::exchange[self] = value;
-    shim::wait(shim::AT_SHUFFLE, lanes);
-    const float result = shim::exchange[self ^ lanes];
-    shim::wait(shim::AT_SHUFFLE, -lanes);
-    return result;
-}
-
-// binary16, as the conversion instructions do it: rounded to nearest even.
-static float half_value(unsigned short bits) {
-    const int exponent = bits >> 10 & 31, fraction = bits & 1023;
-    const float size = exponent == 31 ? (fraction ? NAN : INFINITY)
-                       : exponent     ? ldexpf(1024 + fraction, exponent - 25)
-                                      : ldexpf(fraction, -24);
-    return bits & 0x8000 ? -size : size;
-}
-static unsigned short half_bits(float value) {
-    const unsigned short sign = signbit(value) ? 0x8000 : 0;
-    const float size = fabsf(value);
-    if (size != size) return 0x7fff;
-    if (size >= 65520.0f) return sign | 0x7c00;
-    int exponent;
-    frexpf(size, &exponent);  // size in [2^(exponent - 1), 2^exponent)
-    if (exponent < -13) return sign | (unsigned short)rintf(ldexpf(size, 24));
-    // A fraction that rounds up to 2048 carries into the exponent, as it should.
-    return sign | (unsigned short)(((exponent + 13) << 10) + (int)rintf(ldexpf(size, 11 - exponent)));
-}
-
-// What the compiler's checks call; their first field is the place.
-struct Place {
-    const char* file;
-    unsigned line, column;
-};
-#define SHIM_HANDLER(name, what) \
-    extern "C" void __ubsan_handle_##name(Place* place, ...) { shim::fail(what, place->line); }
-SHIM_HANDLER(type_mismatch_v1, "a misaligned access")
-SHIM_HANDLER(out_of_bounds, "an index outside of its array")
-SHIM_HANDLER(add_overflow, "a sum overflows")
-SHIM_HANDLER(sub_overflow, "a difference overflows")
-SHIM_HANDLER(mul_overflow, "a product overflows")
-SHIM_HANDLER(divrem_overflow, "a quotient overflows")
-SHIM_HANDLER(negate_overflow, "a negation overflows")
-SHIM_HANDLER(shift_out_of_bounds, "a shift is too wide")
-
-#define SHIM_ENTRY(kernel)                                                                                         \
-    static void shim_body(void** values) { shim::call(kernel, values); }                                           \
-    extern "C" int shim_parameters() { return shim::count(kernel); }                                               \
-    extern "C" const char* shim_run(const unsigned* grid, const unsigned* block, void** values, unsigned seed) {   \
-        shim::body = shim_body;                                                                                    \
-        return shim::run(grid, block, values, seed);                                                               \
-    }
+#define SHIM_ENTRY(kernel)                                               \
+    void shim_body(void** values) { shim_call(kernel, values); }         \
+    extern "C" __attribute__((visibility("default"))) int shim_parameters() { return shim_count(kernel); }
