@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -152,7 +153,8 @@ class JobKnowledge:
         bound, earlier = self.search.bound(), self._earlier
         if earlier is not None and math.isclose(earlier.upper, bound.upper, rel_tol=1e-9) and not self.search.rounds:
             return earlier  # of this schedule, found with all that is known now, and with what came and went on the way
-        return certificate_of(self.search, bound, exhaustive=not np.isnan(self.search.seconds).any())
+        found = certificate_of(self.search, bound, exhaustive=not np.isnan(self.search.seconds).any())
+        return replace(found, history=self.search.history.points())
 
     def runnable(self) -> Mapping[str, Schedule]:
         """Those schedules that the device can run: a baseline may hold a stage that is infeasible, or was given up."""

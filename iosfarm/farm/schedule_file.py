@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +22,7 @@ from iosfarm.farm.jobs import Job, JobResult
 from iosfarm.ir.device import Device, Environment
 from iosfarm.ir.errors import IosfarmError, UsageError
 from iosfarm.ir.graph import Graph
-from iosfarm.ir.schedule import Certificate, Schedule, ScheduledStage
+from iosfarm.ir.schedule import Certificate, CertificatePoint, Schedule, ScheduledStage
 from iosfarm.workers.evaluating import schedule_key
 
 FORMAT = "iosfarm-schedule"
@@ -45,6 +46,15 @@ class StageEntry(_Strict):
     measurement: int | None = None
 
 
+class PointEntry(_Strict):
+    """What the search knew at one time."""
+
+    seconds: float = Field(ge=0, description="since it began")
+    known: int = Field(ge=0, description="distinct stages")
+    lower: float = Field(ge=0)
+    upper: float = Field(gt=0)
+
+
 class CertificateEntry(_Strict):
     """How far the predicted latency can be from the best of the search space."""
 
@@ -57,12 +67,14 @@ class CertificateEntry(_Strict):
     broken: int = Field(default=0, ge=0, description="those that failed")
     structural: float | None = Field(default=None, ge=0, description="lower bound without statistics")
     confidence: float | None = Field(default=None, gt=0, lt=1, description="of each statistical bound")
+    history: list[PointEntry] = Field(default=[], description="how the bounds drew together")
 
     def value(self) -> Certificate:
         """The entry as a `Certificate`."""
         assumptions = tuple(self.assumptions)
         found = self.audited, self.broken, self.structural, self.confidence
-        return Certificate(self.kind, self.lower, self.upper, assumptions, *found)
+        history = tuple(CertificatePoint(p.seconds, p.known, p.lower, p.upper) for p in self.history)
+        return Certificate(self.kind, self.lower, self.upper, assumptions, *found, history)
 
 
 class LatencyEntry(_Strict):
@@ -147,6 +159,7 @@ class ScheduleFile(_Strict):
     interrupted: bool
     regret: float | None = Field(default=None, ge=0, description="what noise may have cost on average, relative")
     won: list[WonEntry] = Field(default=[], description="by the refined schedule over the optimised one")
+    alone: dict[str, float] = Field(default={}, description="latency of each unit as a stage of its own")
     notes: list[str] = []
     graph: dict[str, Any]
 
@@ -211,6 +224,12 @@ def document(result: JobResult) -> ScheduleFile:
         interrupted=result.interrupted,
         regret=result.regret,
         won=[WonEntry(description=w.description, before=w.before, after=w.after) for w in result.won],
+        alone={
+            name: stage.predicted
+            for stage in result.schedules["sequential"].stages
+            for name in stage.groups[0]
+            if stage.predicted is not None
+        },
         notes=list(result.notes),
         graph=job.graph.to_json(),
     )
@@ -252,6 +271,7 @@ def _certificate(certificate: Certificate) -> CertificateEntry:
         broken=certificate.broken,
         structural=certificate.structural,
         confidence=certificate.confidence,
+        history=[PointEntry(**asdict(point)) for point in certificate.history],
     )
 
 

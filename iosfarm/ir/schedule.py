@@ -29,6 +29,16 @@ class ScheduledStage:
 
 
 @dataclass(frozen=True)
+class CertificatePoint:
+    """What a search knew at one time: seconds since it began, distinct stages known, and the bounds in seconds."""
+
+    seconds: float
+    known: int
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True)
 class Certificate:
     """How far a schedule's predicted latency can be from the best one that the search space holds, in seconds.
 
@@ -36,7 +46,7 @@ class Certificate:
     because a larger stage is not faster than one that it contains) or `statistical` (by a regression too, each bound
     at `confidence`: each, not the schedule as a whole); `assumptions` say it in words. gap: (upper - lower) / lower.
     audited: how many bounds were put to the test by a measurement; broken: how many of them failed. structural: the
-    lower bound without statistics.
+    lower bound without statistics. history: how the bounds drew together; empty where that was not kept.
     """
 
     kind: str
@@ -47,6 +57,7 @@ class Certificate:
     broken: int = 0
     structural: float | None = None
     confidence: float | None = None
+    history: tuple[CertificatePoint, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def gap(self) -> float:

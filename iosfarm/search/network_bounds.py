@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from iosfarm.search.bounds import Kind, PartBounds
 from iosfarm.search.calibration import Audit
+from iosfarm.search.history import BoundHistory
 from iosfarm.search.latency_model import Floats, LatencyModel
 from iosfarm.search.method import Method
 from iosfarm.search.predictions import Predictions
@@ -70,6 +71,8 @@ class NetworkBounds:
         self._structural = Audit()
         self.last: Bound | None = None
         """What `bound` returned last."""
+        self.history = BoundHistory()
+        """What `bound` returned each time that it was something new."""
         self._repeats: list[tuple[float, float]] = []
         self._stale = True
 
@@ -177,6 +180,7 @@ class NetworkBounds:
         """What is known of the best schedule; infinite upper bound where there is none yet."""
         self._refresh()
         self.last = self._total(self._copies)
+        self.history.note(int((~np.isnan(self.seconds)).sum()), self.last.lower, self.last.upper)
         return self.last
 
     def path(self, problem: PartProblem) -> list[int]:

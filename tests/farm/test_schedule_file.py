@@ -161,6 +161,27 @@ def test_the_published_schema_is_current(root: Path) -> None:
     assert json.loads((root / SCHEMA).read_text()) == ScheduleFile.model_json_schema()
 
 
+def test_the_file_says_how_the_bounds_drew_together(files: dict[str, Path]) -> None:
+    certificate = json.loads(files["statistical"].read_text())["certificate"]
+    points = certificate["history"]
+    assert len(points) > 1
+    assert (points[-1]["lower"], points[-1]["upper"]) == (certificate["lower"], certificate["upper"])
+    for name in ("seconds", "known"):
+        assert [p[name] for p in points] == sorted(p[name] for p in points)
+    assert [tuple(p.values()) for p in points] == [
+        (p.seconds, p.known, p.lower, p.upper)
+        for p in load(files["statistical"])[0].certificate.value().history  # type: ignore[union-attr]
+    ]
+
+
+def test_the_file_says_what_each_unit_takes_alone(files: dict[str, Path], results: dict[str, JobResult]) -> None:
+    for name, path in files.items():
+        content, graph = load(path)
+        assert content.alone.keys() == {unit.name for unit in graph.units}
+        predicted = results[name].schedules["sequential"].predicted
+        assert sum(content.alone.values()) == pytest.approx(predicted, rel=1e-12)
+
+
 # -- damaged -------------------------------------------------------------------------------------------------------
 
 
