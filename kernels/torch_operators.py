@@ -13,6 +13,8 @@ import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
 from iosfarm.ir.operators import Attributes
+from iosfarm.ir.operators.elementwise import UNBOUNDED
+from iosfarm.kernels.opaque import bind_program
 
 Function = Callable[..., Tensor]
 """Tensors in, one tensor out. The result may be an input itself (`dropout`); inputs are never changed."""
@@ -50,6 +52,56 @@ def _conv2d(a: Attributes, w: Bound) -> Function:
 def _linear(a: Attributes, w: Bound) -> Function:
     weight, bias = w["weight"], w["bias"] if a["bias"] else None
     return lambda x: F.linear(x, weight, bias)
+
+
+def _conv_transpose2d(a: Attributes, w: Bound) -> Function:
+    weight, bias = w["weight"], w["bias"] if a["bias"] else None
+    stride, padding, dilation = _pair(a, "stride"), _pair(a, "padding"), _pair(a, "dilation")
+    extra, groups = _pair(a, "output_padding"), cast("int", a["groups"])
+    return lambda x: F.conv_transpose2d(x, weight, bias, stride, padding, extra, groups, dilation)
+
+
+def _attention(a: Attributes, _: Bound) -> Function:
+    scale, causal = cast("float", a["scale"]) or None, bool(a["causal"])
+
+    def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+        return F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal, scale=scale)
+
+    return attention
+
+
+def _layer_norm(a: Attributes, w: Bound) -> Function:
+    shape, eps, weight, bias = cast("tuple[int, ...]", a["shape"]), cast("float", a["eps"]), w["weight"], w["bias"]
+    return lambda x: F.layer_norm(x, shape, weight, bias, eps)
+
+
+def _group_norm(a: Attributes, w: Bound) -> Function:
+    groups, eps, weight, bias = cast("int", a["groups"]), cast("float", a["eps"]), w["weight"], w["bias"]
+    return lambda x: F.group_norm(x, groups, weight, bias, eps)
+
+
+def _local_response_norm(a: Attributes, _: Bound) -> Function:
+    size, alpha, beta, k = (cast("float", a[name]) for name in ("size", "alpha", "beta", "k"))
+    return lambda x: F.local_response_norm(x, int(size), alpha, beta, k)
+
+
+def _scale(_: Attributes, w: Bound) -> Function:
+    weight = w["weight"]
+    return lambda x: x * weight
+
+
+def _shift(_: Attributes, w: Bound) -> Function:
+    weight = w["weight"]
+    return lambda x: x + weight
+
+
+def _prelu(_: Attributes, w: Bound) -> Function:
+    weight = w["weight"]
+    return lambda x: F.prelu(x, weight)
+
+
+def _opaque(a: Attributes, w: Bound) -> Function:
+    return bind_program(str(a["program"]), w)
 
 
 def _batch_norm(a: Attributes, w: Bound) -> Function:
@@ -125,6 +177,42 @@ def _elu(a: Attributes, _: Bound) -> Function:
     return lambda x: F.elu(x, alpha)
 
 
+def _affine(a: Attributes, _: Bound) -> Function:
+    scale, offset = cast("float", a["scale"]), cast("float", a["offset"])
+    if not offset:
+        return lambda x: x * scale
+    if scale == 1:
+        return lambda x: x + offset
+    return lambda x: (x * scale).add_(offset)
+
+
+def _clamp(a: Attributes, _: Bound) -> Function:
+    least, most = cast("float", a["min"]), cast("float", a["max"])
+    low, high = None if least <= -UNBOUNDED else least, None if most >= UNBOUNDED else most
+    if low is None and high is None:
+        return Tensor.clone
+    return lambda x: torch.clamp(x, low, high)
+
+
+def _power(a: Attributes, _: Bound) -> Function:
+    exponent = cast("float", a["exponent"])
+    return lambda x: torch.pow(x, exponent)
+
+
+def _unary(a: Attributes, _: Bound) -> Function:
+    return UNARY_FUNCTIONS[str(a["function"])]
+
+
+def _log_softmax(a: Attributes, _: Bound) -> Function:
+    axis = cast("int", a["axis"])
+    return lambda x: torch.log_softmax(x, axis)
+
+
+def _reduce(a: Attributes, _: Bound) -> Function:
+    function, axes, keep = REDUCTIONS[str(a["function"])], cast("tuple[int, ...]", a["axes"]), bool(a["keepdims"])
+    return lambda x: function(x, axes, keep)
+
+
 def _plain(function: Function) -> Callable[[Attributes, Bound], Function]:
     return lambda _a, _w: function
 
@@ -137,13 +225,30 @@ def _softmax(a: Attributes, _: Bound) -> Function:
 # -- layout ----------------------------------------------------------------------------------------------------------
 
 
-def _concat(_: Attributes, __: Bound) -> Function:
-    return lambda *inputs: torch.cat(inputs, 1)
+def _concat(a: Attributes, _: Bound) -> Function:
+    axis = cast("int", a.get("axis", 1))
+    return lambda *inputs: torch.cat(inputs, axis)
 
 
 def _slice(a: Attributes, _: Bound) -> Function:
     start, stop = cast("int", a["start"]), cast("int", a["stop"])
-    return lambda x: x[:, start:stop]
+    axis, step = cast("int", a.get("axis", 1)), cast("int", a.get("step", 1))
+    return lambda x: torch.ops.aten.slice.Tensor(x, axis, start, stop, step)  # type: ignore[no-any-return]
+
+
+def _reshape(a: Attributes, _: Bound) -> Function:
+    shape = cast("tuple[int, ...]", a["shape"])
+    return lambda x: x.reshape(shape)
+
+
+def _transpose(a: Attributes, _: Bound) -> Function:
+    axes = cast("tuple[int, ...]", a["axes"])
+    return lambda x: x.permute(axes)
+
+
+def _constant(_: Attributes, w: Bound) -> Function:
+    value = w["value"]
+    return lambda x: value.expand(x.shape[0], *value.shape)
 
 
 def _pad(a: Attributes, _: Bound) -> Function:
@@ -169,6 +274,34 @@ def _resize(a: Attributes, _: Bound) -> Function:
     corners = bool(a["align_corners"])
     return lambda x: F.interpolate(x, size, mode="bilinear", align_corners=corners)
 
+
+UNARY_FUNCTIONS: dict[str, Function] = {
+    "exp": torch.exp,
+    "log": torch.log,
+    "sqrt": torch.sqrt,
+    "rsqrt": torch.rsqrt,
+    "abs": torch.abs,
+    "reciprocal": torch.reciprocal,
+    "erf": torch.erf,
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "floor": torch.floor,
+    "ceil": torch.ceil,
+    "softplus": F.softplus,
+    "mish": F.mish,
+    "selu": F.selu,
+    "softsign": F.softsign,
+    "log_sigmoid": F.logsigmoid,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+}
+
+REDUCTIONS: dict[str, Function] = {
+    "mean": torch.mean,
+    "sum": torch.sum,
+    "max": torch.amax,
+    "min": torch.amin,
+    "norm": lambda x, axes, keep: torch.linalg.vector_norm(x, 2, axes, keep),
+}
 
 BINDERS: dict[str, Callable[[Attributes, Bound], Function]] = {
     "conv2d": _conv2d,
@@ -199,6 +332,27 @@ BINDERS: dict[str, Callable[[Attributes, Bound], Function]] = {
     "flatten": _plain(lambda x: x.flatten(1)),
     "pad": _pad,
     "resize": _resize,
+    "conv_transpose2d": _conv_transpose2d,
+    "matmul": _plain(torch.matmul),
+    "attention": _attention,
+    "layer_norm": _layer_norm,
+    "group_norm": _group_norm,
+    "local_response_norm": _local_response_norm,
+    "reduce": _reduce,
+    "sub": _plain(torch.sub),
+    "div": _plain(torch.div),
+    "affine": _affine,
+    "scale": _scale,
+    "shift": _shift,
+    "clamp": _clamp,
+    "power": _power,
+    "unary": _unary,
+    "prelu": _prelu,
+    "log_softmax": _log_softmax,
+    "reshape": _reshape,
+    "transpose": _transpose,
+    "constant": _constant,
+    "opaque": _opaque,
 }
 
 IN_PLACE: dict[str, Function | None] = {

@@ -23,7 +23,7 @@ from iosfarm.kernels.sim.devices import BLOCK_THREADS, SimDevice
 TILES = ((128, 128), (128, 64), (64, 64), (64, 32))
 VECTOR = 4
 
-VIEWS = frozenset({"slice", "flatten", "dropout"})
+VIEWS = frozenset({"slice", "flatten", "dropout", "constant"})
 """Operators without a kernel: strided views, or nothing at all."""
 
 # Share of the peak arithmetic rate for what is not a matrix product: address arithmetic, comparisons and special
@@ -41,7 +41,10 @@ _MEMORY_EFFICIENCY = {"matrix": 0.7, "window": 0.6, "depthwise": 0.3, "stream": 
 _WINOGRAD_GAIN = 1.6
 
 _WINDOWS = frozenset({"max_pool", "avg_pool", "adaptive_max_pool", "adaptive_avg_pool", "resize"})
-_REDUCTIONS = frozenset({"global_max_pool", "global_avg_pool", "softmax"})
+_REDUCTIONS = frozenset(
+    {"global_max_pool", "global_avg_pool", "softmax", "log_softmax", "reduce", "layer_norm", "group_norm"}
+)
+_PRODUCTS = frozenset({"linear", "matmul", "attention", "conv_transpose2d"})
 
 # A tile of m rows and n columns loads m + n values for m · n multiply-adds; a load from shared memory costs as much
 # issue time as this many multiply-adds, spread over a warp's register tile.
@@ -74,19 +77,20 @@ def describe(
     device: SimDevice, kind: str, attributes: Attributes, inputs: Sequence[Shape], output: Shape, dtype: str
 ) -> Kernel | None:
     """The kernel of an operator, None for a view. The dtype is one of the device's."""
-    if kind in VIEWS:
-        return None
+    if kind in VIEWS or (kind == "reshape" and 4 not in (len(inputs[0]), len(output))):
+        return None  # a reshape of four axes to others moves the channels, which come last
     width = DTYPES[dtype]
     parameters = spec(kind).parameters(attributes, inputs)
     weight_bytes = width * sum(map(math.prod, parameters.values()))
     activation_bytes = width * sum(map(math.prod, (*dict.fromkeys(inputs), output)))
     flops = spec(kind).flops(attributes, inputs, output)
     depthwise = kind == "conv2d" and parameters["weight"][1] == 1
-    if kind == "linear" or (kind == "conv2d" and not depthwise):
-        groups = _integer(attributes["groups"]) if kind == "conv2d" else 1
-        positions = math.prod(output) // output[1]
+    if kind in _PRODUCTS or (kind == "conv2d" and not depthwise):
+        groups = _integer(attributes.get("groups", 1))
+        columns = output[1] if kind.startswith("conv") else output[-1]
+        positions = math.prod(output) // columns
         rate = device.rates[dtype] * (_WINOGRAD_GAIN if _winograd(kind, attributes, dtype) else 1.0)
-        work, blocks = _matrix_product(device, positions, output[1] // groups, groups, flops / math.prod(output), rate)
+        work, blocks = _matrix_product(device, positions, columns // groups, groups, flops / math.prod(output), rate)
         sort = "matrix"
     else:
         elements = math.prod(inputs[0]) if kind in _REDUCTIONS else math.prod(output)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from iosfarm.ir.errors import GraphError
-from iosfarm.ir.operators import compute, elementwise, layout, pooling
+from iosfarm.ir.operators import compute, elementwise, layout, opaque, pooling, reducing
 from iosfarm.ir.operators.spec import (
     ACTIVATIONS,
     FUSED_ACTIVATIONS,
@@ -27,7 +27,10 @@ __all__ = [
 ]
 
 SPECS: dict[str, OperatorSpec] = {
-    item.kind: item for item in (*compute.SPECS, *pooling.SPECS, *elementwise.SPECS, *layout.SPECS)
+    item.kind: item
+    for item in (
+        *compute.SPECS, *pooling.SPECS, *elementwise.SPECS, *layout.SPECS, *reducing.SPECS, *opaque.SPECS,
+    )  # fmt: skip
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from iosfarm.ir.errors import GraphError
 
@@ -47,8 +47,10 @@ def one_per_output(_: Attributes, __: Sequence[Shape], output: Shape) -> int:
 class OperatorSpec:
     """One operator kind.
 
-    attributes: name -> default; a default that is a type means "required, of this type". arity: (fewest, most)
-    inputs, most None for any number. flops: multiply-add counts as two.
+    attributes: name -> default; a default that is a type means "required, of this type". added: attributes that came
+    later; they are written down only where they differ from their default, so that keys of stages without them stay as
+    they are: read them with `.get`. arity: (fewest, most) inputs, most None for any number. flops: multiply-add counts
+    as two.
     """
 
     kind: str
@@ -57,6 +59,7 @@ class OperatorSpec:
     arity: tuple[int, int | None] = (1, 1)
     parameters: InferParameters = no_parameters
     flops: CountFlops = one_per_output
+    added: Mapping[str, Attribute] = field(default_factory=dict)
 
     def check_arity(self, count: int, where: str) -> None:
         """Check the number of inputs.
@@ -75,11 +78,12 @@ class OperatorSpec:
         Raises:
             GraphError: an attribute is unknown, missing or of another type.
         """
+        known = {**self.attributes, **self.added}
         for name in attributes:
-            if name not in self.attributes:
-                near = difflib.get_close_matches(name, self.attributes, 1)
-                known = f"did you mean {near[0]}?" if near else f"it has {', '.join(self.attributes) or 'none'}"
-                raise GraphError(f"{self.kind} has no attribute {name!r}", where=where, hint=known)
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known) or 'none'}"
+                raise GraphError(f"{self.kind} has no attribute {name!r}", where=where, hint=hint)
         result: dict[str, Attribute] = {}
         for name, default in self.attributes.items():
             kind = default if isinstance(default, type) else type(default)
@@ -89,6 +93,10 @@ class OperatorSpec:
                 result[name] = default
                 continue
             result[name] = _convert(attributes[name], kind, f"{self.kind}.{name}", where)
+        for name, usual in self.added.items():
+            value = _convert(attributes.get(name, usual), type(usual), f"{self.kind}.{name}", where)
+            if value != usual:
+                result[name] = value
         activation = result.get("activation", "none")
         if activation not in FUSED_ACTIVATIONS:
             raise GraphError(
@@ -165,3 +173,43 @@ def pair(attributes: Attributes, name: str, least: int) -> tuple[int, int]:
     if not isinstance(value, tuple) or len(value) != 2 or min(value) < least:
         raise fail(f"{name} must be two integers of at least {least}, got {value}")
     return value[0], value[1]
+
+
+def axis_of(axis: object, shape: Shape) -> int:
+    """`axis` of `shape`, negative ones counted from the end.
+
+    Raises:
+        GraphError: it is outside.
+    """
+    if not isinstance(axis, int) or not -len(shape) <= axis < len(shape):
+        raise fail(f"axis {axis} is outside of {list(shape)}")
+    return axis % len(shape)
+
+
+def sizes(attributes: Attributes, name: str) -> Shape:
+    """A shape as an attribute.
+
+    Raises:
+        GraphError: it is empty or holds a size below 1.
+    """
+    value = attributes[name]
+    if not isinstance(value, tuple) or not value or min(value) < 1:
+        raise fail(f"{name} must be of positive integers, got {value}")
+    return value
+
+
+def broadcast(shapes: Sequence[Shape]) -> Shape:
+    """The shape that equal ranks broadcast to.
+
+    Raises:
+        GraphError: ranks differ, or two sizes that are not 1.
+    """
+    if len({len(shape) for shape in shapes}) > 1:
+        raise fail(f"inputs of different rank: {[list(s) for s in shapes]}")
+    result = []
+    for lengths in zip(*shapes, strict=True):
+        wide = {length for length in lengths if length != 1}
+        if len(wide) > 1:
+            raise fail(f"shapes do not broadcast: {[list(s) for s in shapes]}")
+        result.append(wide.pop() if wide else 1)
+    return tuple(result)

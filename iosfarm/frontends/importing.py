@@ -1,0 +1,295 @@
+"""From a program to what an import gives: rules, opaque operators, simplification, units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from iosfarm.frontends.errors import CannotImport, NoCounterpart
+from iosfarm.frontends.imported import Imported, Opaque, Signature
+from iosfarm.frontends.lowering import Constant, Deferred, Lowering, Result, Value
+from iosfarm.frontends.opaque import OpaqueWriter
+from iosfarm.frontends.program import Node, Program, Ref, TensorType, replaced
+from iosfarm.frontends.rules import RULES, Call
+from iosfarm.frontends.rules.registry import operator
+from iosfarm.frontends.units import form_units
+from iosfarm.ir.errors import GraphError
+from iosfarm.ir.graph import Graph, Operator
+from iosfarm.ir.simplify import simplify
+
+
+def import_program(program: Program, *, strict: bool, signature: Signature | None = None) -> Imported:
+    """The graph of a program, and its weights.
+
+    Raises:
+        CannotImport: something in it cannot be; with `strict`, an operator without a counterpart is such a thing.
+    """
+    importer = _Importer(program, strict)
+    for node in program.nodes:
+        importer.node(node)
+    outputs, places = importer.outputs()
+    graph, weights = importer.graph(outputs)
+    graph, weights = simplify(graph, weights)
+    graph = form_units(graph)
+    names = {operator.name for operator in graph.operators}
+    opaque = tuple(item for item in importer.opaque if item.name in names)
+    notices = [*program.notices, *(f"{item} has no counterpart and runs whole, through torch" for item in opaque)]
+    unread = [i.name for i in graph.inputs if all(i.name not in o.inputs for o in graph.operators)]
+    notices += [f"the input {name!r} is not used" for name in unread if name not in graph.outputs]
+    signature = signature or Signature(tuple(range(len(program.inputs))), ())
+    signature = Signature(signature.inputs, places, signature.in_spec, signature.out_spec)
+    return Imported(graph, weights, opaque, tuple(dict.fromkeys(notices)), signature)
+
+
+class _Importer:
+    def __init__(self, program: Program, strict: bool) -> None:
+        self.program = program
+        self.strict = strict
+        self.lowering = Lowering(program)
+        self._writer = OpaqueWriter(self.lowering)
+        for name, tensor in program.constants.items():
+            self.lowering.values[Ref(name)] = Constant(tensor)
+
+    @property
+    def opaque(self) -> Sequence[Opaque]:
+        return self._writer.written
+
+    def node(self, node: Node) -> None:
+        """Fold it, say it in our operators, or keep it whole."""
+        lowering = self.lowering
+        found = [lowering.values.get(ref) for ref in node.refs()]
+        if all(isinstance(value, Constant) for value in found) and self._folded(node):
+            return
+        reason = ""
+        for attempt in (self._by_rule, self._by_decomposition):
+            restore = lowering.save()
+            try:
+                self._bind(node, attempt(node))
+                return
+            except NoCounterpart as error:
+                restore()
+                reason = reason or str(error)
+        if self.strict:
+            kind = node.kind.rsplit(".", 1)[0]
+            raise lowering.fail(node, f"{kind} has no counterpart: {reason}", "leave out strict to keep it whole")
+        self._writer.defer(node)
+
+    def _bind(self, node: Node, result: Result) -> None:
+        values = self.lowering.values
+        if isinstance(result, (Value, Constant, Deferred)):
+            values[Ref(node.name)] = result
+            return
+        for item, value in enumerate(result):
+            values[Ref(node.name, item)] = value
+
+    def _by_rule(self, node: Node) -> Result:
+        rule = RULES.get(node.kind)
+        if rule is None:
+            raise NoCounterpart("we have no such operator")
+        self._check_dtype(node)
+        self.lowering.label(node.label)
+        return rule(Call(self.lowering, node))
+
+    def _check_dtype(self, node: Node) -> None:
+        types = [node.types] if isinstance(node.types, TensorType) else node.types
+        if types and types[0] is not None and not types[0].dtype.is_floating_point:
+            raise NoCounterpart(f"a result of {str(types[0].dtype).removeprefix('torch.')}")
+
+    # -- decompositions ------------------------------------------------------------------------------------------
+
+    def _by_decomposition(self, node: Node) -> Result:
+        """What torch itself makes of an operator, if all of that can be said."""
+        if any(isinstance(self.lowering.values.get(ref), Deferred) for ref in node.refs()):
+            raise NoCounterpart("it reads what is kept whole")
+        parts, result = decomposed(self.lowering, node)
+        for part in parts:
+            found = [self.lowering.values.get(ref) for ref in part.refs()]
+            if all(isinstance(value, Constant) for value in found) and self._folded(part):
+                continue
+            self._bind(part, self._by_rule(part))
+        if isinstance(result, Ref):
+            return self.lowering.value(result)
+        return [self.lowering.value(ref) if isinstance(ref, Ref) else None for ref in result]
+
+    # -- constants -----------------------------------------------------------------------------------------------
+
+    def _folded(self, node: Node) -> bool:
+        """Compute what depends on constants only. Where the batch takes part, for a batch of 1."""
+        batch, exact = self.program.batch, self.program.exact
+        batched = False
+
+        def plain(value: Any) -> Any:
+            nonlocal batched
+            if isinstance(value, Ref):
+                constant = self.lowering.values[value]
+                assert isinstance(constant, Constant)
+                batched |= constant.batched
+                return constant.tensor
+            if exact and type(value) is int and value and value % batch == 0:
+                batched = True
+                return value // batch
+            return value
+
+        types = [node.types] if isinstance(node.types, TensorType) else node.types
+        if torch.Tag.nondeterministic_seeded in operator(node.kind).tags:
+            raise self.lowering.fail(node, f"{node.kind} is random", "a network has to compute the same every time")
+        arguments = replaced(node.arguments, plain)
+        keywords = {k: replaced(v, plain) for k, v in node.keywords.items() if k != "device"}
+        # The batch has to be in front, where a constant can be repeated along it.
+        if batched and any(kind and (kind.shape[:1] != (batch,)) for kind in types):
+            return False
+        try:
+            with torch.no_grad():
+                result = operator(node.kind)(*arguments, **keywords)
+        except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+            raise self.lowering.fail(node, f"{node.kind} fails on its constants: {_line(error)}") from None
+        if isinstance(result, Tensor):
+            self.lowering.values[Ref(node.name)] = Constant(result, batched)
+            return True
+        for item, tensor in enumerate(result):
+            self.lowering.values[Ref(node.name, item)] = Constant(tensor, batched)
+        return True
+
+    # -- the end -------------------------------------------------------------------------------------------------
+
+    def outputs(self) -> tuple[list[str], tuple[int | tuple[Any], ...]]:
+        """Names of the graph's outputs, and for each result of the program its place among them or its value."""
+        names: list[str] = []
+        places: list[int | tuple[Any]] = []
+        for result in self.program.outputs:
+            if not isinstance(result, Ref):
+                batch = self.program.batch
+                count = type(result) is int and self.program.exact and result % batch == 0 and result
+                if count:
+                    self.program.notices.append(f"an output is the batch size, and stays {count // batch}")
+                places.append((result // batch,) if count else (result,))
+                continue
+            name = self._output(result).name
+            if name not in names:
+                names.append(name)
+            places.append(names.index(name))
+        if not names:
+            raise CannotImport("the network has no output that depends on its inputs", where=self.program.name)
+        return names, tuple(places)
+
+    def _output(self, ref: Ref) -> Value:
+        found = self.lowering.value(ref)
+        if isinstance(found, Value):
+            return found
+        self.lowering.label("output")
+        if isinstance(found, Constant):
+            return self.lowering.materialised(found)
+        if not found.type.dtype.is_floating_point:
+            dtype = str(found.type.dtype).removeprefix("torch.")
+            self.program.notices.append(f"the output {ref.name!r} is {dtype} and comes as float32")
+        return self._writer.value(ref)
+
+    def graph(self, outputs: Sequence[str]) -> tuple[Graph, Mapping[str, NDArray[np.float32]]]:
+        """All that the outputs need."""
+        lowering = self.lowering
+        needed = set(outputs)
+        kept: list[Operator] = []
+        for item in reversed(lowering.operators):
+            if item.name in needed:
+                kept.append(item)
+                needed.update(item.inputs)
+        names = {item.name for item in kept}
+        weights = {name: values for name, values in lowering.weights.items() if name.rsplit(".", 1)[0] in names}
+        try:
+            return Graph(self.program.name, lowering.inputs, kept[::-1], outputs), weights
+        except GraphError as error:
+            raise CannotImport(error.what, where=error.where, hint=error.hint) from None
+
+
+def _line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+# -- what torch makes of an operator ---------------------------------------------------------------------------------
+
+
+class _Recorder(TorchDispatchMode):
+    """Writes down every operator that runs, on tensors without data."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        self._node = node
+        self.names: dict[int, Ref] = {}
+        self.kept: list[Any] = []  # identities are of live tensors
+        self.nodes: list[Node] = []
+
+    def know(self, tensor: Tensor, ref: Ref) -> None:
+        self.names[id(tensor)] = ref
+        self.kept.append(tensor)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        name = f"{self._node.name}/{len(self.nodes)}"
+        many = isinstance(result, (list, tuple))
+        if func._schema.is_mutable or not (many or isinstance(result, Tensor)):
+            raise NoCounterpart(f"torch decomposes it into {func}")
+        kinds = [TensorType.of(t) if isinstance(t, Tensor) else None for t in result] if many else TensorType.of(result)
+        self.nodes.append(
+            Node(
+                name, str(func), tuple(replaced(args, self._ref)), {k: replaced(v, self._ref) for k, v in kwargs.items()},
+                kinds, self._node.where, self._node.label,
+            )
+        )  # fmt: skip
+        for item, tensor in enumerate(result if many else [result]):
+            if isinstance(tensor, Tensor):
+                self.know(tensor, Ref(name, item if many else None))
+        return result
+
+    def _ref(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            if id(value) not in self.names:
+                raise NoCounterpart("torch decomposes it with tensors of its own")
+            return self.names[id(value)]
+        return value
+
+
+def decomposed(lowering: Lowering, node: Node) -> tuple[list[Node], Any]:
+    """The operators that torch makes of one, and the reference, or the list of them, of its result.
+
+    Raises:
+        NoCounterpart: torch has nothing to offer.
+    """
+    function = operator(node.kind)
+    table = torch._decomp.core_aten_decompositions()
+    composite = torch._C._dispatch_has_kernel_for_dispatch_key(function.name(), "CompositeImplicitAutograd")
+    if not composite and function not in table:
+        raise NoCounterpart("we have no such operator")
+    recorder = _Recorder(node)
+
+    def plain(value: Any) -> Any:
+        if not isinstance(value, Ref):
+            return value
+        found = lowering.value(value)
+        if isinstance(found, Constant) and found.batched:
+            raise NoCounterpart("a constant of the batch's size")
+        shape, dtype = (
+            (found.shape, torch.float32) if isinstance(found, Value) else (found.tensor.shape, found.tensor.dtype)
+        )
+        tensor = torch.empty(tuple(shape), dtype=dtype, device="meta")
+        recorder.know(tensor, value)
+        return tensor
+
+    arguments = replaced(node.arguments, plain)
+    keywords = {k: replaced(v, plain) for k, v in node.keywords.items() if k != "device"}
+    try:
+        with recorder, torch.no_grad():
+            result = function.decompose(*arguments, **keywords) if composite else table[function](*arguments, **keywords)
+    except NoCounterpart:
+        raise
+    except Exception as error:  # whatever a decomposition trips over, the operator stays whole
+        raise NoCounterpart(f"torch's decomposition fails: {_line(error)}") from None
+    if result is NotImplemented or any(part.kind == node.kind for part in recorder.nodes):
+        raise NoCounterpart("torch does not decompose it")
+    return recorder.nodes, replaced(result, recorder._ref) if isinstance(result, (list, tuple)) else recorder._ref(result)

@@ -1,0 +1,60 @@
+"""`import_module`: a torch module, or an exported program, as a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from iosfarm.frontends.errors import CannotImport
+from iosfarm.frontends.imported import Imported
+from iosfarm.frontends.importing import import_program
+from iosfarm.frontends.torch.exporting import exported, rebound
+from iosfarm.frontends.torch.reading import read_exported
+
+Examples = Tensor | Sequence[Any] | Mapping[str, Any] | None
+
+
+def import_module(
+    module_or_program: torch.nn.Module | ExportedProgram,
+    example_inputs: Examples = None,
+    *,
+    strict: bool = False,
+    name: str | None = None,
+) -> Imported:
+    """The graph and the weights of a network, as it computes in evaluation mode.
+
+    example_inputs: a tensor, a sequence of positional arguments, or a mapping of keyword arguments; the first axis of
+    every tensor is the batch, and their values do not matter. An exported program needs them only where it has
+    dynamic sizes besides the batch. strict: an operator without a counterpart is an error. name: of the graph; the
+    module's class unless given.
+
+    Raises:
+        CannotImport: torch cannot export the module (the line says why, and what to change), or there is something in
+            it that cannot be: control flow, inputs that are no floating-point tensors, complex numbers.
+    """
+    arguments, keywords = _examples(example_inputs)
+    if isinstance(module_or_program, ExportedProgram):
+        name = name or "program"
+        program, exact, batch = rebound(module_or_program, arguments, keywords, name)
+    elif isinstance(module_or_program, torch.nn.Module):
+        name = name or type(module_or_program).__name__.lower()
+        program, exact, batch = exported(module_or_program, arguments, keywords, name)
+    else:
+        kind = type(module_or_program).__name__
+        raise CannotImport(f"a {kind} is no network", hint="give a torch module, or what torch.export made of one")
+    read, signature = read_exported(program, name, batch=batch, exact=exact)
+    return import_program(read, strict=strict, signature=signature)
+
+
+def _examples(given: Examples) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if given is None:
+        return (), {}
+    if isinstance(given, Tensor):
+        return (given,), {}
+    if isinstance(given, Mapping):
+        return (), dict(given)
+    return tuple(given), {}
