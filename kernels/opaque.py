@@ -30,7 +30,9 @@ DTYPES = {
 
 _WORDS = frozenset({"none", "tanh", "mean", "sum", "floor", "trunc", "ij", "xy", "constant", "reflect", "replicate",
                     "circular", "linear", "lower", "higher", "midpoint", "nearest", "left", "right"})  # fmt: skip
-_NEVER = frozenset({"from_file", "set_", "as_strided", "resize_", "record_stream", "empty", "empty_strided", "new_empty"})
+_NEVER = frozenset(
+    {"from_file", "set_", "as_strided", "resize_", "record_stream", "empty", "empty_strided", "new_empty"}
+)
 _VIEWS = {"aten.view.default": "aten.reshape.default", "aten._unsafe_view.default": "aten.reshape.default"}
 """The tensors that a stage hands on have their own layout, on which a view can fail."""
 

@@ -233,7 +233,7 @@ def _concat(a: Attributes, _: Bound) -> Function:
 def _slice(a: Attributes, _: Bound) -> Function:
     start, stop = cast("int", a["start"]), cast("int", a["stop"])
     axis, step = cast("int", a.get("axis", 1)), cast("int", a.get("step", 1))
-    return lambda x: torch.ops.aten.slice.Tensor(x, axis, start, stop, step)  # type: ignore[no-any-return]
+    return lambda x: torch.ops.aten.slice.Tensor(x, axis, start, stop, step)
 
 
 def _reshape(a: Attributes, _: Bound) -> Function:

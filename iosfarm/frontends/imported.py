@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from iosfarm.ir.graph import Graph
+from iosfarm.kernels.runtime import Weights
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Imported:
     """
 
     graph: Graph
-    weights: Mapping[str, NDArray[np.float32]]
+    weights: Weights
     opaque: tuple[Opaque, ...]
     notices: tuple[str, ...]
     signature: Signature = field(default_factory=lambda: Signature((), ()))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -22,6 +20,7 @@ from iosfarm.frontends.units import form_units
 from iosfarm.ir.errors import GraphError
 from iosfarm.ir.graph import Graph, Operator
 from iosfarm.ir.simplify import simplify
+from iosfarm.kernels.runtime import Weights
 
 
 def import_program(program: Program, *, strict: bool, signature: Signature | None = None) -> Imported:
@@ -34,8 +33,7 @@ def import_program(program: Program, *, strict: bool, signature: Signature | Non
     for node in program.nodes:
         importer.node(node)
     outputs, places = importer.outputs()
-    graph, weights = importer.graph(outputs)
-    graph, weights = simplify(graph, weights)
+    graph, weights = simplify(*importer.graph(outputs))
     graph = form_units(graph)
     names = {operator.name for operator in graph.operators}
     opaque = tuple(item for item in importer.opaque if item.name in names)
@@ -105,8 +103,6 @@ class _Importer:
 
     def _by_decomposition(self, node: Node) -> Result:
         """What torch itself makes of an operator, if all of that can be said."""
-        if any(isinstance(self.lowering.values.get(ref), Deferred) for ref in node.refs()):
-            raise NoCounterpart("it reads what is kept whole")
         parts, result = decomposed(self.lowering, node)
         for part in parts:
             found = [self.lowering.values.get(ref) for ref in part.refs()]
@@ -190,7 +186,7 @@ class _Importer:
             self.program.notices.append(f"the output {ref.name!r} is {dtype} and comes as float32")
         return self._writer.value(ref)
 
-    def graph(self, outputs: Sequence[str]) -> tuple[Graph, Mapping[str, NDArray[np.float32]]]:
+    def graph(self, outputs: Sequence[str]) -> tuple[Graph, Weights]:
         """All that the outputs need."""
         lowering = self.lowering
         needed = set(outputs)
@@ -214,11 +210,11 @@ def _line(error: BaseException) -> str:
 # -- what torch makes of an operator ---------------------------------------------------------------------------------
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Writes down every operator that runs, on tensors without data."""
 
     def __init__(self, node: Node) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._node = node
         self.names: dict[int, Ref] = {}
         self.kept: list[Any] = []  # identities are of live tensors
@@ -238,8 +234,9 @@ class _Recorder(TorchDispatchMode):
         kinds = [TensorType.of(t) if isinstance(t, Tensor) else None for t in result] if many else TensorType.of(result)
         self.nodes.append(
             Node(
-                name, str(func), tuple(replaced(args, self._ref)), {k: replaced(v, self._ref) for k, v in kwargs.items()},
-                kinds, self._node.where, self._node.label,
+                name, str(func), tuple(replaced(args, self._ref)),
+                {key: replaced(value, self._ref) for key, value in kwargs.items()}, kinds, self._node.where,
+                self._node.label,
             )
         )  # fmt: skip
         for item, tensor in enumerate(result if many else [result]):
@@ -274,9 +271,10 @@ def decomposed(lowering: Lowering, node: Node) -> tuple[list[Node], Any]:
         found = lowering.value(value)
         if isinstance(found, Constant) and found.batched:
             raise NoCounterpart("a constant of the batch's size")
-        shape, dtype = (
-            (found.shape, torch.float32) if isinstance(found, Value) else (found.tensor.shape, found.tensor.dtype)
-        )
+        if isinstance(found, Deferred):
+            raise NoCounterpart("it reads what is kept whole")
+        dtype = torch.float32 if isinstance(found, Value) else found.tensor.dtype
+        shape = found.shape if isinstance(found, Value) else found.tensor.shape
         tensor = torch.empty(tuple(shape), dtype=dtype, device="meta")
         recorder.know(tensor, value)
         return tensor
@@ -285,11 +283,15 @@ def decomposed(lowering: Lowering, node: Node) -> tuple[list[Node], Any]:
     keywords = {k: replaced(v, plain) for k, v in node.keywords.items() if k != "device"}
     try:
         with recorder, torch.no_grad():
-            result = function.decompose(*arguments, **keywords) if composite else table[function](*arguments, **keywords)
+            result = (
+                function.decompose(*arguments, **keywords) if composite else table[function](*arguments, **keywords)
+            )
     except NoCounterpart:
         raise
     except Exception as error:  # whatever a decomposition trips over, the operator stays whole
         raise NoCounterpart(f"torch's decomposition fails: {_line(error)}") from None
     if result is NotImplemented or any(part.kind == node.kind for part in recorder.nodes):
         raise NoCounterpart("torch does not decompose it")
-    return recorder.nodes, replaced(result, recorder._ref) if isinstance(result, (list, tuple)) else recorder._ref(result)
+    return recorder.nodes, replaced(result, recorder._ref) if isinstance(result, (list, tuple)) else recorder._ref(
+        result
+    )

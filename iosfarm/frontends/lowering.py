@@ -69,7 +69,7 @@ class Lowering:
         self.shapes: dict[str, Shape] = {}
         self.values: dict[Ref, Any_ | None] = {}
         self.users: dict[str, list[Node]] = {}
-        self.outputs = {ref for ref in references(program.outputs)}
+        self.outputs = set(references(program.outputs))
         self._taken: Counter[str] = Counter()
         self._label = ""
         self._frozen: dict[str, str] = {}

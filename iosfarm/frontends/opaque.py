@@ -103,7 +103,7 @@ class _Writing:
     def __init__(self, lowering: Lowering, nodes: dict[str, Node]) -> None:
         self.inputs: list[Value] = []
         self.parameters: list[Tensor] = []
-        self.nodes: list[list[object]] = []
+        self.nodes: list[tuple[str, list[object], dict[str, object]]] = []
         self.flops = 0
         self._lowering = lowering
         self._deferred = nodes
@@ -115,7 +115,7 @@ class _Writing:
             arguments = [self._argument(node, value) for value in node.arguments]
             keywords = {k: self._argument(node, v) for k, v in node.keywords.items() if k not in _DROPPED}
             self._numbers[node.name] = len(self.nodes)
-            self.nodes.append([node.kind, arguments, keywords])
+            self.nodes.append((node.kind, arguments, keywords))
             self.flops += self._work(node)
         return self._numbers[node.name]
 

@@ -179,7 +179,7 @@ def _words(operator: StageOperator, shape: Shape) -> str:
     kernel = operator.attributes.get("kernel")
     if isinstance(kernel, tuple):
         words += f" {kernel[0]}x{kernel[1]}"
-    if len(shape) > 1 and shape[1] != operator.shape[1]:
+    if min(len(shape), len(operator.shape)) > 1 and shape[1] != operator.shape[1]:
         words += f" {shape[1]}→{operator.shape[1]}"
     return words
 
@@ -203,8 +203,8 @@ def _summary(operator: StageOperator, shape: Shape) -> OperatorSummary:
     spatial = len(shape) == 4
     return OperatorSummary(
         operator.kind,
-        in_channels=shape[1],
-        out_channels=operator.shape[1],
+        in_channels=shape[1] if len(shape) > 1 else None,
+        out_channels=operator.shape[1] if len(operator.shape) > 1 else None,
         height=shape[2] if spatial else None,
         width=shape[3] if spatial else None,
         kernel_height=kernel[0] if isinstance(kernel, tuple) else None,

@@ -104,8 +104,6 @@ def _inputs(value: object) -> tuple[Shape, ...]:
         items = _filled(shape, "inputs")
         check_input_shape(items, "inputs")  # type: ignore[arg-type]
         shapes.append(tuple(items))
-    if len({shape[0] for shape in shapes}) > 1:
-        raise GraphError("not a stage: inputs of several batch sizes", where="inputs")
     return tuple(shapes)  # type: ignore[arg-type]
 
 

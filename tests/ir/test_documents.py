@@ -184,7 +184,6 @@ DILATED: dict[str, Any] = {"dilation": [2, 2], "stride": [5, 5]}
         (_stage(_group([])), "groups[0].units[0]"),
         (_stage(_group([_relu(-1)]), inputs=[]), "inputs"),
         (_stage(_group([_relu(-1)]), inputs=[[1, 0]]), "inputs"),
-        (_stage(_group([_relu(-1)]), inputs=[[1, 4], [2, 4]]), "batch"),
         (_stage(_group([_relu(-1)]), strategy="parallel"), "concurrent, merge"),
         (_merge(_relu(-1), _relu(-1)), "cannot be merged"),
         (_merge(_conv()), "cannot be merged"),

@@ -115,6 +115,57 @@ def test_concat(shapes: list[Shape]) -> None:
     assert inferred("concat", shapes, 2) == computed(lambda *x: torch.cat(x, 1), shapes, 2)
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    size=pairs(1, 5), kernel=pairs(1, 4), stride=pairs(1, 3), padding=pairs(0, 3), dilation=pairs(1, 3),
+    extra=pairs(0, 2), batch=st.integers(1, 2),
+)  # fmt: skip
+def test_transposed_convolution_sizes(
+    size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, extra: Pair, batch: int
+) -> None:
+    window: dict[str, Attribute] = {"stride": stride, "padding": padding, "dilation": dilation, "output_padding": extra}
+    ours = inferred("conv_transpose2d", [(2, *size)], batch, out_channels=3, kernel=kernel, **window)
+    weight = torch.zeros(2, 3, *kernel)
+    theirs = computed(
+        lambda x: F.conv_transpose2d(x, weight, None, stride, padding, extra, 1, dilation), [(2, *size)], batch
+    )
+    assert ours == theirs
+
+
+SIZES = st.lists(st.integers(1, 3), min_size=1, max_size=3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(left=SIZES, right=SIZES, batch=st.integers(1, 2))
+def test_matmul(left: list[int], right: list[int], batch: int) -> None:
+    ours = inferred("matmul", [tuple(left), tuple(right)], batch)
+    # Ranks have to be equal, as everywhere.
+    same = len(left) == len(right)
+    assert ours == (computed(torch.matmul, [tuple(left), tuple(right)], batch) if same else None)
+
+
+@settings(max_examples=100, deadline=None)
+@given(shapes=st.lists(st.tuples(*[st.integers(1, 2)] * 2), min_size=3, max_size=3), batch=st.integers(1, 2))
+def test_attention(shapes: list[Shape], batch: int) -> None:
+    ours = inferred("attention", shapes, batch)
+    fits = shapes[0][1] == shapes[1][1] and shapes[1][0] == shapes[2][0]
+    assert ours == (computed(F.scaled_dot_product_attention, shapes, batch) if fits else None)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    kind=st.sampled_from(["sub", "div"]),
+    left=st.tuples(*[st.integers(1, 3)] * 2),
+    right=st.tuples(*[st.integers(1, 3)] * 2),
+)
+def test_two_operands(kind: str, left: Shape, right: Shape) -> None:
+    function = torch.sub if kind == "sub" else torch.div
+    assert inferred(kind, [left, right], 2) == computed(function, [left, right], 2)
+
+
+PROGRAM = """{"flops": 1, "inputs": [[{"batch": 1}, 6, 4]], "output": {"node": 0}, "parameters": [],
+  "nodes": [["aten.flip.default", [{"input": 0}, [1]], {}]], "shape": [{"batch": 1}, 2, 12]}"""
+
 FIXED: list[tuple[str, Shape, dict[str, Attribute], Callable[[Tensor], Tensor]]] = [
     ("global_avg_pool", (3, 5, 7), {}, lambda x: F.adaptive_avg_pool2d(x, 1)),
     ("global_max_pool", (3, 5, 7), {}, lambda x: F.adaptive_max_pool2d(x, 1)),
@@ -132,6 +183,25 @@ FIXED: list[tuple[str, Shape, dict[str, Attribute], Callable[[Tensor], Tensor]]]
     ("softmax", (3, 5, 7), {"axis": -4}, lambda x: F.softmax(x, -4)),
     ("softmax", (3,), {"axis": 1}, lambda x: F.softmax(x, 1)),
     ("dropout", (3, 5, 7), {"rate": 0.2}, lambda x: F.dropout(x, 0.2, training=False)),
+    ("linear", (3, 5, 9), {"out_features": 4}, lambda x: F.linear(x, torch.zeros(4, 9))),
+    ("layer_norm", (3, 5), {"shape": (3, 5)}, lambda x: F.layer_norm(x, (3, 5))),
+    ("group_norm", (4, 5), {"groups": 2}, lambda x: F.group_norm(x, 2)),
+    ("local_response_norm", (4, 5, 3), {"size": 3}, lambda x: F.local_response_norm(x, 3)),
+    ("log_softmax", (3, 5), {"axis": 2}, lambda x: F.log_softmax(x, 2)),
+    ("reduce", (3, 5, 7), {"axes": (1, -1)}, lambda x: x.mean((1, -1))),
+    ("reduce", (3, 5), {"axes": (2,), "keepdims": True, "function": "max"}, lambda x: x.amax(2, keepdim=True)),
+    ("affine", (3, 5), {"scale": 2.0}, lambda x: 2 * x),
+    ("scale", (3, 5, 7), {"shape": (3, 1, 1)}, lambda x: x * torch.ones(3, 1, 1)),
+    ("shift", (3, 5), {"shape": (5,)}, lambda x: x + torch.ones(5)),
+    ("clamp", (3,), {"max": 1.0}, lambda x: x.clamp(max=1.0)),
+    ("power", (3, 5), {"exponent": 3.0}, lambda x: x**3),
+    ("unary", (3, 5), {"function": "exp"}, torch.exp),
+    ("prelu", (3, 5, 7), {}, lambda x: F.prelu(x, torch.ones(3))),
+    ("reshape", (6, 4), {"shape": (-1, 3, 8)}, lambda x: x.reshape(-1, 3, 8)),
+    ("transpose", (6, 4, 5), {"axes": (2, 0, 3, 1)}, lambda x: x.permute(2, 0, 3, 1)),
+    ("constant", (6, 4), {"shape": (2, 3)}, lambda x: torch.zeros(x.shape[0], 2, 3)),
+    ("slice", (6, 9), {"start": 1, "stop": 8, "axis": 2, "step": 3}, lambda x: x[:, :, 1:8:3]),
+    ("opaque", (6, 4), {"program": PROGRAM}, lambda x: x.reshape(-1, 2, 12).flip(1)),
 ]  # fmt: skip
 
 
@@ -160,7 +230,32 @@ REFUSED: list[tuple[str, list[Shape], dict[str, Attribute]]] = [
     ("conv2d", [(3, 5, 5)], {"out_channels": 1, "kernel": (1, 1), "dilation": (1, 0)}),
     ("conv2d", [(3, 5, 5)], {"out_channels": 1, "kernel": (1, 1), "groups": 0}),
     ("conv2d", [(3, 5, 5), (3, 5, 5)], {"out_channels": 1, "kernel": (1, 1)}),
-    ("linear", [(3, 5, 5)], {"out_features": 4}),
+    ("reshape", [(6, 4)], {"shape": (1, 6, 4)}),
+    ("reshape", [(6, 4)], {"shape": (-1, 5)}),
+    ("reshape", [(6, 4)], {"shape": (-1, -1)}),
+    ("transpose", [(6, 4)], {"axes": (0, 1)}),
+    ("constant", [(6, 4)], {"shape": (0,)}),
+    ("scale", [(6, 4)], {"shape": (6,)}),
+    ("shift", [(6, 4)], {"shape": (1, 1, 6, 4)}),
+    ("shift", [(6, 1)], {"shape": (1, 4)}),
+    ("layer_norm", [(6, 4)], {"shape": (6,)}),
+    ("layer_norm", [(6,)], {"shape": (1, 6)}),
+    ("group_norm", [(6, 4)], {"groups": 4}),
+    ("local_response_norm", [(6, 4, 4)], {"size": 0}),
+    ("reduce", [(6, 4)], {"axes": (1, -2)}),
+    ("reduce", [(6, 4)], {"axes": (0, 1, 2)}),
+    ("reduce", [(6, 4)], {"axes": (1,), "function": "median"}),
+    ("clamp", [(6, 4)], {"min": 2.0, "max": 1.0}),
+    ("unary", [(6, 4)], {"function": "tangent"}),
+    ("slice", [(6, 4)], {"start": 0, "stop": 3, "step": 0}),
+    ("slice", [(6, 4)], {"start": 0, "stop": 3, "axis": 3}),
+    ("attention", [(6, 4), (6, 4), (6, 4), (6, 6)], {"causal": True}),
+    ("attention", [(6, 4), (6, 4), (6, 4), (5, 6)], {}),
+    ("opaque", [(6, 4)], {"program": "[]"}),
+    ("opaque", [(6, 5)], {"program": PROGRAM}),
+    ("opaque", [(6, 4)], {"program": PROGRAM.replace('"input": 0', '"input": 1')}),
+    ("opaque", [(6, 4)], {"program": PROGRAM.replace('"node": 0', '"node": 1')}),
+    ("opaque", [(6, 4)], {"program": PROGRAM.replace("aten.flip.default", "os.system")}),
     ("linear", [(3,)], {"out_features": 0}),
     ("batch_norm", [(3,)], {}),
     ("global_avg_pool", [(3,)], {}),
@@ -204,6 +299,11 @@ def test_every_operator_kind_is_tried_here() -> None:
         "add",
         "mul",
         "concat",
+        "conv_transpose2d",
+        "matmul",
+        "attention",
+        "sub",
+        "div",
         *ACTIVATIONS,
     }
     assert tried == set(SPECS)

@@ -12,6 +12,7 @@ from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.key import canonical_stage
 from iosfarm.ir.operators import ACTIVATIONS, FUSED_ACTIVATIONS, Attribute, Shape
+from iosfarm.ir.operators.elementwise import UNARY
 from iosfarm.ir.stage import Stage
 from iosfarm.kernels.runtime import Array
 
@@ -149,7 +150,92 @@ _OTHERS = (
     Case("dropout", "dropout", ((6, 4, 5),), {"rate": 0.3}, 2),
 )
 
-CASES = (*_CONVOLUTIONS, *_POOLS, *_COMBINATIONS, *_LAYOUT, *_OTHERS)
+_TRANSPOSED = tuple(
+    Case(f"conv_transpose2d-{name}", "conv_transpose2d", ((6, 5, 4),), attributes, batch)
+    for name, batch, attributes in (
+        ("plain", 1, {"out_channels": 4, "kernel": (2, 2), "stride": (2, 2)}),
+        ("padded", 2, {"out_channels": 4, "kernel": (4, 3), "stride": (2, 1), "padding": (1, 1), "bias": False}),
+        ("odd", 1, {"out_channels": 4, "kernel": (3, 3), "stride": (2, 2), "padding": (1, 1), "output_padding": (1, 0),
+                    "activation": "relu"}),
+        ("groups", 1, {"out_channels": 8, "kernel": (3, 3), "dilation": (2, 1), "groups": 2}),
+    )
+)  # fmt: skip
+
+_TENSORS = (
+    Case("linear-rows", "linear", ((5, 20),), {"out_features": 7}, 2),
+    Case("linear-images", "linear", ((3, 4, 10),), {"out_features": 6, "bias": False}, 2),
+    Case("matmul", "matmul", ((4, 5), (5, 6)), {}, 2),
+    Case("matmul-heads", "matmul", ((3, 4, 5), (3, 5, 2)), {}, 2),
+    Case("attention", "attention", ((2, 6, 4), (2, 6, 4), (2, 6, 4)), {}, 2),
+    Case("attention-cross", "attention", ((2, 3, 4), (2, 6, 4), (2, 6, 5)), {"scale": 0.7}),
+    Case("attention-mask", "attention", ((2, 6, 4), (2, 6, 4), (2, 6, 4), (1, 6, 6)), {}, 2),
+    Case("attention-causal", "attention", ((6, 4), (6, 4), (6, 4)), {"causal": True}),
+    Case("layer_norm", "layer_norm", ((5, 8),), {"shape": (8,)}, 2),
+    Case("layer_norm-two-axes", "layer_norm", ((3, 5, 4),), {"shape": (5, 4), "eps": 0.1, "activation": "gelu"}),
+    Case("group_norm", "group_norm", ((6, 5, 4),), {"groups": 3}, 2),
+    Case("group_norm-each", "group_norm", ((6, 5, 4),), {"groups": 6, "eps": 0.1, "activation": "relu"}),
+    Case("local_response_norm", "local_response_norm", ((9, 4, 3),), {"size": 5, "alpha": 0.3, "k": 2.0}, 2),
+    Case("local_response_norm-even", "local_response_norm", ((5, 4, 3),), {"size": 4, "beta": 0.5}),
+    Case("reduce-mean", "reduce", ((5, 6, 4),), {"axes": (1, 3)}, 2),
+    Case("reduce-sum", "reduce", ((5, 6),), {"function": "sum", "axes": (-1,), "keepdims": True}, 2),
+    Case("reduce-max", "reduce", ((5, 6, 4),), {"function": "max", "axes": (2,)}),
+    Case("reduce-min", "reduce", ((5, 6, 4),), {"function": "min", "axes": (1, 2), "keepdims": True}),
+    Case("reduce-norm", "reduce", ((5, 6, 4),), {"function": "norm", "axes": (-1,), "keepdims": True}),
+    Case("reshape", "reshape", ((12, 4, 5),), {"shape": (-1, 3, 4, 20)}, 2),
+    Case("reshape-windows", "reshape", ((4, 6, 8),), {"shape": (-1, 6, 2)}, 2),
+    Case("transpose", "transpose", ((3, 4, 5),), {"axes": (0, 2, 3, 1)}, 2),
+    Case("transpose-batch", "transpose", ((3, 4),), {"axes": (1, 0, 2)}, 2),
+    Case("constant", "constant", ((3, 4),), {"shape": (2, 5)}, 2),
+    Case("slice-axis", "slice", ((3, 8, 5),), {"start": 1, "stop": 7, "axis": 2}, 2),
+    Case("slice-step", "slice", ((3, 8, 7),), {"start": 1, "stop": 7, "axis": -1, "step": 3}),
+    Case("concat-axis", "concat", ((3, 5), (2, 5), (4, 5)), {"axis": 1}, 2),
+    Case("concat-last", "concat", ((3, 2, 5), (3, 2, 1)), {"axis": 3}, 2),
+)
+
+_POSITIVE = ("log", "sqrt", "rsqrt")
+
+_NUMBERS = (
+    *(
+        Case(f"{kind}-{name}", kind, inputs, {"activation": activation}, batch)
+        for kind in ("sub", "div")
+        for name, batch, inputs, activation in (
+            ("two", 2, ((8, 5, 6), (8, 5, 6)), "none"),
+            ("channels", 1, ((8, 5, 6), (8, 1, 1)), "relu"),
+            ("first", 1, ((8, 1, 1), (8, 5, 6)), "none"),
+        )
+    ),
+    *(
+        Case(f"{kind}-{name}", kind, inputs, {"shape": shape, "activation": activation}, 2)
+        for kind in ("scale", "shift")
+        for name, inputs, shape, activation in (
+            ("channels", ((8, 5, 6),), (8, 1, 1), "relu"),
+            ("features", ((7, 6),), (6,), "none"),
+            ("positions", ((7, 6),), (1, 7, 6), "none"),
+        )
+    ),
+    Case("affine", "affine", ((6, 5, 4),), {"scale": -2.5, "offset": 0.5, "activation": "relu"}, 2),
+    Case("affine-scale", "affine", ((6, 5),), {"scale": 0.125}),
+    Case("affine-offset", "affine", ((6, 5, 4),), {"offset": -3.0}),
+    Case("clamp", "clamp", ((6, 5, 4),), {"min": -0.5, "max": 1.5}, 2),
+    Case("clamp-below", "clamp", ((6, 5),), {"min": 0.25}),
+    Case("clamp-nothing", "clamp", ((6, 5),), {}),
+    Case("power", "power", ((6, 5, 4),), {"exponent": 2.0}, 2),
+    *(Case(f"unary-{name}", "unary", ((6, 5, 4),), {"function": name}) for name in UNARY if name not in _POSITIVE),
+    Case("prelu", "prelu", ((6, 5, 4),), {}, 2),
+    Case("log_softmax", "log_softmax", ((6, 5),), {"axis": 1}, 2),
+)
+
+_PROGRAM = """{"flops": 9, "inputs": [[{"batch": 1}, 6, 5]], "nodes": [
+  ["aten.topk.default", [{"input": 0}, 3, 1], {}],
+  ["aten.mul.Tensor", [{"node": 0, "item": 0}, {"parameter": 0}], {}]],
+  "output": {"node": 1}, "parameters": [[5]], "shape": [{"batch": 1}, 3, 5]}"""
+
+_OPAQUE = (Case("opaque", "opaque", ((6, 5),), {"program": _PROGRAM}, 2),)
+
+POSITIVE = tuple(Case(f"unary-{name}", "unary", ((6, 5, 4),), {"function": name}) for name in _POSITIVE)
+"""Operators that take positive numbers only."""
+
+CASES = (*_CONVOLUTIONS, *_POOLS, *_COMBINATIONS, *_LAYOUT, *_OTHERS, *_TRANSPOSED, *_TENSORS, *_NUMBERS, *_OPAQUE)
 
 
 def random_parameter(name: str, shape: Shape, rng: np.random.Generator) -> Array:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import torch
+from typing import Any
 
 from iosfarm.frontends.errors import NoCounterpart
 from iosfarm.frontends.lowering import Constant, Result, Value
@@ -31,7 +30,7 @@ _SAME = (
 )  # fmt: skip
 
 
-def _kind(kind: str, **attributes: object) -> Callable[[Call], Result]:
+def _kind(kind: str, **attributes: Any) -> Callable[[Call], Result]:
     return lambda call: call.lowering.add(kind, [call.value()], **attributes)
 
 
@@ -66,11 +65,11 @@ def elu(call: Call) -> Result:
     return call.lowering.add("elu", [call.value()], alpha=number(call["alpha"]))
 
 
-RULES["aten.celu.default"] = lambda call: _celu(call)
 RULES["aten.selu.default"] = _kind("unary", function="selu")
 
 
-def _celu(call: Call) -> Result:
+@rule("celu.default")
+def celu(call: Call) -> Result:
     if call["alpha"] != 1:
         raise NoCounterpart("celu with another alpha than 1")
     return call.lowering.add("elu", [call.value()])
@@ -169,9 +168,6 @@ def power(call: Call) -> Result:
     return call.lowering.add("power", [call.value()], exponent=exponent)
 
 
-Operand = Value | Constant | float
-
-
 def _times(call: Call, operand: object, alpha: object) -> object:
     """What is multiplied before it is added or subtracted; nearly always by 1."""
     if alpha == 1:
@@ -179,7 +175,7 @@ def _times(call: Call, operand: object, alpha: object) -> object:
     if isinstance(operand, Value):
         return call.lowering.add("affine", [operand], scale=number(alpha))
     if isinstance(operand, Constant):
-        return Constant(operand.tensor * alpha, operand.batched)
+        return Constant(operand.tensor * number(alpha), operand.batched)
     return number(operand) * number(alpha)
 
 
@@ -233,13 +229,3 @@ def _of_values(call: Call, kind: str, left: Value, right: Value) -> Value:
     if left.axis != right.axis:
         raise NoCounterpart("the batch is in different places")
     return call.lowering.add(kind, [left, right])
-
-
-@rule("where.self", "maximum.default", "minimum.default")
-def unknown(call: Call) -> Result:
-    raise NoCounterpart("we have no such operator")
-
-
-def is_zero(tensor: torch.Tensor) -> bool:
-    """All zeros."""
-    return not bool(tensor.any())

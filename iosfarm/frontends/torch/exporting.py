@@ -79,7 +79,7 @@ def rebound(
         return program, False, int(next(iter(inputs.values())).shape[0])
     batch_names = {words for (_, axis), words in dynamic.items() if axis == 0}
     open_ = {place: words for place, words in dynamic.items() if words not in batch_names}
-    given = {key: leaf for key, leaf in zip(inputs, _leaves(arguments, keywords), strict=False)}
+    given = dict(zip(inputs, _leaves(arguments, keywords), strict=False))
     if open_ and len(given) < len(inputs):
         (key, axis), words = next(iter(open_.items()))
         raise CannotImport(
@@ -90,7 +90,11 @@ def rebound(
 
     def fixed(key: str, value: Any) -> Tensor:
         shape = [
-            RECORDED_BATCH if str(size) in batch_names else given[key].shape[axis] if (key, axis) in open_ else int(size)
+            RECORDED_BATCH
+            if str(size) in batch_names
+            else given[key].shape[axis]
+            if (key, axis) in open_
+            else int(size)
             for axis, size in enumerate(value.shape)
         ]
         return torch.empty(shape, dtype=value.dtype)

@@ -19,7 +19,7 @@ Examples = Tensor | Sequence[Any] | Mapping[str, Any] | None
 
 
 def import_module(
-    module_or_program: torch.nn.Module | ExportedProgram,
+    module_or_program: object,
     example_inputs: Examples = None,
     *,
     strict: bool = False,
@@ -27,10 +27,10 @@ def import_module(
 ) -> Imported:
     """The graph and the weights of a network, as it computes in evaluation mode.
 
-    example_inputs: a tensor, a sequence of positional arguments, or a mapping of keyword arguments; the first axis of
-    every tensor is the batch, and their values do not matter. An exported program needs them only where it has
-    dynamic sizes besides the batch. strict: an operator without a counterpart is an error. name: of the graph; the
-    module's class unless given.
+    module_or_program: a `torch.nn.Module` or a `torch.export.ExportedProgram`. example_inputs: a tensor, a sequence of
+    positional arguments, or a mapping of keyword arguments; the first axis of every tensor is the batch, and their
+    values do not matter. An exported program needs them only where it has dynamic sizes besides the batch. strict: an
+    operator without a counterpart is an error. name: of the graph; the module's class unless given.
 
     Raises:
         CannotImport: torch cannot export the module (the line says why, and what to change), or there is something in

@@ -20,7 +20,7 @@ def read_exported(exported: ExportedProgram, name: str, *, batch: int, exact: bo
     """The program, and how it is called.
 
     Raises:
-        CannotImport: control flow, an operator of a library that is not an operator of torch, sizes that depend on data.
+        CannotImport: control flow, state that changes, sizes that depend on data.
     """
     if _changes_views(exported):
         exported = exported.run_decompositions({})
@@ -56,7 +56,17 @@ def _aliases(node: FxNode) -> bool:
     if schema.is_mutable:
         return False
     # reshape, contiguous, dropout, … may return their argument and do not say so in their schema.
-    unsaid = {"reshape", "contiguous", "dropout", "to", "flatten", "feature_dropout", "alpha_dropout", "clone", "type_as"}
+    unsaid = {
+        "reshape",
+        "contiguous",
+        "dropout",
+        "to",
+        "flatten",
+        "feature_dropout",
+        "alpha_dropout",
+        "clone",
+        "type_as",
+    }
     said = any(result.alias_info is not None for result in schema.returns)
     return said or schema.name.removeprefix("aten::") in unsaid - {"clone"}
 
@@ -67,7 +77,9 @@ class _Reader:
         self._where = name
         self.program = Program(name, {}, {}, [], [], batch, exact)
         self._refs: dict[FxNode, Any] = {}
-        self._kinds = {spec.arg.name: spec for spec in exported.graph_signature.input_specs if hasattr(spec.arg, "name")}
+        self._kinds = {
+            spec.arg.name: spec for spec in exported.graph_signature.input_specs if hasattr(spec.arg, "name")
+        }
         self._labels: dict[str, int] = {}
 
     def read(self, node: FxNode) -> None:
@@ -105,20 +117,20 @@ class _Reader:
     def _call(self, node: FxNode) -> None:
         target = node.target
         if target is operator.getitem:
-            source = self._refs[node.args[0]]  # type: ignore[index]
-            self._refs[node] = Ref(source.name, int(node.args[1]))  # type: ignore[call-overload]
+            source, item = node.args
+            self._refs[node] = Ref(self._refs[source].name, item)  # type: ignore[index, arg-type]
             return
         where = _author(node)
         if isinstance(target, torch._ops.HigherOrderOperator):
             raise CannotImport(
-                f"control flow ({target.name()}) at {where}", where=self._where,
+                f"control flow ({_name(target)}) at {where}", where=self._where,
                 hint="replace it by torch.where, or export the branch that is taken",
             )  # fmt: skip
         if not isinstance(target, torch._ops.OpOverload):
             if all(not isinstance(argument, FxNode) for argument in node.args):
                 return
             raise CannotImport(f"sizes depend on data ({node.target}) at {where}", where=self._where)
-        if "_assert" in target.name() or target.name().startswith("aten::sym_"):
+        if "_assert" in _name(target) or _name(target).startswith("aten::sym_"):
             return
         arguments = replaced(node.args, self._argument)
         keywords = {name: replaced(value, self._argument) for name, value in node.kwargs.items()}
@@ -201,6 +213,10 @@ def _author(node: FxNode) -> str:
         parts = trace[-1].replace('"', "").split(", ")
         line = f"{parts[0].removeprefix('File ').rsplit('/', 1)[-1]}:{parts[1].removeprefix('line ')}"
     return f"{path or node.name} ({line})" if line else path or node.name
+
+
+def _name(target: Any) -> str:
+    return str(target.name())
 
 
 def _functional(target: Any, where: str, name: str) -> str:

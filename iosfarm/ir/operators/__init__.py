@@ -29,8 +29,13 @@ __all__ = [
 SPECS: dict[str, OperatorSpec] = {
     item.kind: item
     for item in (
-        *compute.SPECS, *pooling.SPECS, *elementwise.SPECS, *layout.SPECS, *reducing.SPECS, *opaque.SPECS,
-    )  # fmt: skip
+        *compute.SPECS,
+        *pooling.SPECS,
+        *elementwise.SPECS,
+        *layout.SPECS,
+        *reducing.SPECS,
+        *opaque.SPECS,
+    )
 }
 
 

@@ -165,9 +165,7 @@ SPECS = (
     ),
     OperatorSpec("matmul", {}, _matmul_shape, arity=(2, 2), flops=_matmul_flops),
     # softmax(scale · q kᵀ + mask) v; a scale of 0 stands for 1 / √(features of q). Inputs: q, k, v and maybe a mask.
-    OperatorSpec(
-        "attention", {"scale": 0.0, "causal": False}, _attention_shape, arity=(3, 4), flops=_attention_flops
-    ),
+    OperatorSpec("attention", {"scale": 0.0, "causal": False}, _attention_shape, arity=(3, 4), flops=_attention_flops),
     OperatorSpec(
         "linear",
         {"out_features": int, "bias": True, "activation": "none"},

@@ -92,7 +92,10 @@ def read_program(text: str) -> OpaqueProgram:
             raise fail("the program has no operator")
         output = document["output"]
         item = output.get("item")
-        if not (type(output["node"]) is int and 0 <= output["node"] < len(nodes)) or type(item) not in (int, type(None)):
+        if not (type(output["node"]) is int and 0 <= output["node"] < len(nodes)) or type(item) not in (
+            int,
+            type(None),
+        ):
             raise fail("the program's output leads nowhere")
         program = OpaqueProgram(
             inputs=tuple(_shape(shape) for shape in document["inputs"]),
@@ -142,7 +145,11 @@ def _check_references(values: Sequence[object], number: int, program: OpaqueProg
         if isinstance(value, list):
             pending += value
         elif isinstance(value, dict):
-            for key, count in (("input", len(program.inputs)), ("parameter", len(program.parameters)), ("node", number)):
+            for key, count in (
+                ("input", len(program.inputs)),
+                ("parameter", len(program.parameters)),
+                ("node", number),
+            ):
                 if key in value and not (type(value[key]) is int and 0 <= value[key] < count):
                     raise fail(f"operator {number} of the program reads {key} {value[key]!r}, which is not there")
 
@@ -166,6 +173,4 @@ def _flops(attributes: Attributes, inputs: Sequence[Shape], _: Shape) -> int:
     return program.flops * program.batch(inputs)
 
 
-SPECS = (
-    OperatorSpec("opaque", {"program": str}, _infer, arity=(1, None), parameters=_parameters, flops=_flops),
-)
+SPECS = (OperatorSpec("opaque", {"program": str}, _infer, arity=(1, None), parameters=_parameters, flops=_flops),)

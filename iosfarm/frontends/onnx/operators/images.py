@@ -1,0 +1,288 @@
+"""Convolutions, pools, normalisations, resampling."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from iosfarm.frontends.errors import CannotImport
+from iosfarm.frontends.onnx.emitting import Value
+from iosfarm.frontends.onnx.operators.node import OnnxNode, translation
+
+
+def _window(node: OnnxNode, kernel: list[int]) -> tuple[list[int], list[int], list[int], list[int]]:
+    """Strides, dilations, and padding before and after each spatial axis."""
+    rank = len(kernel)
+    strides = list(node.attribute("strides") or [1] * rank)
+    dilations = list(node.attribute("dilations") or [1] * rank)
+    mode = node.attribute("auto_pad", "NOTSET")
+    if mode in ("NOTSET", "VALID", ""):
+        pads = list(node.attribute("pads") or [0] * 2 * rank) if mode != "VALID" else [0] * 2 * rank
+        return strides, dilations, pads[:rank], pads[rank:]
+    before, after = [], []
+    for i, size in enumerate(node.shape()[2:]):
+        reach = dilations[i] * (kernel[i] - 1) + 1
+        total = max(0, (math.ceil(size / strides[i]) - 1) * strides[i] + reach - size)
+        small, large = total // 2, total - total // 2
+        before.append(small if mode == "SAME_UPPER" else large)
+        after.append(large if mode == "SAME_UPPER" else small)
+    return strides, dilations, before, after
+
+
+def _padded(node: OnnxNode, x: Value, before: list[int], after: list[int], value: float = 0.0) -> Value:
+    """Padding as an operator of its own; the last axis comes first in torch."""
+    amounts = [amount for pair in zip(reversed(before), reversed(after), strict=True) for amount in pair]
+    return node.call("constant_pad_nd.default", x, amounts, value)  # type: ignore[no-any-return]
+
+
+@translation("Conv")
+def conv(node: OnnxNode) -> Any:
+    x, weight, bias = node.input(0), node.input(1), node.optional(2)
+    kernel = list(node.emit.shape(weight)[2:])
+    stated = list(node.attribute("kernel_shape") or kernel)
+    if stated != kernel:
+        raise CannotImport(f"the weight is for a kernel of {kernel}, the operator says {stated}")
+    strides, dilations, before, after = _window(node, kernel)
+    if before != after:
+        x, before = _padded(node, x, before, after), [0] * len(kernel)
+    kind = {1: "conv1d", 2: "conv2d", 3: "conv3d"}.get(len(kernel))
+    if kind is None:
+        raise CannotImport(f"a convolution over {len(kernel)} axes")
+    return node.call(f"{kind}.default", x, weight, bias, strides, before, dilations, node.attribute("group", 1))
+
+
+@translation("ConvTranspose")
+def conv_transpose(node: OnnxNode) -> Any:
+    weight, bias = node.input(1), node.optional(2)
+    kernel = list(node.emit.shape(weight)[2:])
+    rank = len(kernel)
+    if node.attribute("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or node.attribute("output_shape"):
+        raise CannotImport("a transposed convolution whose padding follows from its output's size")
+    strides, dilations, before, after = _window(node, kernel)
+    extra = list(node.attribute("output_padding") or [0] * rank)
+    uneven = [b - a for b, a in zip(before, after, strict=True)]
+    if any(uneven):
+        # Less after than before is what output padding does; the other way round the result is cut.
+        if min(uneven) < 0:
+            raise CannotImport("a transposed convolution with more padding after than before")
+        extra = [e + u for e, u in zip(extra, uneven, strict=True)]
+    kind = {1: "conv_transpose1d.default", 2: "conv_transpose2d.input", 3: "conv_transpose3d.input"}[rank]
+    groups = node.attribute("group", 1)
+    return node.call(kind, node.input(0), weight, bias, strides, before, extra, groups, dilations)
+
+
+@translation("MaxPool", "AveragePool")
+def pool(node: OnnxNode) -> Any:
+    x, kernel = node.input(0), list(node.attribute("kernel_shape"))
+    if len(kernel) not in (1, 2, 3):
+        raise CannotImport(f"a pool over {len(kernel)} axes")
+    strides, dilations, before, after = _window(node, kernel)
+    ceil = bool(node.attribute("ceil_mode", 0))
+    if node.kind == "MaxPool":
+        if len(node.outputs) > 1 and node.outputs[1]:
+            raise CannotImport("the indices of a MaxPool are read")
+        if before != after or any(2 * p > k for p, k in zip(before, kernel, strict=True)):
+            x, before = _padded(node, x, before, after, float("-inf")), [0] * len(kernel)
+        return node.call(f"max_pool{len(kernel)}d.default", x, kernel, strides, before, dilations, ceil)
+    include = bool(node.attribute("count_include_pad", 0))
+    if any(d != 1 for d in dilations):
+        raise CannotImport("a dilated average pool")
+    if before == after and all(2 * p <= k for p, k in zip(before, kernel, strict=True)):
+        return node.call(f"avg_pool{len(kernel)}d.default", x, kernel, strides, before, ceil, include)
+    padded = _padded(node, x, before, after)
+    zeros = [0] * len(kernel)
+    mean = node.call(f"avg_pool{len(kernel)}d.default", padded, kernel, strides, zeros, ceil, True)
+    if include:
+        return mean
+    # What the padding contributes to the count is taken out again.
+    ones = torch.nn.functional.pad(
+        torch.ones(1, 1, *node.shape()[2:]), [a for pair in zip(before[::-1], after[::-1], strict=True) for a in pair]
+    )
+    pooled = {1: torch.nn.functional.avg_pool1d, 2: torch.nn.functional.avg_pool2d, 3: torch.nn.functional.avg_pool3d}
+    share = pooled[len(kernel)](ones, kernel, strides, 0, ceil)
+    return node.call("mul.Tensor", mean, 1 / share)
+
+
+@translation("GlobalAveragePool", "GlobalMaxPool")
+def global_pool(node: OnnxNode) -> Any:
+    axes = list(range(2, len(node.shape())))
+    kind = "mean.dim" if node.kind == "GlobalAveragePool" else "amax.default"
+    return node.call(kind, node.input(0), axes, True)
+
+
+@translation("BatchNormalization")
+def batch_norm(node: OnnxNode) -> Any:
+    if node.attribute("training_mode", 0) or len([name for name in node.outputs if name]) > 1:
+        raise CannotImport("a batch norm in training mode", hint="export the network in evaluation mode")
+    if not node.attribute("spatial", 1):
+        raise CannotImport("a batch norm with weights for each position (spatial=0)")
+    scale, bias, mean, variance = (node.constant(i, "a weight of a batch norm").float() for i in (1, 2, 3, 4))
+    eps = node.attribute("epsilon", 1e-5)
+    return node.call("batch_norm.default", node.input(0), scale, bias, mean, variance, False, 0.1, eps, False)
+
+
+@translation("InstanceNormalization")
+def instance_norm(node: OnnxNode) -> Any:
+    eps = node.attribute("epsilon", 1e-5)
+    return node.call(
+        "instance_norm.default", node.input(0), node.input(1), node.input(2), None, None, True, 0.1, eps, False
+    )
+
+
+@translation("GroupNormalization")
+def group_norm(node: OnnxNode) -> Any:
+    groups, channels = node.attribute("num_groups"), node.shape()[1]
+    weights = []
+    for position in (1, 2):
+        weight = node.constant(position, "a weight of a group norm")
+        # Up to opset 20 there is one for each group.
+        weights.append(weight if weight.numel() == channels else weight.repeat_interleave(channels // groups))
+    return node.call("group_norm.default", node.input(0), groups, *weights, node.attribute("epsilon", 1e-5), False)
+
+
+@translation("LayerNormalization")
+def layer_norm(node: OnnxNode) -> Any:
+    if len([name for name in node.outputs if name]) > 1:
+        raise CannotImport("the mean or the deviation of a layer norm is read")
+    shape = list(node.shape()[node.attribute("axis", -1) % len(node.shape()) :])
+    scale = node.constant(1, "the weight of a layer norm").expand(shape)
+    bias = None if node.optional(2) is None else node.constant(2, "the bias of a layer norm").expand(shape)
+    return node.call("layer_norm.default", node.input(0), shape, scale, bias, node.attribute("epsilon", 1e-5), False)
+
+
+@translation("LRN")
+def response_norm(node: OnnxNode) -> Any:
+    """x / (bias + alpha / size · sum of squares over channels)^beta. Of an even size ONNX looks at one more channel
+    after, torch at one more before."""
+    size = node.attribute("size")
+    if size % 2 == 0:
+        raise CannotImport(f"an LRN over an even number of channels ({size})")
+    alpha, beta, k = node.attribute("alpha", 1e-4), node.attribute("beta", 0.75), node.attribute("bias", 1.0)
+    x = node.input(0)
+    squares = node.call("unsqueeze.default", node.call("mul.Tensor", x, x), 1)
+    around = [0, 0, 0, 0, size // 2, size // 2]
+    mean = node.call(
+        "avg_pool3d.default", node.call("constant_pad_nd.default", squares, around, 0.0), [size, 1, 1], [1]
+    )
+    total = node.call("squeeze.dim", mean, 1)
+    scaled = node.call("add.Scalar", node.call("mul.Scalar", total, alpha), k)
+    return node.call("div.Tensor", x, node.call("pow.Tensor_Scalar", scaled, beta))
+
+
+@translation("Upsample", "Resize")
+def resize(node: OnnxNode) -> Any:
+    x, shape = node.input(0), node.shape()
+    scales, sizes = _sizes(node, shape)
+    mode = node.attribute("mode", "nearest")
+    place = node.attribute("coordinate_transformation_mode", "half_pixel" if node.opset >= 11 else "asymmetric")
+    if node.kind == "Upsample" or node.opset < 11:
+        place = "asymmetric"
+    if sizes[:2] != list(shape[:2]) or len(shape) != 4:
+        raise CannotImport("resampling of other axes than height and width")
+    if sizes == list(shape):
+        return node.call("clone.default", x)
+    whole = all(new % old == 0 for new, old in zip(sizes[2:], shape[2:], strict=True))
+    if node.attribute("antialias", 0) or node.attribute("exclude_outside", 0) or place == "tf_crop_and_resize":
+        raise CannotImport("resampling with antialiasing or cropping")
+    if mode == "nearest":
+        rounding = node.attribute("nearest_mode", "round_prefer_floor" if node.opset >= 11 else "floor")
+        floored = place == "asymmetric" and rounding == "floor"
+        # With a whole factor the centre of a pixel lies in the pixel that it comes from.
+        centred = (
+            place in ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric") and whole and "round" in rounding
+        )
+        if floored or centred:
+            return node.call("upsample_nearest2d.default", x, sizes[2:], *_factors(scales, sizes, shape))
+        return _gathered(node, x, sizes, scales, place, rounding)
+    if mode in ("linear", "bilinear", "cubic"):
+        kind = "upsample_bicubic2d.default" if mode == "cubic" else "upsample_bilinear2d.default"
+        if mode == "cubic" and abs(node.attribute("cubic_coeff_a", -0.75) + 0.75) > 1e-6:
+            raise CannotImport("cubic resampling with another coefficient than -0.75")
+        if place == "align_corners":
+            return node.call(kind, x, sizes[2:], True)
+        halves = ("half_pixel", "half_pixel_symmetric", *(("pytorch_half_pixel",) if min(sizes[2:]) > 1 else ()))
+        if place in halves:
+            return node.call(kind, x, sizes[2:], False, *_factors(scales, sizes, shape))
+    raise CannotImport(f"resampling by {mode} with coordinates {place}")
+
+
+def _sizes(node: OnnxNode, shape: tuple[int, ...]) -> tuple[list[float] | None, list[int]]:
+    """Factors, if they are given, and sizes of all axes."""
+    at = 1 if node.kind == "Upsample" or node.opset < 11 else 2
+    axes = node.attribute("axes") or list(range(len(shape)))
+    stated = node.optional(at)
+    factors: list[float] | None = None
+    if isinstance(stated, Tensor) and stated.numel():
+        factors = [float(f) for f in stated.tolist()]
+    elif node.attribute("scales"):
+        factors = [float(f) for f in node.attribute("scales")]
+    if factors is not None:
+        full = [1.0] * len(shape)
+        for axis, factor in zip(axes, factors, strict=True):
+            full[axis] = factor
+        return full, [math.floor(size * f + 1e-9) for size, f in zip(shape, full, strict=True)]
+    if node.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
+        raise CannotImport("resampling that keeps the aspect ratio")
+    given = node.integers(3, "sizes")
+    if given is None:
+        raise CannotImport(f"{node.kind} has neither factors nor sizes")
+    sizes = list(shape)
+    for axis, size in zip(axes, given, strict=True):
+        sizes[axis] = size
+    return None, sizes
+
+
+def _factors(scales: list[float] | None, sizes: list[int], shape: tuple[int, ...]) -> list[float | None]:
+    """Factors as torch wants them; None where the sizes say the same."""
+    if scales is None:
+        return [None, None]
+    return [None if math.isclose(shape[i] * scales[i], sizes[i]) else scales[i] for i in (2, 3)]
+
+
+def _gathered(
+    node: OnnxNode, x: Value, sizes: list[int], scales: list[float] | None, place: str, rounding: str
+) -> Value:
+    """Nearest neighbours by their indices, which no factor of torch's gives."""
+    for axis in (2, 3):
+        old, new = node.shape()[axis], sizes[axis]
+        factor = scales[axis] if scales is not None else new / old
+        at = torch.arange(new, dtype=torch.float64)
+        if place in ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel"):
+            at = (at + 0.5) / factor - 0.5 if new > 1 or place != "pytorch_half_pixel" else at * 0
+        elif place == "align_corners":
+            at = at * ((old - 1) / max(1, new - 1))
+        else:
+            at = at / factor
+        if rounding == "floor":
+            at = torch.floor(at)
+        elif rounding == "ceil":
+            at = torch.ceil(at)
+        elif rounding == "round_prefer_ceil":
+            at = torch.floor(at + 0.5)
+        else:
+            at = torch.ceil(at - 0.5)
+        x = node.call("index_select.default", x, axis, at.long().clamp(0, old - 1))
+    return x
+
+
+@translation("DepthToSpace")
+def depth_to_space(node: OnnxNode) -> Any:
+    r = node.attribute("blocksize")
+    n, c, h, w = node.shape()
+    if node.attribute("mode", "DCR") == "CRD":
+        return node.call("pixel_shuffle.default", node.input(0), r)
+    apart = node.call("reshape.default", node.input(0), [n, r, r, c // (r * r), h, w])
+    moved = node.call("permute.default", apart, [0, 3, 4, 1, 5, 2])
+    return node.call("reshape.default", moved, [n, c // (r * r), h * r, w * r])
+
+
+@translation("SpaceToDepth")
+def space_to_depth(node: OnnxNode) -> Any:
+    r = node.attribute("blocksize")
+    n, c, h, w = node.shape()
+    apart = node.call("reshape.default", node.input(0), [n, c, h // r, r, w // r, r])
+    moved = node.call("permute.default", apart, [0, 3, 5, 1, 2, 4])
+    return node.call("reshape.default", moved, [n, c * r * r, h // r, w // r])

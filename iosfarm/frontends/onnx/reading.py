@@ -1,0 +1,98 @@
+"""An ONNX file from anywhere: read, checked, its mistakes named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from iosfarm.frontends.errors import CannotImport
+
+if TYPE_CHECKING:
+    import onnx
+
+OLDEST_OPSET = 7
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """The model of a file, with its external data.
+
+    Raises:
+        CannotImport: the file cannot be read, is no ONNX model, or one that ONNX itself calls malformed; it is of an
+            older opset, or has operators of other domains. UsageError: onnx is not installed.
+    """
+    where = str(path)
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ImportError:
+        raise CannotImport(
+            "ONNX files need the package onnx", where=where, hint="pip install 'iosfarm[onnx]'"
+        ) from None
+    try:
+        model = onnx.load_model_from_string(path.read_bytes())
+    except OSError as error:
+        raise CannotImport(f"cannot read this file: {error.strerror}", where=where) from None
+    except DecodeError:
+        raise CannotImport("not an ONNX file, or one that is cut off", where=where, hint="copy it again") from None
+    if not model.graph.node or not model.opset_import:
+        raise CannotImport("an ONNX file without a network", where=where, hint="it may be cut off; copy it again")
+    _load_external(model, path)
+    _check_domains(model, where)
+    if model.functions:
+        from onnx.inliner import inline_local_functions
+
+        model = inline_local_functions(model)
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise CannotImport(f"malformed: {lines[0] if lines else 'onnx does not accept it'}", where=where) from None
+    except ValueError:
+        pass  # larger than protobuf can hold in one piece: only the checker minds
+    return model
+
+
+def opset(model: Any) -> int:
+    """Version of the standard operators."""
+    return max((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), default=0)
+
+
+def _check_domains(model: Any, where: str) -> None:
+    if opset(model) and opset(model) < OLDEST_OPSET:
+        raise CannotImport(
+            f"opset {opset(model)}; {OLDEST_OPSET} and later are read", where=where,
+            hint="onnx.version_converter can convert the file",
+        )  # fmt: skip
+    known = {(function.domain, function.name) for function in model.functions}
+    for position, node in enumerate(model.graph.node):
+        if node.domain not in ("", "ai.onnx") and (node.domain, node.op_type) not in known:
+            raise CannotImport(
+                f"the operator {node.op_type} of the domain {node.domain!r} at node {position} {node.name!r}",
+                where=where, hint="only operators of ONNX itself can be imported; export without custom ones",
+            )  # fmt: skip
+
+
+def _load_external(model: Any, path: Path) -> None:
+    import onnx
+    from onnx import external_data_helper as external
+
+    places = [
+        {entry.key: entry.value for entry in tensor.external_data}.get("location", "")
+        for tensor in external._get_all_tensors(model)
+        if external.uses_external_data(tensor)
+    ]
+    if not places:
+        return
+    folder = path.parent
+    for place in dict.fromkeys(places):
+        inside = (folder / place).resolve().is_relative_to(folder.resolve())
+        if not inside:
+            raise CannotImport(f"its weights are in {place!r}, outside of its folder", where=str(path))
+        if not (folder / place).is_file():
+            raise CannotImport(
+                f"its weights are in {place!r}, which is not there", where=str(path), hint="put it beside the file"
+            )
+    try:
+        external.load_external_data_for_model(model, str(folder))
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise CannotImport(f"its weights cannot be read: {error}", where=str(path)) from None
