@@ -104,7 +104,14 @@ def _conv2d(w: NodeWriter, o: Operator, output: str) -> None:
 
 
 def _linear(w: NodeWriter, o: Operator, output: str) -> None:
-    w.node("Gemm", [*o.inputs, *w.parameters(o, "weight", "bias")], output, transB=1)
+    parameters = w.parameters(o, "weight", "bias")
+    if len(w.graph.shape(o.name)) == 2:
+        w.node("Gemm", [*o.inputs, *parameters], output, transB=1)
+        return
+    weight = w.node("Transpose", parameters[:1], f"{o.name}/transposed", perm=[1, 0])
+    product = w.node("MatMul", [o.inputs[0], weight], f"{o.name}/product" if parameters[1:] else output)
+    if parameters[1:]:
+        w.node("Add", [product, parameters[1]], output)
 
 
 def _batch_norm(w: NodeWriter, o: Operator, output: str) -> None:
@@ -234,12 +241,13 @@ def _softmax(w: NodeWriter, o: Operator, output: str) -> None:
 
 
 def _concat(w: NodeWriter, o: Operator, output: str) -> None:
-    w.node("Concat", o.inputs, output, axis=1)
+    w.node("Concat", o.inputs, output, axis=o.attributes.get("axis", 1))
 
 
 def _slice(w: NodeWriter, o: Operator, output: str) -> None:
-    start, stop = cast("int", o.attributes["start"]), cast("int", o.attributes["stop"])
-    _slice_node(w, o.inputs[0], output, start, stop, 1)
+    a = o.attributes
+    place = [w.integers([cast("int", value)]) for value in (a["start"], a["stop"], a.get("axis", 1), a.get("step", 1))]
+    w.node("Slice", [o.inputs[0], *place], output)
 
 
 def _slice_node(w: NodeWriter, source: str, output: str, start: int, stop: int, axis: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import operator
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,11 +30,11 @@ def to_module(graph: Graph, weights: Weights) -> fx.GraphModule:
         UsageError: an operator cannot be exported. KeyError: a weight is missing.
     """
     writer = _ModuleWriter(graph, weights)
-    for position, operator in enumerate(graph.operators):
-        if operator.kind not in KINDS:
-            where = f"{graph.name}: operator {position} {operator.name!r}"
-            raise UsageError(f"{operator.kind} cannot be exported to torch", where=where)
-        writer.write(operator)
+    for position, item in enumerate(graph.operators):
+        if item.kind not in KINDS:
+            where = f"{graph.name}: operator {position} {item.name!r}"
+            raise UsageError(f"{item.kind} cannot be exported to torch", where=where)
+        writer.write(item)
     return writer.module()
 
 
@@ -184,6 +185,14 @@ def _resize(w: _ModuleWriter, o: Operator, sources: Sequence[fx.Node]) -> fx.Nod
     return w.call(F.interpolate, sources[0], _ints(o, "size"), mode=o.attributes["mode"], align_corners=corners)
 
 
+def _slice(w: _ModuleWriter, o: Operator, sources: Sequence[fx.Node]) -> fx.Node:
+    axis, step = cast("int", o.attributes.get("axis", 1)), o.attributes.get("step", 1)
+    if step == 1:
+        return w.call(torch.narrow, sources[0], axis, _int(o, "start"), _int(o, "stop") - _int(o, "start"))
+    place = (slice(None),) * (axis % len(w.graph.shape(o.name))) + (slice(_int(o, "start"), _int(o, "stop"), step),)
+    return w.call(operator.getitem, sources[0], place)
+
+
 def _plain(function: Callable[..., Tensor]) -> Writer:
     return lambda w, _, sources: w.call(function, sources[0])
 
@@ -216,10 +225,8 @@ _WRITERS: dict[str, Writer] = {
     "elu": lambda w, o, sources: w.call(F.elu, sources[0], _float(o, "alpha")),
     "softmax": lambda w, o, sources: w.call(torch.softmax, sources[0], _int(o, "axis")),
     "dropout": lambda _, __, sources: sources[0],
-    "concat": lambda w, _, sources: w.call(torch.cat, list(sources), 1),
-    "slice": lambda w, o, sources: w.call(
-        torch.narrow, sources[0], 1, _int(o, "start"), _int(o, "stop") - _int(o, "start")
-    ),
+    "concat": lambda w, o, sources: w.call(torch.cat, list(sources), o.attributes.get("axis", 1)),
+    "slice": _slice,
     "flatten": lambda w, _, sources: w.call(torch.flatten, sources[0], 1),
     "pad": _pad,
     "resize": _resize,
