@@ -34,7 +34,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from iosfarm.db.errors import DatabaseUrlError
-from iosfarm.db.location import Location
+from iosfarm.db.location import Location, network_file_system
 
 _WRITES = "iosfarm_writes"
 _SCHEMA_LOCK = 0x105FA12  # any number, the same in every iosfarm
@@ -85,13 +85,27 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str
     if not rows:
         return
     if connection.dialect.name == "sqlite":
-        connection.execute(insert_or_ignore(connection, table), rows)
+        _insert_into_sqlite(connection, table, rows)
         return
     # One array for each column: a server plans a statement of a thousand rows of parameters far longer.
     columns = [table.c[name] for name in rows[0]]
     arrays = [func.unnest(sql_cast([row[c.name] for row in rows], ARRAY(c.type))) for c in columns]
     statement = postgresql.insert(table).from_select([c.name for c in columns], select(*arrays))
     connection.execute(statement.on_conflict_do_nothing())
+
+
+def _insert_into_sqlite(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """By the driver itself: what SQLAlchemy does for each row takes longer than SQLite needs to store it."""
+    statement = insert_or_ignore(connection, table).values(dict.fromkeys(rows[0]))
+    compiled = statement.compile(dialect=connection.dialect)
+    encoders = {
+        name: table.c[name].type.dialect_impl(connection.dialect).bind_processor(connection.dialect)
+        for name in compiled.positiontup or ()
+    }
+    values = [
+        tuple([row[name] if encode is None else encode(row[name]) for name, encode in encoders.items()]) for row in rows
+    ]
+    connection.exec_driver_sql(compiled.string, values)
 
 
 def texts(connection: Connection, values: Sequence[str]) -> ColumnElement[str]:
@@ -190,7 +204,8 @@ def _sqlite_uri(location: Location, readonly: bool) -> str:
     uri = f"file:{quote(str(path))}"
     if not readonly:
         return f"{uri}?mode=rwc"
-    if os.access(path.parent, os.W_OK) or path.with_name(path.name + "-wal").exists():
+    log = path.with_name(path.name + "-wal").exists()
+    if log or (os.access(path.parent, os.W_OK) and not network_file_system(path)):
         return f"{uri}?mode=ro"
-    # A log cannot be made beside the file, and there is none: nobody can be writing to it.
+    # A log cannot be made beside the file, or not locked there, and there is none: nobody is writing to it.
     return f"{uri}?mode=ro&immutable=1"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 from sqlalchemy import Row
@@ -10,7 +12,7 @@ from sqlalchemy import Row
 from iosfarm.db.errors import DatabaseError
 from iosfarm.db.identity import measurement_uid
 from iosfarm.ir.device import Device, Environment, canonical_json
-from iosfarm.ir.measurement import Measurement, Status
+from iosfarm.ir.measurement import Measurement, Status, percentile
 
 Place = tuple[str, str, str]
 """Where a measurement was made: the device's key, its instance as JSON, the environment's key."""
@@ -52,12 +54,14 @@ def encode(measurement: Measurement, place: Place) -> dict[str, Any]:
     """
     if measurement.measured_at.tzinfo is None:
         raise ValueError(f"stage {measurement.stage_key}: measured_at has no time zone")
+    ordered = sorted(map(float, measurement.samples))
+    if not all(map(isfinite, ordered)):
+        raise ValueError(f"stage {measurement.stage_key}: a sample is not finite")
     try:
-        samples = json.dumps(measurement.samples, separators=(",", ":"), allow_nan=False)
         conditions = canonical_json(dict(measurement.conditions))
     except ValueError as error:
         raise ValueError(f"stage {measurement.stage_key}: {error}") from error
-    measured = bool(measurement.samples)
+    samples = f"[{','.join(map(repr, map(float, measurement.samples)))}]"  # as JSON has it
     worker = storable(measurement.worker)
     at, attempt = measurement.measured_at, measurement.attempt
     uid = measurement_uid(measurement.stage_key, *place, at, worker, attempt, measurement.status, samples, conditions)
@@ -65,11 +69,8 @@ def encode(measurement: Measurement, place: Place) -> dict[str, Any]:
         "uid": uid,
         "status": measurement.status.value,
         "reason": storable(measurement.reason),
-        "median": measurement.median if measured else None,
-        "mad": measurement.mad if measured else None,
-        "min": measurement.minimum if measured else None,
-        "p90": measurement.p90 if measured else None,
-        "n": len(measurement.samples),
+        **_statistics(ordered),
+        "n": len(ordered),
         "samples": samples,
         "unroll": measurement.unroll,
         "rounds": measurement.rounds,
@@ -78,6 +79,20 @@ def encode(measurement: Measurement, place: Place) -> dict[str, Any]:
         "measured_at": measurement.measured_at,
         "conditions": conditions,
     }
+
+
+def _statistics(ordered: Sequence[float]) -> dict[str, float | None]:
+    """What `Measurement` says of its samples, sorted once for all of it."""
+    if not ordered:
+        return dict.fromkeys(("median", "mad", "min", "p90"))
+    median = _middle(ordered)
+    mad = _middle(sorted([abs(sample - median) for sample in ordered]))
+    return {"median": median, "mad": mad, "min": ordered[0], "p90": percentile(ordered, 0.9)}
+
+
+def _middle(ordered: Sequence[float]) -> float:
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 def storable(text: str) -> str:

@@ -80,8 +80,8 @@ _POSTGRES = {
 _PASSING = (_LOCKED, _FULL, _FULL_SERVER, _BUSY_SERVER, _SERVER_DOWN, _LOST, _SQLITE[sqlite3.SQLITE_IOERR])
 
 
-def translate(error: SQLAlchemyError | sqlite3.Error, name: str) -> DatabaseError:
-    """The one-line error for a failure of the database called `name` (already without a password)."""
+def translate(error: Exception, name: str) -> DatabaseError:
+    """The one-line error for what a driver raised about the database called `name` (already without a password)."""
     original = error.orig if isinstance(error, DBAPIError) else error
     known = None
     if isinstance(original, sqlite3.Error):

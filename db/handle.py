@@ -11,17 +11,33 @@ from sqlalchemy import Connection, Engine
 
 from iosfarm.db import dialect, schema
 from iosfarm.db.errors import DatabaseError, translated
-from iosfarm.db.location import check_file, locate
+from iosfarm.db.location import Location, check_file, locate, overlay_location
 
 
 class Handle:
     """What all methods of `LatencyDatabase` share; its contract is written there."""
 
-    def __init__(self, url: str | None = None, *, readonly: bool = False, timeout: float = 10.0) -> None:
+    overlay: Handle | None
+    """The database beneath this one: what is not found here is looked for there, and nothing is ever written there."""
+
+    def __init__(
+        self, url: str | None = None, *, readonly: bool = False, timeout: float = 10.0, overlay: str | None = None
+    ) -> None:
         self._location = locate(url)
         self.readonly = readonly
         self.timeout = timeout
         self._open()
+        try:
+            self._lay(overlay_location(overlay))
+        except BaseException:
+            self.close()
+            raise
+
+    def _lay(self, beneath: Location | None) -> None:
+        self.overlay = None
+        if beneath is not None and beneath != self._location:
+            self.overlay = Handle.__new__(Handle)
+            self.overlay.__setstate__({"location": beneath, "readonly": True, "timeout": self.timeout, "overlay": None})
 
     def _open(self) -> None:
         self._engine: Engine | None = None
@@ -73,6 +89,14 @@ class Handle:
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.dispose()
+        if self.overlay is not None:
+            self.overlay.close()
+
+    def _layers(self) -> Iterator[tuple[Handle, bool]]:
+        """This database and the one beneath it, with whether it is this one."""
+        yield self, True
+        if self.overlay is not None:
+            yield self.overlay, False
 
     def _connected(self) -> Engine:
         if self._engine is None:
@@ -103,10 +127,12 @@ class Handle:
     def __getstate__(self) -> dict[str, Any]:
         if self._location.path is None and self._location.url.get_backend_name() == "sqlite":
             raise DatabaseError("a database in memory cannot be sent to another process", hint="use a file")
-        return {"location": self._location, "readonly": self.readonly, "timeout": self.timeout}
+        beneath = self.overlay._location if self.overlay is not None else None
+        return {"location": self._location, "readonly": self.readonly, "timeout": self.timeout, "overlay": beneath}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self._location = state["location"]
         self.readonly = state["readonly"]
         self.timeout = state["timeout"]
         self._open()
+        self._lay(state["overlay"])

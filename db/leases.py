@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from iosfarm.db.handle import Handle
 from iosfarm.db.lease_rows import end_all_leases, end_leases, renew_leases, take_leases
-from iosfarm.db.measurements import Recorded, usable
+from iosfarm.db.measurements import Recorded, beneath, usable
 from iosfarm.ir.device import Device, Environment
 
 
@@ -55,17 +55,21 @@ class Leases(Handle):
         Raises:
             TransientDatabaseError: try again; stages that were granted all the same are granted again.
         """
-        wanted = frozenset(keys)
-        if not wanted:
+        every = frozenset(keys)
+        # An overlay does not change: it is asked before, and only for what the caller does not know.
+        lower = beneath(self, sorted(every - (known or {}).keys()), device, environment)
+        wanted = every - lower.keys()
+        if not every:
             return Claims(frozenset(), frozenset(), {})
         with self._transaction(write=True) as connection:
             taken = take_leases(connection, wanted, device, environment, owner, lease_seconds)
             # After taking: what another owner recorded before giving up a lease that is ours now can be seen now.
-            measured = usable(connection, sorted(wanted), device, environment, self.name, known)
+            measured = usable(connection, sorted(every), device, environment, self.name, known)
             needless = taken & measured.keys()
             if needless:
                 end_leases(connection, needless, device, environment, owner)
-        return Claims(frozenset(taken - needless), wanted - taken - measured.keys(), measured)
+        held = wanted - taken - measured.keys()
+        return Claims(frozenset(taken - needless), held, {**lower, **measured})
 
     def heartbeat(self, owner: str, lease_seconds: float) -> int:
         """Renews all leases of an owner, those that expired and were not taken by others included; returns how many."""

@@ -16,6 +16,10 @@ MEMORY = ":memory:"
 _SCHEME = re.compile(r"(sqlite|postgres(ql)?)(\+\w+)?:", re.IGNORECASE)
 _SQLITE = {"sqlite", "sqlite+pysqlite"}
 _POSTGRES = {"postgres", "postgresql", "postgresql+psycopg"}
+_NETWORK = {
+    *("9p", "afs", "beegfs", "ceph", "cifs", "fhgfs", "fuse.ceph", "fuse.glusterfs", "fuse.s3fs", "fuse.sshfs", "gpfs"),
+    *("lustre", "ncpfs", "nfs", "nfs4", "smb2", "smb3", "smbfs"),
+}
 _FORMS = "write a file's path, sqlite:///PATH or postgresql://USER:PASSWORD@HOST/DATABASE"
 
 
@@ -81,6 +85,41 @@ def locate(url: str | None) -> Location:
     raise DatabaseUrlError(f"iosfarm does not run on {driver}", hint=_FORMS)
 
 
+def overlay_location(url: str | None) -> Location | None:
+    """The database beneath the user's own: `url`, else $IOSFARM_DB_OVERLAY, else none.
+
+    Raises:
+        DatabaseUrlError: see `locate`.
+    """
+    if url == "":
+        raise DatabaseUrlError("an empty --db-overlay", hint=_FORMS)
+    text = url or os.environ.get("IOSFARM_DB_OVERLAY")
+    return locate(text) if text else None
+
+
+def network_file_system(path: Path, mounts: str | None = None) -> str | None:
+    """The kind of network file system that a path is on, None where it is on none or that cannot be told.
+
+    mounts: what /proc/self/mounts says, by default.
+    """
+    if mounts is None:
+        try:
+            mounts = Path("/proc/self/mounts").read_text(errors="replace")
+        except OSError:
+            return None  # not Linux
+    real = os.path.realpath(path)
+    longest, kind = "", ""
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[1])
+        inside = real == point or real.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(longest):  # of equal ones the last was mounted over the others
+            longest, kind = point, fields[2]
+    return kind if kind in _NETWORK else None
+
+
 def check_file(location: Location, *, readonly: bool) -> None:
     """Tells early, and precisely, why a SQLite file cannot be used. Makes the default file's directory.
 
@@ -110,6 +149,11 @@ def check_file(location: Location, *, readonly: bool) -> None:
         raise DatabaseError(f"there is no directory {path.parent}", where=name, hint="make it first")
     if readonly:
         return
+    if kind := network_file_system(path.parent):
+        # https://sqlite.org/wal.html: processes share the log's index in memory, which two hosts do not have.
+        what = f"SQLite cannot be shared on a network file system ({kind}): its locks fail there, and data is lost"
+        hint = "name a file on a local disk with --db or IOSFARM_DB, or a PostgreSQL server"
+        raise DatabaseError(what, where=name, hint=hint)
     if path.exists() and not os.access(path, os.W_OK):
         hint = "make it writable, or choose another one with --db or IOSFARM_DB"
         raise DatabaseError("the file is read-only", where=name, hint=hint)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -47,11 +47,13 @@ class Measurements(Handle):
         Reuse needs the same stage key, the same `Device.key` and the same `Environment.hard_key`. Soft differences
         are told in `Recorded.soft_differences`. Where there are several, the newest decides whether the stage is
         infeasible. Else one of the very same environment is preferred; of these the one with the most samples, which
-        knows the median best; of these the newest. Meant for many keys at once (10,000 take some tenths of a second).
+        knows the median best; of these the newest. What this database lacks is looked for in its overlay. Meant for
+        many keys at once (10,000 take some tenths of a second).
         """
         wanted = list(dict.fromkeys(keys))
         with self._transaction(write=False) as connection:
-            return usable(connection, wanted, device, environment, self.name)
+            found = usable(connection, wanted, device, environment, self.name)
+        return {**beneath(self, [key for key in wanted if key not in found], device, environment), **found}
 
     def record(
         self,
@@ -168,6 +170,15 @@ def usable(
         row = _preferred(rows, differences)
         found[key] = Recorded(row.id, decode(row, key, name), differences[row.environment_id])
     return found
+
+
+def beneath(handle: Handle, keys: Sequence[str], device: Device, environment: Environment) -> dict[str, Recorded]:
+    """What the overlay of a handle has to use; nothing where there is none."""
+    if handle.overlay is None or not keys:
+        return {}
+    with handle.overlay._transaction(write=False) as connection:
+        found = usable(connection, keys, device, environment, handle.overlay.name)
+    return {key: replace(recorded, id=-recorded.id) for key, recorded in found.items()}
 
 
 def _preferred(rows: Sequence[Row[Any]], differences: Mapping[int, Mapping[str, Any]]) -> Row[Any]:

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
-from sqlalchemy import Column, ColumnElement, Connection, func, or_, select
+from sqlalchemy import Column, Connection, Select, func, select
+from sqlalchemy import cast as sql_cast
 
 from iosfarm.db import tables
-from iosfarm.ir.device import Device
+from iosfarm.db.dialect import texts
+from iosfarm.db.filters import Conditions, Selection, select_by
+from iosfarm.db.handle import Handle
+from iosfarm.ir.device import Fact
 from iosfarm.ir.errors import UsageError
+from iosfarm.ir.measurement import percentile
 from iosfarm.ir.summary import OperatorSummary
+
+if TYPE_CHECKING:
+    import pandas
+    import pyarrow
+
+PROBES = 1000
+"""Measurements that are looked at to tell what share of all meets the conditions."""
 
 
 @dataclass(frozen=True)
 class QueryRow:
     """One measurement and what was measured. Latencies in seconds, None where there are no samples.
 
-    device: model name. simulated: an analytic model said so, nothing was measured. operators: in the stage's order.
+    id: negative for a measurement of an overlay. device: model name. simulated: an analytic model said so, nothing was
+    measured. operators: in the stage's order. environment: its hard and soft fields.
     """
 
     id: int
@@ -28,6 +42,7 @@ class QueryRow:
     device_kind: str
     simulated: bool
     environment_key: str
+    environment: Mapping[str, Fact]
     status: str
     reason: str
     strategy: str
@@ -42,6 +57,7 @@ class QueryRow:
     median: float | None
     mad: float | None
     minimum: float | None
+    p10: float | None
     p90: float | None
     n: int
     worker: str
@@ -49,9 +65,6 @@ class QueryRow:
     measured_at: datetime
     search_id: int | None
 
-
-CHUNK = 1000
-"""Bound parameters in one statement: SQLite allows 32 766, PostgreSQL 65 535."""
 
 _m, _s, _d, _e = tables.measurement.c, tables.stage.c, tables.device.c, tables.environment.c
 _operator = tables.stage_operator.c
@@ -88,76 +101,154 @@ ORDERS = tuple(name for name in _COLUMNS if name not in ("reason", "worker"))
 """What a query can be ordered by."""
 
 
-def device_is(device: str | Device) -> ColumnElement[bool]:
-    """A device by key, or by its model's name, its kind or its key as text, upper or lower case."""
-    if isinstance(device, Device):
-        return _d.key == device.key
-    text = device.lower()
-    return or_(func.lower(_d.model) == text, func.lower(_d.kind) == text, _d.key == text)
+class Queries(Handle):
+    """The methods of `LatencyDatabase` that list measurements."""
+
+    def query(
+        self,
+        *,
+        order_by: str = "measured_at",
+        descending: bool = True,
+        limit: int | None = None,
+        **conditions: Unpack[Conditions],
+    ) -> list[QueryRow]:
+        """The measurements that meet every given condition (see `Conditions`); also those without samples.
+
+        Those of an overlay are among them.
+
+        Raises:
+            UsageError: unknown `order_by`, a negative limit, or a condition that cannot be.
+        """
+        if order_by not in ORDERS:
+            raise UsageError(f"cannot order by {order_by!r}", hint=f"choose one of {', '.join(ORDERS)}")
+        if limit is not None and limit < 0:
+            raise UsageError(f"a limit of {limit} rows", hint="give 0 or more")
+        rows: list[QueryRow] = []
+        for handle, own in self._layers():
+            with handle._transaction(write=False) as connection:
+                rows += _query(connection, conditions, order_by, descending, limit, own=own)
+        return rows if self.overlay is None else _merged(rows, order_by, descending)[:limit]
+
+    def query_arrow(
+        self,
+        *,
+        order_by: str = "measured_at",
+        descending: bool = True,
+        limit: int | None = None,
+        **conditions: Unpack[Conditions],
+    ) -> pyarrow.Table:
+        """As `query`, as an Arrow table: operators and environment as JSON text.
+
+        Raises:
+            MissingExtraError: pyarrow is not installed.
+        """
+        from iosfarm.db.frames import arrow_table
+
+        return arrow_table(self.query(order_by=order_by, descending=descending, limit=limit, **conditions))
+
+    def query_pandas(
+        self,
+        *,
+        order_by: str = "measured_at",
+        descending: bool = True,
+        limit: int | None = None,
+        **conditions: Unpack[Conditions],
+    ) -> pandas.DataFrame:
+        """As `query_arrow`, as a pandas frame.
+
+        Raises:
+            MissingExtraError: pandas or pyarrow is not installed.
+        """
+        from iosfarm.db.frames import data_frame
+
+        return data_frame(self.query(order_by=order_by, descending=descending, limit=limit, **conditions))
 
 
-def query(
-    connection: Connection,
-    *,
-    equal: Mapping[str, Any],
-    operator: Mapping[str, Any],
-    device: str | Device | None,
-    environment_hard_key: str | None,
-    model: str | None,
-    order_by: str,
-    descending: bool,
-    limit: int | None,
+def _query(
+    connection: Connection, conditions: Conditions, order_by: str, descending: bool, limit: int | None, *, own: bool
 ) -> list[QueryRow]:
-    """See `LatencyDatabase.query`. `equal` and `operator` map columns to wanted values; None wants all."""
-    if order_by not in ORDERS:
-        raise UsageError(f"cannot order by {order_by!r}", hint=f"choose one of {', '.join(ORDERS)}")
-    if limit is not None and limit < 0:
-        raise UsageError(f"a limit of {limit} rows", hint="give 0 or more")
+    selection = select_by(connection, conditions)
+    ids = list(connection.scalars(_ids(connection, selection, order_by, descending, limit)))
+    columns = [column.label(name) for name, column in _COLUMNS.items()]
     statement = (
-        select(*(column.label(name) for name, column in _COLUMNS.items()), _s.id.label("stage_id"))
+        select(*columns, _s.id.label("stage_id"), _m.samples, _e.hard, _e.soft)
         .join_from(tables.measurement, tables.stage)
         .join(tables.device)
         .join(tables.environment)
-        .where(*(_COLUMNS[name] == value for name, value in equal.items() if value is not None))
+        .where(_m.id == sql_cast(texts(connection, list(map(str, ids))), tables.BigId))
     )
-    wanted = [_operator[name] == value for name, value in operator.items() if value is not None]
-    if wanted:
-        # One operator meets all conditions, not each condition some operator. IN, not EXISTS: SQLite would search
-        # the operators anew for every measurement, through an index that most of them match.
-        statement = statement.where(_s.id.in_(select(_operator.stage_id).where(*wanted)))
-    if device is not None:
-        statement = statement.where(device_is(device))
-    if environment_hard_key is not None:
-        statement = statement.where(_e.hard_key == environment_hard_key)
-    if model is not None:
-        statement = statement.where(_of_model(model))
+    found = {row.id: row for row in connection.execute(statement)}
+    operators = stage_operators(connection, {row.stage_id for row in found.values()})
+    return [_row(found[number], operators, own) for number in ids]
+
+
+def _ids(
+    connection: Connection, selection: Selection, order_by: str, descending: bool, limit: int | None
+) -> Select[Any]:
+    """Numbers of the measurements, in order. Nothing else is read until it is known which they are."""
     column = _COLUMNS[order_by]
-    first = column.desc() if descending else column.asc()
-    statement = statement.order_by(first.nulls_last() if column.nullable else first)
+    joined = column.table is not tables.measurement
+    few = joined or (selection.on_stages and _few(connection, selection, limit))
+    statement = select(_m.id, column.label("value"))
+    for table in (tables.stage, tables.device, tables.environment):
+        if column.table is table:
+            statement = statement.join(table)
+    if few:
+        # All of them, then sorted; told apart so that the database does not go through all measurements in order.
+        found = statement.where(*selection.found()).cte("found").prefix_with("MATERIALIZED")
+        number, value = found.c.id, found.c.value
+        statement = select(number)
+    else:
+        statement = select(_m.id).where(*selection.checked())
+        number, value = _m.id, column
+    first = value.desc() if descending else value.asc()
+    order = [first.nulls_last() if column.nullable else first]
     if order_by != "id":
-        statement = statement.order_by(_m.id.desc() if descending else _m.id.asc())
-    found = connection.execute(statement.limit(limit)).all()
-    operators = _operators(connection, sorted({row.stage_id for row in found}))
-    return [
-        QueryRow(**{name: getattr(row, name) for name in _COLUMNS}, operators=tuple(operators[row.stage_id]))
-        for row in found
-    ]
+        order.append(number.desc() if descending else number.asc())
+    return statement.order_by(*order).limit(limit)
 
 
-def _of_model(model: str) -> ColumnElement[bool]:
-    """Measured in a search of the model, or on a schedule of the model that reused it."""
-    search, schedule, part = tables.search.c, tables.schedule.c, tables.schedule_stage.c
-    searched = select(search.id).where(search.model == model)
-    scheduled = select(part.stage_key).join_from(tables.schedule_stage, tables.schedule)
-    return or_(_m.search_id.in_(searched), _s.key.in_(scheduled.where(schedule.model == model)))
+def _few(connection: Connection, selection: Selection, limit: int | None) -> bool:
+    """Whether to look for the stages first: the rows to sort then are fewer than those to go through in order until
+    `limit` of them meet the conditions.
+    """
+    last = connection.scalar(select(func.max(_m.id))) or 0
+    if limit is None or last <= PROBES:
+        return True
+    step = last / PROBES
+    probes = texts(connection, [str(round((number + 0.5) * step)) for number in range(PROBES)])
+    wanted = _m.id.in_(select(sql_cast(probes, tables.BigId)))
+    share = connection.scalar(select(func.count()).where(wanted, *selection.checked())) or 0
+    return share == 0 or limit / share * PROBES > last * share / PROBES
 
 
-def _operators(connection: Connection, stage_ids: list[int]) -> dict[int, list[OperatorSummary]]:
+def stage_operators(connection: Connection, stage_ids: set[int]) -> dict[int, tuple[OperatorSummary, ...]]:
+    """The operators of stages, in order, by the stage's number."""
     found: dict[int, list[OperatorSummary]] = {number: [] for number in stage_ids}
     columns = [_operator[f.name] for f in fields(OperatorSummary)]
-    for start in range(0, len(stage_ids), CHUNK):
-        chunk = stage_ids[start : start + CHUNK]
-        statement = select(_operator.stage_id, *columns).where(_operator.stage_id.in_(chunk))
-        for number, *values in connection.execute(statement.order_by(_operator.stage_id, _operator.position)):
-            found[number].append(OperatorSummary(*values))
-    return found
+    wanted = sql_cast(texts(connection, list(map(str, stage_ids))), tables.BigId)
+    statement = select(_operator.stage_id, *columns).where(_operator.stage_id == wanted)
+    for number, *values in connection.execute(statement.order_by(_operator.stage_id, _operator.position)):
+        found[number].append(OperatorSummary(*values))
+    return {number: tuple(operators) for number, operators in found.items()}
+
+
+def _row(row: Any, operators: Mapping[int, tuple[OperatorSummary, ...]], own: bool) -> QueryRow:
+    values = {name: getattr(row, name) for name in _COLUMNS}
+    samples = json.loads(row.samples)
+    return QueryRow(
+        **{**values, "id": row.id if own else -row.id},
+        operators=operators[row.stage_id],
+        environment={**json.loads(row.soft), **json.loads(row.hard)},
+        p10=percentile(samples, 0.1) if samples else None,
+    )
+
+
+def _merged(rows: list[QueryRow], order_by: str, descending: bool) -> list[QueryRow]:
+    """Rows of several databases in one order; those without a value last."""
+
+    def key(row: QueryRow) -> Any:
+        return getattr(row, order_by)
+
+    told = sorted((row for row in rows if key(row) is not None), key=key, reverse=descending)
+    return told + [row for row in rows if key(row) is None]

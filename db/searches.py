@@ -13,8 +13,8 @@ from sqlalchemy import Connection, insert, select, update
 
 from iosfarm.db import tables
 from iosfarm.db.errors import DatabaseError
+from iosfarm.db.filters import device_is
 from iosfarm.db.handle import Handle
-from iosfarm.db.queries import device_is
 from iosfarm.db.rows import device_row, environment_row
 from iosfarm.ir.device import Device, Environment, canonical_json
 

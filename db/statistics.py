@@ -10,6 +10,7 @@ from sqlalchemy import Connection, func, select
 
 from iosfarm.db import tables
 from iosfarm.db.dialect import database_size
+from iosfarm.db.handle import Handle
 from iosfarm.db.lease_rows import count_leases
 
 
@@ -46,8 +47,16 @@ class DatabaseStatistics:
     devices: tuple[DeviceStatistics, ...]
 
 
-def statistics(connection: Connection, name: str, schema_version: str) -> DatabaseStatistics:
-    """See `LatencyDatabase.stats`."""
+class Statistics(Handle):
+    """The methods of `LatencyDatabase` that count."""
+
+    def stats(self) -> DatabaseStatistics:
+        """How much is in the database, and of which devices."""
+        with self._transaction(write=False) as connection:
+            return _statistics(connection, self.name, self.schema_version)
+
+
+def _statistics(connection: Connection, name: str, schema_version: str) -> DatabaseStatistics:
     device, measurement = tables.device.c, tables.measurement.c
     kinds = (device.key, device.kind, device.model, device.simulated)
     usable = func.count(measurement.id).filter(measurement.status.in_(("ok", "infeasible")))

@@ -26,10 +26,12 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    text,
 )
 
 BigId = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows only in an INTEGER column
-Digest = String(64)  # SHA-256 in hex
+DIGITS = 64
+Digest = String(DIGITS)  # SHA-256 in hex
 
 metadata = MetaData(
     naming_convention={
@@ -176,6 +178,18 @@ measurement = Table(
     Column("uid", String(32), nullable=False, server_default=""),  # see `iosfarm.db.identity`
     Index("uq_measurement_uid", "uid", unique=True),
     Index(None, "stage_id", "device_id", "environment_id"),  # what a look-up asks
+    Index(None, "device_id", "measured_at"),
+    Index(None, "median"),
+)
+
+# What went wrong is a small part: an index of nothing else.
+_WRONG = text("status <> 'ok'")
+Index(
+    "ix_measurement_wrong",
+    measurement.c.status,
+    measurement.c.measured_at,
+    sqlite_where=_WRONG,
+    postgresql_where=_WRONG,
 )
 
 # Who is about to measure what. The key is what a measurement can be reused for.

@@ -69,6 +69,33 @@ def upgrade() -> None:
     op.add_column("measurement", sa.Column("uid", sa.String(length=32), server_default="", nullable=False))
     _identify(op.get_bind())
     op.create_index("uq_measurement_uid", "measurement", ["uid"], unique=True)
+    for columns in (["device_id", "measured_at"], ["median"]):
+        op.create_index(op.f("ix_measurement_" + "_".join(columns)), "measurement", columns, unique=False)
+    wrong = sa.text("status <> 'ok'")
+    columns = ["status", "measured_at"]
+    op.create_index("ix_measurement_wrong", "measurement", columns, sqlite_where=wrong, postgresql_where=wrong)
+    _make_view(op.get_bind())
+
+
+def _make_view(connection: sa.Connection) -> None:
+    """What a person wants to see of a measurement, in one row, for Datasette and any other SQL tool."""
+    words = (
+        "o.kind || coalesce(' ' || o.kernel_height || 'x' || o.kernel_width, '')"
+        " || coalesce(' ' || o.in_channels || '→' || o.out_channels, '')"
+    )
+    operators = f"SELECT string_agg({words}, ', ' ORDER BY o.position) FROM stage_operator o WHERE o.stage_id = s.id"
+    if connection.dialect.name == "sqlite":
+        rows = f"SELECT {words} AS words FROM stage_operator o WHERE o.stage_id = s.id ORDER BY o.position"
+        operators = f"SELECT group_concat(words, ', ') FROM ({rows})"
+    connection.exec_driver_sql(
+        f"""CREATE VIEW latency AS
+        SELECT m.id, d.model AS device, d.kind AS device_kind, d.simulated, ({operators}) AS operators, s.strategy,
+            s.dtype, s.layout, s.batch, s.units, s."groups", m.median * 1000 AS median_ms, m.mad * 1000 AS mad_ms,
+            m.min * 1000 AS min_ms, m.p90 * 1000 AS p90_ms, m.n AS samples, m.status, m.reason, m.measured_at, m.worker,
+            s.flops, s.bytes_moved, e.hard AS environment, e.soft AS versions, m.search_id, s.key AS stage
+        FROM measurement m JOIN stage s ON s.id = m.stage_id JOIN device d ON d.id = m.device_id
+            JOIN environment e ON e.id = m.environment_id"""
+    )
 
 
 def _identify(connection: sa.Connection) -> None:
@@ -94,6 +121,9 @@ def _uid(row: sa.Row[Any], suffix: str = "") -> str:
 
 
 def downgrade() -> None:
+    op.execute("DROP VIEW latency")
+    for name in ("wrong", "median", "device_id_measured_at"):
+        op.drop_index(f"ix_measurement_{name}", table_name="measurement")
     op.drop_index("uq_measurement_uid", table_name="measurement")
     op.drop_column("measurement", "uid")
     op.drop_index(op.f("ix_search_run_id"), table_name="search")

@@ -1,0 +1,177 @@
+"""The methods of `LatencyDatabase` that carry measurements from one database to another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Unpack
+
+from iosfarm.db.errors import DatabaseError
+from iosfarm.db.filters import Conditions
+from iosfarm.db.handle import Handle
+from iosfarm.ir.errors import UsageError
+
+if TYPE_CHECKING:
+    from iosfarm.db.importing import Importer, ImportReport
+
+LONGEST_LINE = 64 * 2**20
+"""Bytes: a longer one is rejected without being read as a whole."""
+
+_PARQUET = b"PAR1"
+
+
+class Exchange(Handle):
+    """Exports are JSON lines, or Parquet where the file's name ends so; the format has a version.
+
+    JSON lines hold everything. Parquet holds measurements, one in each row, for other programs to read, too. Importing
+    checks every row; what is wrong is counted and named, and the rest is stored. A measurement that is there already is
+    not stored again; those that differ in anything that was measured are kept side by side. So imports and merges can
+    be repeated, and go on where an interrupted one ended.
+    """
+
+    def export(
+        self, path: Path, *, report: Callable[[int], None] = lambda _: None, **conditions: Unpack[Conditions]
+    ) -> int:
+        """Writes the measurements that meet every condition to a file; returns how many.
+
+        Without conditions, a JSON file also holds the runs, searches and schedules. An existing file is replaced once
+        the new one is whole. report: told now and then how many have been written.
+
+        Raises:
+            UsageError: a condition that cannot be. MissingExtraError: Parquet without pyarrow. OSError: it cannot be
+                written.
+        """
+        from iosfarm.db.exporting import lines_of
+        from iosfarm.db.portable import header
+
+        lines = lines_of(self, conditions, report)
+        with _replacing(path) as part:
+            if path.suffix.lower() == ".parquet":
+                from iosfarm.db.parquet import write_parquet
+
+                return write_parquet(lines, part)
+            measured, count = 0, 1
+            with part.open("w", encoding="utf-8") as file:
+                file.write(_text(header(version("iosfarm"))))
+                for line in lines:
+                    file.write(_text(line))
+                    measured += line["type"] == "measurement"
+                    count += 1
+                file.write(_text({"type": "end", "lines": count}))
+        return measured
+
+    def import_file(self, path: Path, *, report: Callable[[ImportReport], None] = lambda _: None) -> ImportReport:
+        """Stores what a file holds that `export` wrote; tells what became of every row.
+
+        Raises:
+            UsageError: no such file, of another program, or of a newer iosfarm. MissingExtraError: Parquet without
+                pyarrow. DatabaseError: what was stored before stays; the same import goes on from there.
+        """
+        from iosfarm.db.importing import Importer
+
+        importer = Importer(self, str(path), report)
+        try:
+            with path.open("rb") as file:
+                if file.read(4) == _PARQUET:
+                    from iosfarm.db.parquet import read_parquet
+
+                    read_parquet(path, importer)
+                else:
+                    file.seek(0)
+                    _read_lines(file, importer, str(path))
+        except OSError as error:
+            raise UsageError(f"cannot read: {error.strerror or error}", where=str(path)) from error
+        return importer.finish()
+
+    def merge(
+        self,
+        other: Handle,
+        *,
+        report: Callable[[ImportReport], None] = lambda _: None,
+        **conditions: Unpack[Conditions],
+    ) -> ImportReport:
+        """Stores what another database holds and this one does not; with conditions, only measurements that meet them.
+
+        Raises:
+            UsageError: it is this same database, or a condition that cannot be. DatabaseError: as `import_file`.
+        """
+        from iosfarm.db.exporting import lines_of
+        from iosfarm.db.importing import Importer
+        from iosfarm.db.portable import check_line
+
+        if other._location == self._location and not self._location.in_memory:
+            raise UsageError("a database cannot be merged into itself", where=other.name)
+        importer = Importer(self, other.name, report)
+        count = 1
+        for line in lines_of(other, conditions):
+            count += 1
+            try:
+                importer.take(check_line(line), count)
+            except ValueError as error:
+                importer.result.reject(count, str(error))
+        importer.take(check_line({"type": "end", "lines": count}), count + 1)
+        return importer.finish()
+
+
+def _read_lines(file: IO[bytes], importer: Importer, where: str) -> None:
+    from iosfarm.db.portable import read_line
+
+    _check_header(file.readline(LONGEST_LINE), where)
+    number = 1
+    while text := file.readline(LONGEST_LINE):
+        number += 1
+        if len(text) >= LONGEST_LINE and not text.endswith(b"\n"):
+            while (rest := file.readline(LONGEST_LINE)) and not rest.endswith(b"\n"):
+                pass
+            importer.result.reject(number, f"longer than {LONGEST_LINE >> 20} MiB")
+            continue
+        try:
+            importer.take(read_line(text), number)
+        except ValueError as error:
+            importer.result.reject(number, str(error))
+
+
+def _check_header(text: bytes, where: str) -> None:
+    from iosfarm.db.portable import VERSION
+
+    try:
+        first: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        first = None
+    if not isinstance(first, dict) or first.get("type") != "iosfarm":
+        hint = "give a file that `iosfarm db export` wrote"
+        raise UsageError("this is no export of a latency database", where=where, hint=hint)
+    found = first.get("version")
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        raise UsageError(f"an export of version {found!r}", where=where, hint=f"this iosfarm reads version {VERSION}")
+    if found > VERSION:
+        what = f"made by a newer iosfarm (format {found}; this one reads {VERSION})"
+        raise UsageError(what, where=where, hint="upgrade iosfarm")
+
+
+def _text(line: dict[str, Any]) -> str:
+    try:
+        return json.dumps(line, separators=(",", ":"), allow_nan=False, ensure_ascii=False, default=_moment) + "\n"
+    except ValueError as error:
+        raise DatabaseError(f"a row is damaged: {error}") from error
+
+
+def _moment(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    raise TypeError(type(value).__name__)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path`, which takes its place at the end, or goes away."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,327 @@
+"""Measurements outside of a database: what an exported line holds, checked when it comes back.
+
+An export is a stream of lines, each of a type: a header, then devices, environments, runs and searches with numbers of
+their own that later lines refer to, then each stage followed by its measurements, then schedules, and an end. So both
+sides need no memory of the whole. Statistics are not exported: they follow from the samples.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from iosfarm.db.runs import RunSummary
+from iosfarm.db.searches import SearchState
+from iosfarm.ir.device import Device, Environment, canonical_json
+from iosfarm.ir.measurement import Measurement, Status
+from iosfarm.ir.summary import OperatorSummary, StageSummary
+
+VERSION = 1
+"""Of the format. A file of a higher one is refused as a whole."""
+
+SHORTEST, LONGEST = 1e-9, 3600.0
+"""Seconds that one execution of a stage can take: less than a cycle, or more than an hour, was not measured."""
+
+_FIRST_YEAR = 2000
+
+
+def _storable(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("it holds a NUL character")
+    return text
+
+
+def _plausible(moment: datetime) -> datetime:
+    if moment.year < _FIRST_YEAR or moment.year > 9000:
+        raise ValueError(f"nothing was measured in the year {moment.year}")
+    return moment
+
+
+Name = Annotated[str, Field(min_length=1, max_length=10_000), AfterValidator(_storable)]
+Text = Annotated[str, Field(max_length=100_000), AfterValidator(_storable)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0, lt=2**31)]
+Big = Annotated[int, Field(ge=0, lt=2**63)]
+Number = Annotated[int, Field(ge=0, lt=2**63)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=SHORTEST, le=LONGEST, allow_inf_nan=False)]
+Time = Annotated[AwareDatetime, AfterValidator(_plausible)]
+Fact = (
+    StrictBool
+    | Annotated[StrictInt, Field(ge=-(2**63), lt=2**64)]
+    | Annotated[float, Field(strict=True, allow_inf_nan=False)]
+    | StrictStr
+)
+Facts = dict[str, Fact]
+
+
+class Line(BaseModel):
+    """What all lines have in common: nothing that is not known is taken."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DeviceLine(Line):
+    """A device; `device` is its number in this export."""
+
+    type: Literal["device"]
+    device: Number
+    kind: Name
+    model: Name
+    properties: Facts
+    instance: Facts
+
+    def value(self) -> Device:
+        """The device."""
+        return Device(self.kind, self.model, self.properties, self.instance)
+
+
+class EnvironmentLine(Line):
+    """An environment; `environment` is its number in this export."""
+
+    type: Literal["environment"]
+    environment: Number
+    hard: Facts
+    soft: Facts
+
+    def value(self) -> Environment:
+        """The environment."""
+        return Environment(self.hard, self.soft)
+
+
+class RunLine(Line):
+    """A run; `run` is its number in this export. updated: seconds since 1970."""
+
+    type: Literal["run"]
+    run: Number
+    outcome: SearchState
+    started_at: Time
+    finished_at: Time | None
+    updated: Finite
+    models: list[Name]
+    devices: list[Name]
+    settings: dict[str, Any]
+    host: Text
+    version: Text
+    stages: Count
+    measured: Count
+    found: Count
+    failed: dict[str, Count]
+    busy: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
+    gap: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
+    note: Text
+
+    def summary(self) -> RunSummary:
+        """What it did."""
+        return RunSummary(self.stages, self.measured, self.found, self.failed, self.busy, self.gap)
+
+
+class SearchLine(Line):
+    """A search; `search` is its number in this export."""
+
+    type: Literal["search"]
+    search: Number
+    run: Number | None
+    model: Name
+    settings: dict[str, Any]
+    state: SearchState
+    started_at: Time
+    finished_at: Time | None
+    counts: dict[str, Any] | None
+
+
+class OperatorEntry(Line):
+    """See `OperatorSummary`."""
+
+    kind: Name
+    in_channels: Count | None = None
+    out_channels: Count | None = None
+    height: Count | None = None
+    width: Count | None = None
+    kernel_height: Count | None = None
+    kernel_width: Count | None = None
+    stride: Count | None = None
+
+
+class StageLine(Line):
+    """A stage, whose measurements follow. Its key is the SHA-256 of `canonical`."""
+
+    type: Literal["stage"]
+    key: Digest
+    key_version: Count
+    canonical: Annotated[str, Field(min_length=2, max_length=10_000_000), AfterValidator(_storable)]
+    strategy: Name
+    dtype: Name
+    layout: Name
+    batch: Count
+    groups: Count
+    units: Count
+    flops: Big
+    bytes_moved: Big
+    operators: Annotated[list[OperatorEntry], Field(max_length=100_000)]
+
+    @model_validator(mode="after")
+    def _own_key(self) -> StageLine:
+        if hashlib.sha256(self.canonical.encode()).hexdigest() != self.key:
+            raise ValueError("the key is not that of this stage")
+        return self
+
+    def value(self) -> StageSummary:
+        """The stage."""
+        operators = tuple(OperatorSummary(**vars(entry)) for entry in self.operators)
+        rest = {name: value for name, value in vars(self).items() if name not in ("type", "operators")}
+        return StageSummary(**rest, operators=operators)
+
+
+class MeasurementLine(Line):
+    """A measurement of a stage, by key, and of a device, environment and search, by their numbers."""
+
+    type: Literal["measurement"]
+    stage: Digest
+    device: Number
+    environment: Number
+    search: Number | None = None
+    status: Status
+    reason: Text = ""
+    samples: Annotated[list[Seconds], Field(max_length=1_000_000)]
+    unroll: Annotated[int, Field(ge=1, lt=2**31)]
+    rounds: Count
+    worker: Text = ""
+    attempt: Annotated[int, Field(ge=1, lt=2**31)]
+    measured_at: Time
+    conditions: Facts
+
+    def value(self) -> Measurement:
+        """The measurement.
+
+        Raises:
+            ValueError: `ok` without samples, or anything else without a reason.
+        """
+        return Measurement(
+            self.stage,
+            self.status,
+            tuple(self.samples),
+            self.unroll,
+            self.rounds,
+            self.reason,
+            self.worker,
+            self.attempt,
+            self.measured_at,
+            self.conditions,
+        )
+
+
+class ScheduledEntry(Line):
+    """See `ScheduledStageRow`; measurement: identity of what the prediction rests on."""
+
+    position: Count
+    part: Count
+    stage_key: Digest
+    strategy: Name
+    predicted: Finite | None
+    measurement: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None
+
+
+class ScheduleLine(Line):
+    """A schedule that a search has found. document: the schedule file's JSON text."""
+
+    type: Literal["schedule"]
+    search: Number | None
+    device: Number
+    environment: Number
+    model: Name
+    graph_hash: Text
+    batch: Count
+    dtype: Name
+    predicted: Finite | None
+    measured: Finite | None
+    lower_bound: Finite | None
+    created_at: Time
+    document: Annotated[str, Field(max_length=50_000_000), AfterValidator(_storable)]
+    stages: Annotated[list[ScheduledEntry], Field(max_length=1_000_000)]
+
+
+class EndLine(Line):
+    """The end: an export without it was cut short. lines: how many came before, the header included."""
+
+    type: Literal["end"]
+    lines: Number
+
+
+AnyLine = DeviceLine | EnvironmentLine | RunLine | SearchLine | StageLine | MeasurementLine | ScheduleLine | EndLine
+_LINES: TypeAdapter[AnyLine] = TypeAdapter(Annotated[AnyLine, Field(discriminator="type")])
+
+
+def header(program: str) -> dict[str, object]:
+    """The first line."""
+    return {"type": "iosfarm", "version": VERSION, "program": program}
+
+
+def read_line(text: bytes | str) -> AnyLine:
+    """One line of JSON.
+
+    Raises:
+        ValueError: it is not JSON, or not a line; one sentence says why.
+    """
+    try:
+        return _LINES.validate_json(text)
+    except ValidationError as error:
+        raise ValueError(_sentence(error)) from error
+
+
+def check_line(value: dict[str, Any]) -> AnyLine:
+    """One line that is already a dictionary.
+
+    Raises:
+        ValueError: as `read_line`.
+    """
+    try:
+        return _LINES.validate_python(value)
+    except ValidationError as error:
+        raise ValueError(_sentence(error)) from error
+
+
+def stored_json(value: object) -> str:
+    """A value as databases hold it.
+
+    Raises:
+        ValueError: it holds NaN or infinity.
+    """
+    return canonical_json(value)
+
+
+def document_with(document: str, measurements: dict[int, int | None]) -> str:
+    """A schedule file whose stages rest on the measurements of this database, by position; as it is, if it is none."""
+    try:
+        content = json.loads(document)
+        for position, stage in enumerate(content["stages"]):
+            if stage.get("measurement") is not None:
+                stage["measurement"] = measurements.get(position)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return document
+    return json.dumps(content, ensure_ascii=False)
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first of what is wrong, on one line."""
+    first, *others = error.errors(include_url=False, include_context=False, include_input=False)
+    where = ".".join(str(part) for part in first["loc"][1:] or first["loc"])
+    more = f" (and {len(others)} more)" if others else ""
+    what = " ".join(first["msg"].removeprefix("Value error, ").split())
+    return f"{where}: {what}{more}" if where else f"{what}{more}"
