@@ -1,1 +1,3 @@
-"""NVIDIA GPUs: kernels (`*.cu`), the catalogue of their launches, and the runtime that executes them."""
+"""Real execution on NVIDIA GPUs: the runtime is `runtime.CudaRuntime`, the kernels are the `.cu` files beside this one,
+and `catalogue` says how to launch them. Importing this package loads neither CuPy nor cuDNN.
+"""

@@ -1,0 +1,95 @@
+"""What NVIDIA's management library tells of a GPU around a measurement. It only looks: no clock is ever set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from iosfarm.ir.device import Fact
+
+HARDWARE_SLOWDOWN = 0x8 | 0x40 | 0x80
+"""Clock event reasons: hardware slowdown, its thermal kind, its power brake. What was measured meanwhile is void."""
+POWER_CAP = 0x4 | 0x20
+"""Software power cap and software thermal slowdown: slower than it could be, and worth telling."""
+IDLE = 0x1
+
+
+def driver_version() -> str:
+    """NVIDIA's number of the driver, empty where NVML does not tell."""
+    library = _library()
+    if library is None:
+        return ""
+    with suppress(Exception):
+        return str(_text(library.nvmlSystemGetDriverVersion()))
+    return ""
+
+
+def read(uuid: str, index: int) -> dict[str, Fact]:
+    """Clocks in Hz, temperature in °C, power in W, clock event reasons (a bit set) and other processes on the GPU, as
+    far as it tells. uuid: hex, of the board; index: where NVML does not know the uuid.
+    """
+    library = _library()
+    if library is None:
+        return {}
+    handle = _handle(library, uuid, index)
+    if handle is None:
+        return {}
+    facts: dict[str, Fact] = {}
+    for name, ask in (
+        ("frequency", lambda: library.nvmlDeviceGetClockInfo(handle, library.NVML_CLOCK_SM) * 10**6),
+        ("memory_frequency", lambda: library.nvmlDeviceGetClockInfo(handle, library.NVML_CLOCK_MEM) * 10**6),
+        ("temperature", lambda: library.nvmlDeviceGetTemperature(handle, library.NVML_TEMPERATURE_GPU)),
+        ("power", lambda: library.nvmlDeviceGetPowerUsage(handle) / 1000),
+        ("power_limit", lambda: library.nvmlDeviceGetEnforcedPowerLimit(handle) / 1000),
+        ("clock_reasons", lambda: int(_reasons(library, handle))),
+        ("other_processes", lambda: _others(library, handle)),
+    ):
+        # A board, a driver or a container may refuse any one of these.
+        with suppress(Exception):
+            facts[name] = ask()
+    return facts
+
+
+def voided(facts: Mapping[str, Fact]) -> str:
+    """Why what was measured in this state does not count; empty where it does."""
+    reasons = facts.get("clock_reasons")
+    if isinstance(reasons, int) and reasons & HARDWARE_SLOWDOWN:
+        return f"the hardware slowed itself down (clock event reasons {reasons:#x})"
+    return ""
+
+
+def _reasons(library: Any, handle: Any) -> int:
+    ask = getattr(library, "nvmlDeviceGetCurrentClocksEventReasons", None)
+    ask = ask or library.nvmlDeviceGetCurrentClocksThrottleReasons  # its name before driver 535
+    return int(ask(handle))
+
+
+def _others(library: Any, handle: Any) -> int:
+    return sum(1 for p in library.nvmlDeviceGetComputeRunningProcesses(handle) if p.pid != os.getpid())
+
+
+def _library() -> Any:
+    """pynvml, started; None where there is none."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # not installed, no driver, another driver's library: there is no state to read then
+        return None
+    return pynvml
+
+
+def _handle(library: Any, uuid: str, index: int) -> Any:
+    if len(uuid) == 32:
+        dashed = "-".join((uuid[:8], uuid[8:12], uuid[12:16], uuid[16:20], uuid[20:]))
+        with suppress(Exception):
+            return library.nvmlDeviceGetHandleByUUID(f"GPU-{dashed}")
+    with suppress(Exception):
+        return library.nvmlDeviceGetHandleByIndex(index)
+    return None
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value

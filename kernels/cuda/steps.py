@@ -1,0 +1,80 @@
+"""A program for a GPU: the values it computes with, and the steps that compute them, in the order of launching."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from iosfarm.ir.operators import Shape
+from iosfarm.kernels.cuda.gpu import Stream
+
+Addresses = Sequence[int]
+"""Device addresses of a step's values, in the order in which its call expects them."""
+
+
+class Lane(Protocol):
+    """A stream, and what libraries need to work on it."""
+
+    @property
+    def stream(self) -> Stream: ...
+
+    @property
+    def cudnn(self) -> int:
+        """The cuDNN handle that works on this stream; made when it is first asked for."""
+        ...
+
+
+class Call(Protocol):
+    """Something that can be put on a stream. Prepared: it allocates nothing, and may be captured."""
+
+    @property
+    def workspace(self) -> int:
+        """Bytes of scratch memory that it needs while it runs."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """For people: what runs."""
+        ...
+
+    def enqueue(self, lane: Lane, reads: Addresses, writes: Addresses, parameters: int, workspace: int) -> None:
+        """Put it on the lane's stream. parameters: address of the step's weights; workspace: of its scratch memory."""
+        ...
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor, dense, NHWC if it has four dimensions. shape: as the graph has it (NCHW). size: bytes."""
+
+    shape: Shape
+    size: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call. reads, writes: numbers of values, in the order in which the call expects them, scratch last in writes.
+
+    parameters: which block of weights it uses, -1 for none. stage, group: where it comes from.
+    """
+
+    call: Call
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    parameters: int
+    stage: int
+    group: int
+
+
+@dataclass(frozen=True)
+class Program:
+    """Steps, and what they work on.
+
+    inputs: values that are there before. outputs: values to hand out, which may be inputs. parameters: for each block
+    of weights its bytes as they lie on the device.
+    """
+
+    values: tuple[Value, ...]
+    steps: tuple[Step, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
