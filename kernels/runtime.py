@@ -1,4 +1,4 @@
-"""The contract of what executes: `Runtime` and `Executable`. Every call of either can raise `DeviceLostError`.
+"""The contract of what executes: `Runtime` and `Executable`.
 
 Implementations add no second description. All pass the conformance suite in `tests/kernels/conformance.py`.
 """
@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iosfarm.ir.device import Device, Environment
-from iosfarm.ir.errors import IosfarmError
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.schedule import Schedule
 from iosfarm.ir.stage import Stage
@@ -20,13 +19,6 @@ from iosfarm.ir.stage import Stage
 Array = NDArray[np.generic]
 Weights = Mapping[str, Array]
 """`operator.parameter` -> values, for instance `conv2d_1.weight`; shapes as `Graph.parameters` gives them."""
-
-
-class DeviceLostError(IosfarmError):
-    """The device cannot be used by this process any more: a kernel broke its context, or it is gone.
-
-    Whoever gets it has to end the process; another one may well be able to use the device.
-    """
 
 
 class Executable(Protocol):

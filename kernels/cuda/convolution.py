@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from iosfarm.ir.device import Fact, canonical_json
-from iosfarm.ir.operators import Attributes, Shape
+from iosfarm.ir.operators import Attribute, Attributes, Shape
 from iosfarm.kernels.cuda.steps import Call
 
 
@@ -36,7 +36,7 @@ class Convolution:
         return (self.output[1], self.input[1] // self.groups, *self.kernel)
 
     @property
-    def attributes(self) -> dict[str, object]:
+    def attributes(self) -> dict[str, Attribute]:
         """As a conv2d operator has them."""
         names = ("kernel", "stride", "padding", "dilation", "groups", "bias", "activation")
         return {"out_channels": self.output[1], **{name: getattr(self, name) for name in names}}

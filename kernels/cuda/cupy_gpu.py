@@ -11,9 +11,9 @@ import cupy
 import numpy as np
 from cupy.cuda import driver, runtime
 
+from iosfarm.ir.errors import DeviceLost
 from iosfarm.kernels.cuda.errors import INVALID_DEVICE, translated
 from iosfarm.kernels.cuda.gpu import Bytes, Event, GpuFacts, Graph, Kernel, Stream
-from iosfarm.kernels.runtime import DeviceLostError
 
 DEFAULT_SHARED = 48 * 1024
 """Bytes of dynamic shared memory that a kernel gets without asking for more."""
@@ -25,7 +25,7 @@ class CupyGpu:
     """See `Gpu`. Makes a context on the device `index`.
 
     Raises:
-        DeviceLostError: it does not exist, or is taken.
+        DeviceLost: it does not exist, or is taken.
     """
 
     def __init__(self, index: int) -> None:
@@ -36,7 +36,7 @@ class CupyGpu:
                 properties = runtime.getDeviceProperties(index)
             except runtime.CUDARuntimeError as error:
                 if error.status == INVALID_DEVICE:
-                    raise DeviceLostError(f"there is no GPU {index} any more") from error
+                    raise DeviceLost(f"there is no GPU {index} any more") from error
                 raise
             number = runtime.runtimeGetVersion()
             self._facts = GpuFacts(

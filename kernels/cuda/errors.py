@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from iosfarm.kernels.runtime import DeviceLostError
+from iosfarm.ir.errors import DeviceLost
 
 INVALID_DEVICE = 101
 NO_DEVICE = 100
@@ -37,7 +37,7 @@ def translated(error: Exception) -> Exception:
     if not isinstance(code, int):
         return error
     if code in FATAL:
-        return DeviceLostError(f"{FATAL[code]} (CUDA error {code})", hint="this process cannot use the GPU any more")
+        return DeviceLost(f"{FATAL[code]} (CUDA error {code})", hint="this process cannot use the GPU any more")
     if code == OUT_OF_MEMORY:
         return MemoryError(f"the GPU is out of memory (CUDA error {code})")
     return RuntimeError(f"CUDA error {code}: {' '.join(str(error).split())}")

@@ -23,6 +23,11 @@ ALIGNMENT = 256
 """Bytes: addresses that `allocate` returns are multiples of it, as cudaMalloc's are."""
 
 
+def rounded(size: int) -> int:
+    """The next multiple of the alignment, at least one: what is empty has an address of its own too."""
+    return max(1, -(-size // ALIGNMENT)) * ALIGNMENT
+
+
 @dataclass(frozen=True)
 class GpuFacts:
     """What a device tells of itself. capability: (major, minor). memory, l2: bytes. driver: the driver's own version.
@@ -52,7 +57,7 @@ class Gpu(Protocol):
     While a stream captures, nothing runs: launches, copies and fills on it, and on streams that wait for an event
     of it, become nodes of a graph, and neither `synchronize` nor `elapsed` may be called.
 
-    Every call can raise `DeviceLostError`, after which no call of this process works, or RuntimeError.
+    Every call can raise `DeviceLost`, after which no call of this process works, or RuntimeError.
     """
 
     @property

@@ -10,13 +10,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from iosfarm.kernels.cuda.dependencies import Dependencies, descendants
-from iosfarm.kernels.cuda.gpu import ALIGNMENT
+from iosfarm.kernels.cuda.gpu import rounded
 from iosfarm.kernels.cuda.steps import Program
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """offsets: of each value, in bytes, multiples of `ALIGNMENT`; -1 for a value that no step touches. size: of all."""
+    """offsets: of each value, in bytes, multiples of `gpu.ALIGNMENT`; -1 for a value that no step touches. size: of all
+    of them together.
+    """
 
     offsets: tuple[int, ...]
     size: int
@@ -30,7 +32,7 @@ def plan_memory(program: Program, dependencies: Dependencies) -> MemoryPlan:
     """
     touching: list[int] = [0] * len(program.values)
     for number, step in enumerate(program.steps):
-        for value in (*step.reads, *step.writes):
+        for value in step.touched:
             touching[value] |= 1 << number
     after = descendants(dependencies)
     everything = (1 << len(program.steps)) - 1
@@ -51,11 +53,6 @@ def plan_memory(program: Program, dependencies: Dependencies) -> MemoryPlan:
         placed.append(value)
     size = max((offsets[v] + rounded(program.values[v].size) for v in placed), default=0)
     return MemoryPlan(tuple(offsets), size)
-
-
-def rounded(size: int) -> int:
-    """The next multiple of the alignment, at least one: an empty value has an address of its own too."""
-    return max(1, -(-size // ALIGNMENT)) * ALIGNMENT
 
 
 def _all_after(after: list[int], steps: int, everything: int) -> int:

@@ -8,11 +8,11 @@ from urllib.parse import parse_qsl
 from iosfarm.ir.errors import UsageError
 
 PRECISIONS = ("ieee", "tf32")
-"""Of float32 convolutions and matrix products: exact products, or products of numbers rounded to 10 bits of mantissa."""
+"""Of float32 convolutions: exact products, or products of numbers that are rounded to 10 bits of mantissa."""
 TIMINGS = ("graph", "streams")
 """Captured as a CUDA graph, or launched on streams one by one."""
-PROVIDERS = ("auto", "cudnn", "iosfarm")
-"""Who computes convolutions; auto: cuDNN where it can be used."""
+PROVIDERS = ("cudnn", "iosfarm")
+"""Who computes convolutions: cuDNN, and our kernels where it cannot; or our kernels alone."""
 SHARES = ("all", "share")
 """Processors that convolutions beside others are planned for: all of the device, or an equal share for each group."""
 
@@ -26,7 +26,7 @@ class CudaSpec:
     index: int = 0
     precision: str = "ieee"
     timing: str = "graph"
-    provider: str = "auto"
+    provider: str = "cudnn"
     sms: str = "all"
 
 

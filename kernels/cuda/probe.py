@@ -1,4 +1,7 @@
-"""What this machine has of CUDA, and why it may not be enough. Loads neither CuPy nor cuDNN, makes no context on a GPU."""
+"""What this machine has of CUDA, and why it may not be enough.
+
+Loads neither CuPy nor cuDNN, and makes no context on a GPU.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ FRONTEND = "nvidia-cudnn-frontend"
 PACKAGES = (*CUPY.values(), *CUDNN.values(), FRONTEND)
 
 OLDEST_DRIVER = {12: 525, 13: 580}
-"""The first driver for each major version of CUDA (CUDA toolkit release notes, table of minor version compatibility)."""
+"""The first driver for each major version of CUDA (CUDA toolkit release notes, minor version compatibility)."""
 
 NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE: the driver works and shows no GPU
 
@@ -132,7 +135,9 @@ def check(found: Findings, *, index: int = 0, cudnn: bool = True, where: str = "
     if driver is None:
         raise UsageError(found.problem, where=where, hint=f"install a driver, {USE_CPU}")
     if not driver.gpus:
-        raise UsageError("the driver shows no GPU", where=where, hint=f"is it hidden by CUDA_VISIBLE_DEVICES? {USE_CPU}")
+        raise UsageError(
+            "the driver shows no GPU", where=where, hint=f"is it hidden by CUDA_VISIBLE_DEVICES? {USE_CPU}"
+        )
     wanted = max((major for major in CUPY if major <= driver.cuda[0]), default=None)
     if wanted is None:
         text = f"the driver runs CUDA {driver.cuda[0]}.{driver.cuda[1]}; {min(CUPY)}.0 or newer is needed"

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from iosfarm.ir.operators import Shape
 from iosfarm.kernels.cuda.gpu import Stream
+from iosfarm.kernels.cuda.parameters import Block
 
 Addresses = Sequence[int]
 """Device addresses of a step's values, in the order in which its call expects them."""
@@ -27,6 +28,11 @@ class Lane(Protocol):
 
 class Call(Protocol):
     """Something that can be put on a stream. Prepared: it allocates nothing, and may be captured."""
+
+    @property
+    def parameters(self) -> Block:
+        """The weights that it uses."""
+        ...
 
     @property
     def workspace(self) -> int:
@@ -53,28 +59,36 @@ class Value:
 
 @dataclass(frozen=True)
 class Step:
-    """One call. reads, writes: numbers of values, in the order in which the call expects them, scratch last in writes.
-
-    parameters: which block of weights it uses, -1 for none. stage, group: where it comes from.
+    """One call. reads, writes: numbers of values, in the order in which the call expects them. scratch: the value that
+    is its workspace, None where it needs none. operators: numbers of those whose weights it uses, several where they
+    are merged; empty for none. stage, group: where it comes from.
     """
 
     call: Call
     reads: tuple[int, ...]
     writes: tuple[int, ...]
-    parameters: int
+    scratch: int | None
+    operators: tuple[int, ...]
     stage: int
     group: int
+
+    @property
+    def touched(self) -> tuple[int, ...]:
+        """All values that it reads or writes."""
+        own = () if self.scratch is None else (self.scratch,)
+        return (*self.reads, *self.writes, *own)
 
 
 @dataclass(frozen=True)
 class Program:
     """Steps, and what they work on.
 
-    inputs: values that are there before. outputs: values to hand out, which may be inputs. parameters: for each block
-    of weights its bytes as they lie on the device.
+    inputs: values that are there before. outputs: values to hand out, which may be inputs. shapes: of what is handed out,
+    which can be other than the values' own: a view of a tensor has its memory.
     """
 
     values: tuple[Value, ...]
     steps: tuple[Step, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    shapes: tuple[Shape, ...]

@@ -1,0 +1,105 @@
+"""Who computes what: convolutions by the provider, all else, and what it leaves, by our own kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from iosfarm.ir.device import canonical_json
+from iosfarm.ir.operators import Attributes, Shape
+from iosfarm.kernels.cuda.convolution import Convolution, Provider
+from iosfarm.kernels.cuda.gpu import Gpu
+from iosfarm.kernels.cuda.own_kernels import operator_call, separable_call
+from iosfarm.kernels.cuda.plan_cache import Plan
+from iosfarm.kernels.cuda.providers import OwnProvider
+from iosfarm.kernels.cuda.steps import Call
+from iosfarm.kernels.cuda.trials import Trials, tensor_bytes
+
+APART = "one by one"
+
+
+@dataclass(frozen=True)
+class Separable:
+    """An activation, a depthwise and a pointwise convolution, one after the other."""
+
+    before: str
+    depthwise: Convolution
+    pointwise: Convolution
+
+
+class Calls:
+    """Makes the calls of one runtime.
+
+    provider: of convolutions; None: our own. sms: how many of the device's processors groups that run side by side
+    share, each an equal part; None plans each for all of them.
+    """
+
+    def __init__(self, gpu: Gpu, provider: Provider | None, trials: Trials, sms: int | None) -> None:
+        self._gpu = gpu
+        self._provider = provider
+        self._own = OwnProvider(gpu, trials)
+        self._trials = trials
+        self._sms = sms
+        self.fallbacks: set[Convolution] = set()
+        """What the provider could not compute, so that our kernels do."""
+
+    def convolution(self, wanted: Convolution, groups: int) -> Call:
+        """Of a stage with so many groups.
+
+        Raises:
+            Infeasible: nobody can compute it.
+        """
+        if self._provider is None or depthwise(wanted):
+            return self._own.convolution(wanted)
+        sms = None if self._sms is None or groups == 1 else max(1, self._sms // groups)
+        call = self._provider.convolution(wanted, sms)
+        if call is None:
+            self.fallbacks.add(wanted)
+            call = self._own.convolution(wanted)
+        return call
+
+    def operator(self, kind: str, attributes: Attributes, shapes: Sequence[Shape], dtype: str) -> Call:
+        """Of any other operator.
+
+        Raises:
+            Infeasible: our kernels cannot compute it.
+        """
+        return operator_call(self._gpu, kind, attributes, shapes, dtype)
+
+    def separable(self, wanted: Separable, groups: int) -> Call | None:
+        """As one call; None where it is not that, or where one by one is faster."""
+        first, second = wanted.depthwise, wanted.pointwise
+        call = separable_call(self._gpu, first, second, wanted.before)
+        if call is None or self._trials.most == 1:
+            return call
+        sizes = [tensor_bytes(s, first.dtype) for s in (first.input, second.input, second.output)]
+        key = canonical_json(["separable", wanted.before, first.text, second.text, self._provider is None])
+        known = self._trials.plans.get(key)
+        if known is None:
+            together = self._trials.fastest([call], sizes[:1], sizes[2:])
+            apart = [self._trials.fastest([one], r, w) for one, r, w in self._apart(wanted, groups, sizes)]
+            if together is None or any(one is None for one in apart):
+                return None
+            seconds = sum(one[1] for one in apart if one is not None)
+            known = Plan(call.name, together[1]) if together[1] < seconds else Plan(APART, seconds)
+            self._trials.plans.put(key, known)
+        return call if known.name == call.name else None
+
+    def _apart(
+        self, wanted: Separable, groups: int, sizes: Sequence[int]
+    ) -> list[tuple[Call, Sequence[int], Sequence[int]]]:
+        """The calls, and the bytes that each reads and writes."""
+        source, middle, result = sizes
+        first = wanted.depthwise
+        calls: list[tuple[Call, Sequence[int], Sequence[int]]] = [
+            (self.convolution(first, groups), [source], [middle]),
+            (self.convolution(wanted.pointwise, groups), [middle], [result]),
+        ]
+        if wanted.before != "none":
+            calls.append((self.operator(wanted.before, {}, [first.input], first.dtype), [source], [source]))
+        return calls
+
+
+def depthwise(wanted: Convolution) -> bool:
+    """One input channel for each output channel: a matter of memory, not of products."""
+    return wanted.groups > 1 and wanted.weight[1] == 1

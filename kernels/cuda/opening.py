@@ -1,0 +1,61 @@
+"""From what a user wrote to the parts of a runtime: device, lanes, provider."""
+
+from __future__ import annotations
+
+from iosfarm.ir.errors import UsageError
+from iosfarm.kernels.cuda.convolution import Provider
+from iosfarm.kernels.cuda.gpu import Gpu
+from iosfarm.kernels.cuda.lane import Lanes
+from iosfarm.kernels.cuda.options import CudaSpec, parse_spec
+from iosfarm.kernels.cuda.plan_cache import PlanCache, cache_folder
+from iosfarm.kernels.cuda.probe import check, look
+from iosfarm.kernels.cuda.trials import Trials
+
+CANDIDATES = 4
+"""Ways to compute a convolution that are timed: heuristics seldom have the best one further down."""
+
+TF32_CAPABILITY = (8, 0)
+
+
+def open_parts(text: str) -> tuple[Gpu, Lanes, Provider | None, Trials, CudaSpec]:
+    """What `CudaRuntime` is made of.
+
+    Raises:
+        UsageError: not a CUDA device, none that is here, or something that it needs is missing.
+    """
+    spec = parse_spec(text)
+    check(look(), index=spec.index, cudnn=spec.provider == "cudnn", where=text)
+    if spec.precision == "tf32" and spec.provider == "iosfarm":
+        raise UsageError("our own convolutions have no TF32", where=text, hint="use provider=cudnn or precision=ieee")
+    try:
+        from iosfarm.kernels.cuda.cupy_gpu import CupyGpu
+    except ImportError as error:
+        raise UsageError(f"CuPy does not load: {error}", where=text, hint="reinstall it") from error
+    gpu = CupyGpu(spec.index)
+    try:
+        if spec.precision == "tf32" and gpu.facts.capability < TF32_CAPABILITY:
+            raise UsageError(f"{gpu.facts.name} has no TF32", where=text, hint="use precision=ieee")
+        lanes = Lanes(gpu)
+        facts = gpu.facts
+        identity = f"{facts.name} {facts.architecture} {facts.sms} {spec.provider}"
+        if spec.provider == "iosfarm":
+            plans = PlanCache(cache_folder(), f"{identity} {facts.cuda[0]}.{facts.cuda[1]} {CANDIDATES}")
+            return gpu, lanes, None, Trials(gpu, lanes.home, plans, CANDIDATES), spec
+        return gpu, lanes, *_with_cudnn(gpu, lanes, spec, identity, text), spec
+    except BaseException:
+        gpu.close()
+        raise
+
+
+def _with_cudnn(gpu: Gpu, lanes: Lanes, spec: CudaSpec, identity: str, text: str) -> tuple[Provider, Trials]:
+    try:
+        from iosfarm.kernels.cuda import cudnn_graph
+        from iosfarm.kernels.cuda.cudnn_provider import CudnnProvider
+
+        version = ".".join(map(str, cudnn_graph.version()))
+    except (ImportError, OSError, RuntimeError) as error:
+        hint = "reinstall nvidia-cudnn-frontend and cuDNN, or use cuda?provider=iosfarm"
+        raise UsageError(f"cuDNN does not load: {error}", where=text, hint=hint) from error
+    identity = f"{identity} cudnn {version} {cudnn_graph.frontend_version()} {CANDIDATES}"
+    trials = Trials(gpu, lanes.home, PlanCache(cache_folder(), identity), CANDIDATES)
+    return CudnnProvider(gpu, trials, spec.precision), trials

@@ -1,0 +1,86 @@
+"""Calls of our own kernels, from what the catalogue says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from iosfarm.ir.operators import Attributes, Shape, spec
+from iosfarm.kernels.cuda import catalogue
+from iosfarm.kernels.cuda.convolution import Convolution
+from iosfarm.kernels.cuda.gpu import Gpu
+from iosfarm.kernels.cuda.kernel_call import KernelCall, kernel_call
+from iosfarm.kernels.cuda.parameters import Block, block_of
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operator by itself, as the catalogue takes it."""
+
+    kind: str
+    attributes: Attributes
+
+
+def operator_call(gpu: Gpu, kind: str, attributes: Attributes, shapes: Sequence[Shape], dtype: str) -> KernelCall:
+    """Any operator of the catalogue.
+
+    Raises:
+        Infeasible: our kernels cannot compute it.
+    """
+    operator = Operator(kind, attributes)
+    launches = catalogue.launches(operator, shapes, dtype)
+    return kernel_call(gpu, kind, launches, _block(operator, shapes, dtype))
+
+
+def own_convolutions(gpu: Gpu, wanted: Convolution, most: int) -> list[KernelCall]:
+    """Up to `most` ways to compute a convolution, the most promising first.
+
+    Raises:
+        Infeasible: our kernels cannot compute it.
+    """
+    operator = Operator("conv2d", wanted.attributes)
+    ways = catalogue.alternatives(operator, [wanted.input], wanted.dtype, residual=wanted.residual, most=most)
+    block = convolution_block(wanted)
+    return [
+        kernel_call(gpu, f"conv2d {number}", launches, block, residual=wanted.residual)
+        for number, launches in enumerate(ways)
+    ]
+
+
+def convolution_block(wanted: Convolution) -> Block:
+    """The weights of a convolution as our kernels and cuDNN (NHWC) read them."""
+    return _block(Operator("conv2d", wanted.attributes), [wanted.input], wanted.dtype)
+
+
+def separable_call(gpu: Gpu, first: Convolution, second: Convolution, before: str) -> KernelCall | None:
+    """An activation, a depthwise and a pointwise convolution as one kernel; None where they are not that."""
+    depthwise, pointwise = Operator("conv2d", first.attributes), Operator("conv2d", second.attributes)
+    launches = catalogue.separable(depthwise, pointwise, first.input, first.dtype, before=before)
+    if launches is None:
+        return None
+    shapes: dict[str, Shape] = {}
+    axes: dict[str, tuple[int, ...]] = {}
+    for role, operator, source in (("depthwise", depthwise, first.input), ("pointwise", pointwise, second.input)):
+        for name, shape in spec("conv2d").parameters(operator.attributes, [source]).items():
+            shapes[f"{role}.{name}"] = shape
+        for name, order in catalogue.parameter_axes(operator, [source]).items():
+            axes[f"{role}.{name}"] = order
+    return kernel_call(gpu, "separable", launches, block_of(shapes, axes, first.dtype))
+
+
+def epilogue_call(gpu: Gpu, wanted: Convolution, bias: bool) -> KernelCall:
+    """What is left of a convolution after its products: the bias, if it is left too, the residual, the activation.
+
+    Reads the bare result, then the bias as a tensor, then the residual, as far as there are such.
+    """
+    shapes = [wanted.output]
+    if bias and wanted.bias:
+        shapes.append((1, wanted.output[1], 1, 1))
+    if wanted.residual:
+        shapes.append(wanted.output)
+    return operator_call(gpu, "add", {"activation": wanted.activation}, shapes, wanted.dtype)
+
+
+def _block(operator: Operator, shapes: Sequence[Shape], dtype: str) -> Block:
+    parameters = spec(operator.kind).parameters(operator.attributes, shapes)
+    return block_of(parameters, catalogue.parameter_axes(operator, shapes), dtype)

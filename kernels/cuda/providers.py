@@ -1,0 +1,43 @@
+"""Who computes convolutions: our own implicit matrix product, for which this is the provider, or cuDNN."""
+
+from __future__ import annotations
+
+from iosfarm.ir.device import Fact
+from iosfarm.kernels.cuda.convolution import Convolution
+from iosfarm.kernels.cuda.gpu import Gpu
+from iosfarm.kernels.cuda.own_kernels import own_convolutions
+from iosfarm.kernels.cuda.steps import Call
+from iosfarm.kernels.cuda.trials import Trials, tensor_bytes
+
+
+class OwnProvider:
+    """See `Provider`: our kernels, each convolution cut into tiles as is fastest."""
+
+    name = "iosfarm"
+
+    def __init__(self, gpu: Gpu, trials: Trials) -> None:
+        self._gpu = gpu
+        self._trials = trials
+        self._calls: dict[str, Call] = {}
+
+    def facts(self) -> tuple[dict[str, Fact], dict[str, Fact]]:
+        """See `Provider`."""
+        return {"tilings": self._trials.most}, {}
+
+    def convolution(self, wanted: Convolution, sms: int | None = None) -> Call:
+        """See `Provider`; `sms` changes nothing, because blocks go wherever there is room.
+
+        Raises:
+            Infeasible: it is too large for 32-bit indices.
+        """
+        key = wanted.text
+        if key not in self._calls:
+            size = tensor_bytes(wanted.output, wanted.dtype)
+            reads = [tensor_bytes(wanted.input, wanted.dtype), *([size] if wanted.residual else [])]
+            candidates = own_convolutions(self._gpu, wanted, self._trials.most)
+            self._calls[key] = self._trials.choose(f"own {key}", candidates, reads, [size])
+        return self._calls[key]
+
+    def close(self) -> None:
+        """See `Provider`."""
+        self._calls.clear()

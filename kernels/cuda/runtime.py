@@ -1,0 +1,237 @@
+"""`CudaRuntime`: stages and schedules on one NVIDIA GPU, captured as CUDA graphs."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn, Self
+
+from iosfarm.ir.device import Device, Environment, Fact
+from iosfarm.ir.errors import Infeasible, UsageError
+from iosfarm.ir.graph import DTYPES, Graph
+from iosfarm.ir.operators import Attributes, Shape
+from iosfarm.ir.schedule import Schedule
+from iosfarm.ir.stage import Stage
+from iosfarm.kernels.cuda.calls import Calls
+from iosfarm.kernels.cuda.convolution import Provider
+from iosfarm.kernels.cuda.dependencies import Dependencies, with_barriers
+from iosfarm.kernels.cuda.executable import CudaExecutable
+from iosfarm.kernels.cuda.form import Form, form_of
+from iosfarm.kernels.cuda.gpu import Gpu
+from iosfarm.kernels.cuda.lane import Lanes
+from iosfarm.kernels.cuda.lowering import Lowering
+from iosfarm.kernels.cuda.options import CudaSpec
+from iosfarm.kernels.cuda.parameters import checked
+from iosfarm.kernels.cuda.random_values import RandomValues
+from iosfarm.kernels.cuda.residency import Residency, WeightsOf
+from iosfarm.kernels.cuda.steps import Program
+from iosfarm.kernels.cuda.trials import Trials
+from iosfarm.kernels.runtime import Array, Weights
+
+VERSION = 1
+"""Raise it whenever a change here changes latencies: measurements of another version are not reused."""
+
+CAPABILITY = {"float32": (0, 0), "float16": (5, 3), "bfloat16": (8, 0)}
+"""Compute capability from which devices have a dtype; TF32 comes with bfloat16."""
+
+ROOM = 0.95
+"""Share of a device's memory that a program may take: the rest is the driver's and the libraries'."""
+
+
+class CudaRuntime:
+    """See `Runtime`. Computes on `gpu`; convolutions by `provider`, None for our own kernels."""
+
+    layout = "nhwc"
+
+    def __init__(self, gpu: Gpu, lanes: Lanes, provider: Provider | None, trials: Trials, spec: CudaSpec) -> None:
+        self._gpu = gpu
+        self._lanes = lanes
+        self._provider = provider
+        self._spec = spec
+        self._calls = Calls(gpu, provider, trials, gpu.facts.sms if spec.sms == "share" else None)
+        self._random: dict[str, RandomValues] = {}
+        self._open: set[CudaExecutable] = set()
+        self._closed = False
+        self._fingerprint = self._identify(trials)
+
+    @classmethod
+    def from_spec(cls, text: str) -> Self:
+        """The runtime of `cuda`, `cuda:1?precision=tf32`, …
+
+        Raises:
+            UsageError: there is no such device, or something that it needs is missing.
+        """
+        from iosfarm.kernels.cuda.opening import open_parts
+
+        return cls(*open_parts(text))
+
+    def fingerprint(self) -> tuple[Device, Environment]:
+        """See `Runtime.fingerprint`."""
+        return self._fingerprint
+
+    @property
+    def fallbacks(self) -> int:
+        """Convolutions so far that the provider could not compute, and our kernels do."""
+        return len(self._calls.fallbacks)
+
+    def conditions(self) -> dict[str, Fact]:
+        """See `Runtime.conditions`."""
+        from iosfarm.kernels.cuda.nvml import read
+
+        return read(self._gpu.facts.uuid, self._gpu.facts.index)
+
+    # -- preparing -----------------------------------------------------------------------------------------------
+
+    def prepare(self, stage: Stage, weights: Sequence[Mapping[str, Array]] | None = None) -> CudaExecutable:
+        """See `Runtime.prepare`."""
+        self._check_open()
+        if stage.layout != self.layout:
+            raise UsageError(f"a stage in {stage.layout}; this runtime has {self.layout}")
+        operators = list(stage.operators)
+        if weights is not None and len(weights) != len(operators):
+            raise UsageError(f"weights for {len(weights)} operators; the stage has {len(operators)}")
+        parameters = [stage.parameters(operator) for operator in operators]
+        bound: WeightsOf | None = None
+        if weights is not None:
+            known = [checked(expected, given, "") for expected, given in zip(parameters, weights, strict=True)]
+
+            def bound(number: int) -> tuple[Attributes, Mapping[str, Array]]:
+                return operators[number].attributes, known[number]
+
+        shapes = [*stage.inputs, *(operator.shape for operator in operators)]
+        self._check_size(stage.dtype, [*shapes, *(s for p in parameters for s in p.values())])
+        count = len(stage.inputs)
+        lowering = Lowering(self._calls, stage.dtype, shapes)
+        lowering.stage(stage, 0, lambda r: count + r if r >= 0 else -1 - r, range(len(operators)))
+        program = lowering.program(range(count), [count + unit.output for unit in stage.units])
+        return self._executable(form_of(program, with_barriers(program.steps)), stage.dtype, bound)
+
+    def prepare_schedule(self, graph: Graph, schedule: Schedule, weights: Weights) -> CudaExecutable:
+        """See `Runtime.prepare_schedule`."""
+        return self.prepare_form(graph, schedule, weights, lambda program: (program, with_barriers(program.steps)))
+
+    def prepare_form(
+        self,
+        graph: Graph,
+        schedule: Schedule,
+        weights: Weights,
+        arranged: Callable[[Program], tuple[Program, Dependencies]],
+    ) -> CudaExecutable:
+        """As `prepare_schedule`, with steps in the order and with the dependencies that `arranged` gives them."""
+        self._check_open()
+        placed = schedule.place(graph, self.layout)
+        names = [*(item.name for item in graph.inputs), *(operator.name for operator in graph.operators)]
+        slot = {name: number for number, name in enumerate(names)}
+        first = len(graph.inputs)
+        known = [checked(graph.parameters(o), weights, f"{o.name}.") for o in graph.operators]
+        parameters = [shape for o in graph.operators for shape in graph.parameters(o).values()]
+        largest = max((graph.shape(name) for name in names), key=math.prod)
+        self._check_size(graph.dtype, [largest, *parameters])
+        lowering = Lowering(self._calls, graph.dtype, [graph.shape(name) for name in names])
+        for number, item in enumerate(placed):
+            own = [name for group in item.groups for unit in group for name in graph.units[unit].operators]
+            slots = [slot[name] for name in own]
+            read = [slot[name] for name in item.inputs]
+            lowering.stage(
+                item.stage,
+                number,
+                lambda r, s=slots, i=read: s[r] if r >= 0 else i[-1 - r],  # type: ignore[misc]
+                [each - first for each in slots],
+            )
+        program = lowering.program(range(first), [slot[name] for name in graph.outputs])
+        return self._executable(
+            form_of(*arranged(program)), graph.dtype, lambda number: (graph.operators[number].attributes, known[number])
+        )
+
+    def close(self) -> None:
+        """See `Runtime.close`; closes the executables that are still open."""
+        if not self._closed:
+            self._closed = True
+            for executable in list(self._open):
+                executable.close()
+            for values in self._random.values():
+                values.close()
+            if self._provider is not None:
+                self._provider.close()
+            self._lanes.close()
+            self._gpu.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("cannot pickle a runtime: it holds a GPU of this process; open it where it is used")
+
+    # ------------------------------------------------------------------------------------------------------------
+
+    def _executable(self, form: Form, dtype: str, weights: WeightsOf | None) -> CudaExecutable:
+        lanes = self._lanes.take(form.placement.lanes)
+        residency = Residency(self._gpu, lanes, form, dtype, self._random_values(dtype), weights)
+
+        def close(executable: CudaExecutable) -> None:
+            self._open.discard(executable)
+            residency.close()
+
+        try:
+            executable = CudaExecutable(
+                residency.bound(), dtype, self._spec.timing, residency.fill_inputs, residency.sets, close
+            )
+        except BaseException:
+            residency.close()
+            raise
+        self._open.add(executable)
+        return executable
+
+    def _random_values(self, dtype: str) -> RandomValues:
+        if dtype not in self._random:
+            self._random[dtype] = RandomValues(self._gpu, dtype)
+        return self._random[dtype]
+
+    def _check_size(self, dtype: str, shapes: Sequence[Shape]) -> None:
+        """Refuse what this device lacks or cannot hold, before anything is allocated.
+
+        Raises:
+            Infeasible: it can never run here. MemoryError: it does not fit just now.
+        """
+        facts = self._gpu.facts
+        if facts.capability < CAPABILITY[dtype]:
+            raise Infeasible(f"{facts.name} ({facts.architecture}) has no {dtype}")
+        needed = sum(map(math.prod, shapes)) * DTYPES[dtype]
+        gib = 2**30
+        if needed > ROOM * facts.memory:
+            have = facts.memory / gib
+            raise Infeasible(f"needs at least {needed / gib:.1f} GiB of memory; {facts.name} has {have:.1f} GiB")
+        free = self._gpu.memory_free()
+        if needed > free:
+            raise MemoryError(f"needs at least {needed / gib:.1f} GiB; the GPU has {free / gib:.1f} GiB free now")
+
+    def _identify(self, trials: Trials) -> tuple[Device, Environment]:
+        facts, spec = self._gpu.facts, self._spec
+        device = Device(
+            "cuda",
+            facts.name,
+            {
+                "architecture": facts.architecture,
+                "sms": facts.sms,
+                "memory_gib": round(facts.memory / 2**30),
+                "l2": facts.l2,
+            },
+            {"host": platform.node(), "index": facts.index, "uuid": facts.uuid},
+        )
+        name = "iosfarm" if self._provider is None else self._provider.name
+        hard, soft = ({"tilings": trials.most}, {}) if self._provider is None else self._provider.facts()
+        return device, Environment(
+            {
+                "runtime": "cuda",
+                "runtime_version": VERSION,
+                "provider": name,
+                "precision": spec.precision,
+                "timing": "graph, warm inputs" if spec.timing == "graph" else "streams, warm inputs",
+                "sms": spec.sms,
+                "cuda": facts.cuda[0],
+                **hard,
+            },
+            {"driver": facts.driver, "cuda_minor": facts.cuda[1], **soft},
+        )
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("this runtime is closed")
