@@ -66,6 +66,11 @@ class Runtime(Protocol):
         """The memory layout that stages have on this runtime, `nchw` or `nhwc`: part of a stage's key."""
         ...
 
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """The forms in which it can execute a schedule, `stages` first: see `Schedule`."""
+        ...
+
     def fingerprint(self) -> tuple[Device, Environment]:
         """What measures and what else decides a latency. Does not change while the runtime lives."""
         ...
@@ -81,7 +86,8 @@ class Runtime(Protocol):
         ...
 
     def prepare_schedule(self, graph: Graph, schedule: Schedule, weights: Weights) -> Executable:
-        """A whole network, stage after stage, with a barrier between stages.
+        """A whole network in the form that the schedule says: stage after stage, with a barrier between stages, or in
+        another one of `forms`. One that this runtime lacks is executed stage after stage: it computes the same.
 
         Raises:
             Infeasible, MemoryError: as `prepare`. UsageError: the schedule or the weights do not fit the graph.

@@ -58,6 +58,7 @@ def examine(database_url: str | None = None) -> list[Check]:
         ("database", True, lambda: storage.database(database_url)),
         ("cuda driver", False, cuda.driver),
         ("cuda packages", False, cuda.packages),
+        ("cuda", False, cuda.usable),
     ]
     return [_guarded(name, required, check, typed=database_url is not None) for name, required, check in checks]
 

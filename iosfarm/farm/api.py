@@ -162,8 +162,10 @@ def parsed_budget(text: str, where: str = "") -> Budget:
 
 
 def resolve_device(spec: str) -> str:
-    """`auto` becomes the best device that this version can use."""
-    return "cpu" if spec == "auto" else spec
+    """`auto` becomes the best device of this machine."""
+    from iosfarm.kernels import best_device
+
+    return best_device() if spec == "auto" else spec
 
 
 def _settings(job: Job) -> dict[str, object]:

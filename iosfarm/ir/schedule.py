@@ -11,6 +11,9 @@ from iosfarm.ir.key import PlacedStage, StageFactory
 from iosfarm.ir.merge import merge_class, merged_convolution
 from iosfarm.ir.stage import LAYOUTS, STAGE_STRATEGIES
 
+STAGES = "stages"
+"""The form that every runtime has."""
+
 
 @dataclass(frozen=True)
 class ScheduledStage:
@@ -67,11 +70,14 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Stages in order. `method` says where it comes from: sequential, greedy, or the search's method."""
+    """Stages in order. `method` says where it comes from: sequential, greedy, or the search's method. `form`: how it is
+    executed, one of the runtime's forms: `stages` has a barrier between stages.
+    """
 
     stages: tuple[ScheduledStage, ...]
     method: str = ""
     certificate: Certificate | None = field(default=None, compare=False)
+    form: str = STAGES
 
     @property
     def predicted(self) -> float | None:

@@ -37,17 +37,14 @@ def parse_budget(value: object) -> Budget:
 
 
 def _device(value: str) -> str:
+    """Whether the text names a device; not whether it is here."""
     if value in ("auto", "cpu"):
         return value
-    expected = "expected auto, cpu, or a simulated device such as sim:v100"
-    if not value.startswith("sim:") or value == "sim:":
-        cuda = value.partition(":")[0] == "cuda"
-        raise ValueError(f"{expected}: this version has no CUDA runtime" if cuda else expected)
     from iosfarm.ir.errors import UsageError
-    from iosfarm.kernels.sim import parse_spec
+    from iosfarm.kernels import check_spec
 
     try:
-        parse_spec(value)
+        check_spec(value)
     except UsageError as error:
         raise ValueError(f"{error.what}; {error.hint}") from None
     return value

@@ -47,6 +47,7 @@ class CpuRuntime:
     """torch's CPU operators, channels last, on `threads` cores: all that the process may use unless given."""
 
     layout = "nhwc"
+    forms = ("stages",)
 
     def __init__(self, threads: int | None = None) -> None:
         if threads is not None and threads < 1:

@@ -51,12 +51,9 @@ def kernel_call(
     return KernelCall(gpu, name, tuple(launches), kernels, parameters, residual)
 
 
-_SCALARS = {"int32": np.int32, "float32": np.float32}
-
-
 def _argument(argument: Pointer | Scalar, places: dict[str, int]) -> np.generic:
     if isinstance(argument, Scalar):
-        return _SCALARS[argument.kind](argument.value)
+        return np.int32(int(argument.value)) if argument.kind == "int32" else np.float32(argument.value)
     # A null pointer is null, whatever its offset.
     address = places[argument.name]
     return np.uint64(address + argument.offset if address else 0)

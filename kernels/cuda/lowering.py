@@ -9,7 +9,7 @@ from dataclasses import replace
 from iosfarm.ir.errors import Infeasible
 from iosfarm.ir.graph import DTYPES
 from iosfarm.ir.merge import merged_convolution
-from iosfarm.ir.operators import FUSED_ACTIVATIONS, Attributes, Shape
+from iosfarm.ir.operators import FUSED_ACTIVATIONS, Attribute, Attributes, Shape
 from iosfarm.ir.stage import Stage, StageOperator, StageUnit
 from iosfarm.kernels.cuda import catalogue
 from iosfarm.kernels.cuda.calls import Calls, Separable
@@ -176,7 +176,7 @@ def merged_attributes(stage: Stage, operators: Sequence[StageOperator]) -> tuple
     if merged is None:
         raise Infeasible("these convolutions cannot be merged")
     channels = sum(operator.shape[1] for operator in operators)
-    own = {"out_channels": channels, "kernel": merged.kernel, "padding": merged.padding}
+    own: dict[str, Attribute] = {"out_channels": channels, "kernel": merged.kernel, "padding": merged.padding}
     shape = (operators[0].shape[0], channels, *operators[0].shape[2:])
     return {**attributes[0], **own, "bias": any(bool(a["bias"]) for a in attributes)}, shape
 

@@ -120,7 +120,7 @@ def look() -> Findings:
     try:
         return Findings(probe_driver(), "", packages, cudnn)
     except OSError:
-        return Findings(None, "no NVIDIA driver (libcuda.so.1 was not found)", packages, cudnn)
+        return Findings(None, "CUDA needs NVIDIA's driver, and libcuda.so.1 was not found", packages, cudnn)
     except RuntimeError as error:
         return Findings(None, f"NVIDIA's driver does not start: {error}", packages, cudnn)
 

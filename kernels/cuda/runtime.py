@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn, Self
 
 from iosfarm.ir.device import Device, Environment, Fact
@@ -15,9 +15,10 @@ from iosfarm.ir.schedule import Schedule
 from iosfarm.ir.stage import Stage
 from iosfarm.kernels.cuda.calls import Calls
 from iosfarm.kernels.cuda.convolution import Provider
-from iosfarm.kernels.cuda.dependencies import Dependencies, with_barriers
+from iosfarm.kernels.cuda.dependencies import with_barriers
 from iosfarm.kernels.cuda.executable import CudaExecutable
 from iosfarm.kernels.cuda.form import Form, form_of
+from iosfarm.kernels.cuda.forms import FORMS, stages
 from iosfarm.kernels.cuda.gpu import Gpu
 from iosfarm.kernels.cuda.lane import Lanes
 from iosfarm.kernels.cuda.lowering import Lowering
@@ -25,7 +26,6 @@ from iosfarm.kernels.cuda.options import CudaSpec
 from iosfarm.kernels.cuda.parameters import checked
 from iosfarm.kernels.cuda.random_values import RandomValues
 from iosfarm.kernels.cuda.residency import Residency, WeightsOf
-from iosfarm.kernels.cuda.steps import Program
 from iosfarm.kernels.cuda.trials import Trials
 from iosfarm.kernels.runtime import Array, Weights
 
@@ -43,6 +43,7 @@ class CudaRuntime:
     """See `Runtime`. Computes on `gpu`; convolutions by `provider`, None for our own kernels."""
 
     layout = "nhwc"
+    forms = tuple(FORMS)
 
     def __init__(self, gpu: Gpu, lanes: Lanes, provider: Provider | None, trials: Trials, spec: CudaSpec) -> None:
         self._gpu = gpu
@@ -109,16 +110,6 @@ class CudaRuntime:
 
     def prepare_schedule(self, graph: Graph, schedule: Schedule, weights: Weights) -> CudaExecutable:
         """See `Runtime.prepare_schedule`."""
-        return self.prepare_form(graph, schedule, weights, lambda program: (program, with_barriers(program.steps)))
-
-    def prepare_form(
-        self,
-        graph: Graph,
-        schedule: Schedule,
-        weights: Weights,
-        arranged: Callable[[Program], tuple[Program, Dependencies]],
-    ) -> CudaExecutable:
-        """As `prepare_schedule`, with steps in the order and with the dependencies that `arranged` gives them."""
         self._check_open()
         placed = schedule.place(graph, self.layout)
         names = [*(item.name for item in graph.inputs), *(operator.name for operator in graph.operators)]
@@ -140,8 +131,9 @@ class CudaRuntime:
                 [each - first for each in slots],
             )
         program = lowering.program(range(first), [slot[name] for name in graph.outputs])
+        arranged = FORMS.get(schedule.form, stages)(program)
         return self._executable(
-            form_of(*arranged(program)), graph.dtype, lambda number: (graph.operators[number].attributes, known[number])
+            form_of(*arranged), graph.dtype, lambda number: (graph.operators[number].attributes, known[number])
         )
 
     def close(self) -> None:

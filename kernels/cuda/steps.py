@@ -83,8 +83,8 @@ class Step:
 class Program:
     """Steps, and what they work on.
 
-    inputs: values that are there before. outputs: values to hand out, which may be inputs. shapes: of what is handed out,
-    which can be other than the values' own: a view of a tensor has its memory.
+    inputs: values that are there before. outputs: values to hand out, which may be inputs. shapes: of what is handed
+    out, which can be other than the values' own: a view of a tensor has its memory.
     """
 
     values: tuple[Value, ...]

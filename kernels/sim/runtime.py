@@ -33,6 +33,7 @@ class SimRuntime:
     """
 
     layout = "nhwc"
+    forms = ("stages",)
 
     def __init__(self, name: str, seed: int = 0, noise: float | None = None) -> None:
         self._device = device(name)

@@ -14,6 +14,7 @@ import pytest
 from iosfarm.cli import doctor, main
 from iosfarm.cli.checks import Check, cuda, storage, system
 from iosfarm.db import LatencyDatabase
+from iosfarm.kernels.cuda import probe
 
 
 def test_every_check_of_this_machine() -> None:
@@ -112,15 +113,31 @@ def test_little_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (system.memory().status, system.memory().detail) == ("problem", "1.0 GiB")
 
 
-def test_cuda_is_told_and_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    none = [cuda.driver("libthere-is-no-such.so.1")]
-    monkeypatch.setattr(cuda, "PACKAGES", ("there-is-no-such",))
-    none.append(cuda.packages())
-    monkeypatch.setattr(cuda, "PACKAGES", ("there-is-no-such", "pytest"))
-    assert cuda.packages().detail == f"pytest {pytest.__version__}; {cuda.NOT_USED}"
-    for check in none:
-        assert (check.status, check.required, check.todo) == ("unused", False, "")
-        assert check.detail == "none; this version has no CUDA runtime and does not use it"
+def found(driver: probe.Driver | None, *packages: str, cudnn: str = "libcudnn.so.9") -> probe.Findings:
+    problem = "" if driver else "CUDA needs NVIDIA's driver, and libcuda.so.1 was not found"
+    return probe.Findings(driver, problem, dict.fromkeys(packages, "1.2"), cudnn)
+
+
+H200 = probe.Driver((13, 2), ("NVIDIA H200 (sm_90)",))
+
+
+def test_machine_without_a_gpu_has_nothing_to_mend() -> None:
+    for driver in (None, probe.Driver((13, 2), ())):
+        checks = [check(found(driver, cudnn="")) for check in (cuda.driver, cuda.packages, cuda.usable)]
+        assert [(check.status, check.todo, check.required) for check in checks] == [("unused", "", False)] * 3
+
+
+def test_gpu_with_all_that_it_needs() -> None:
+    complete = found(H200, "cupy-cuda13x", "nvidia-cudnn-cu13", "nvidia-cudnn-frontend")
+    assert cuda.driver(complete).detail == "CUDA 13.2, NVIDIA H200 (sm_90)"
+    assert cuda.packages(complete).detail.startswith("cupy-cuda13x 1.2, nvidia-cudnn-cu13 1.2")
+    assert cuda.usable(complete).status == "ok"
+
+
+def test_gpu_without_cupy_says_what_to_install() -> None:
+    check = cuda.usable(found(H200))
+    assert (check.status, check.required) == ("problem", False)
+    assert check.todo.startswith("pip install 'iosfarm[cuda13]'")
 
 
 FAKE_DRIVER = r"""
@@ -156,22 +173,25 @@ def build_library(tmp_path: Path) -> Callable[[int, int], str]:
 
 
 def test_driver_with_two_gpus(build_library: Callable[[int, int], str]) -> None:
-    check = cuda.driver(build_library(2, 0))
-    assert check.detail == f"CUDA 13.2, NVIDIA H200 (sm_90), NVIDIA L4 (sm_89); {cuda.NOT_USED}"
+    driver = probe.probe_driver(build_library(2, 0))
+    assert driver == probe.Driver((13, 2), ("NVIDIA H200 (sm_90)", "NVIDIA L4 (sm_89)"))
 
 
 def test_driver_without_a_gpu(build_library: Callable[[int, int], str]) -> None:
-    for gpus, init in ((0, 0), (1, cuda.NO_DEVICE)):
-        assert cuda.driver(build_library(gpus, init)).detail == f"CUDA 13.2, no GPU; {cuda.NOT_USED}"
+    for gpus, init in ((0, 0), (1, probe.NO_DEVICE)):
+        assert probe.probe_driver(build_library(gpus, init)) == probe.Driver((13, 2), ())
 
 
 def test_driver_that_does_not_start(build_library: Callable[[int, int], str]) -> None:
-    assert cuda.driver(build_library(1, 999)).detail == f"cuInit returned error 999; {cuda.NOT_USED}"
+    with pytest.raises(RuntimeError, match="cuInit returned error 999"):
+        probe.probe_driver(build_library(1, 999))
 
 
 def test_library_that_is_not_the_driver() -> None:
-    check = cuda.driver("libc.so.6")
-    assert check.detail.startswith("libc.so.6 has no cuDriverGetVersion: it is not NVIDIA's; ")
+    with pytest.raises(RuntimeError, match="it is not NVIDIA's"):
+        probe.probe_driver("libc.so.6")
+    with pytest.raises(OSError, match="no-such"):
+        probe.probe_driver("libthere-is-no-such.so.1")
 
 
 def test_no_database_yet_is_fine(tmp_path: Path) -> None:

@@ -143,12 +143,12 @@ NEAR_V100 = f"did you mean sim:v100? known: {', '.join(f'sim:{name}' for name in
         (MODEL + "    batch_sizes: [1, 1]\n", ["3: models[0].batch_sizes is [1, 1]; expected each value once"]),
         (MODEL + "    batch_sizes: [true]\n", ["3: models[0].batch_sizes[0] is True; expected an integer"]),
         (MODEL + "    dtypes: [float23]\n", ["3: models[0].dtypes[0] is 'float23'; did you mean float32?"]),
-        (MODEL + "    devices: [gpu]\n", ["3: models[0].devices[0] is 'gpu'; expected auto, cpu, or a simulated"
-         " device such as sim:v100"]),
-        (MODEL + "    devices: ['sim:']\n", ["3: models[0].devices[0] is 'sim:'; expected auto, cpu, or a"
-         " simulated device such as sim:v100"]),
-        (MODEL + "    devices: [cpu, 'cuda:0']\n", ["3: models[0].devices[1] is 'cuda:0'; expected auto, cpu, or a"
-         " simulated device such as sim:v100: this version has no CUDA runtime"]),
+        (MODEL + "    devices: [gpu]\n", ["3: models[0].devices[0] is 'gpu'; unknown device 'gpu'; use auto, cpu,"
+         " cuda, replay:SOURCE, or a simulated device such as sim:v100"]),
+        (MODEL + "    devices: ['sim:']\n", ["3: models[0].devices[0] is 'sim:'; unknown device 'sim:'; use auto,"
+         " cpu, cuda, replay:SOURCE, or a simulated device such as sim:v100"]),
+        (MODEL + "    devices: [cpu, 'cuda:x']\n", ["3: models[0].devices[1] is 'cuda:x'; 'cuda:x' is not a CUDA"
+         " device; write cuda, or cuda:1 for the second one"]),
         (MODEL + "    devices: [sim:v10]\n", ["3: models[0].devices[0] is 'sim:v10';"
          f" unknown simulated device 'sim:v10'; {NEAR_V100}"]),
         (MODEL + "    devices: ['sim:v100?nois=0']\n", ["3: models[0].devices[0] is 'sim:v100?nois=0';"
