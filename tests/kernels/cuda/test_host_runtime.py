@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 
+import numpy as np
 import pytest
 from conformance import RuntimeConformance
 from host_gpu import HostGpu
 from host_kernels import needs_compiler
 from host_runtime import host_runtime
+from numerics_cases import CASES, Case
 
+from iosfarm.ir.errors import Infeasible
+from iosfarm.kernels.cuda.reach import HONOURED, check_reach
 from iosfarm.kernels.cuda.runtime import CudaRuntime
 
 
@@ -18,9 +22,27 @@ from iosfarm.kernels.cuda.runtime import CudaRuntime
 class TestCudaOnTheHost(RuntimeConformance):
     tolerance = 1e-5
 
+    @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+    def test_operator(self, runtime: CudaRuntime, case: Case, rng: np.random.Generator) -> None:
+        """What is not computed is refused: never a wrong number."""
+        stage = case.stage(runtime.layout)
+        try:
+            for operator in stage.operators:
+                check_reach(operator.kind, operator.attributes, [stage.shape_of(r) for r in operator.references])
+        except Infeasible:
+            with pytest.raises(Infeasible, match=case.kind):
+                runtime.prepare(stage)
+            return
+        super().test_operator(runtime, case, rng)
+
     @pytest.fixture
     def runtime(self) -> Iterator[CudaRuntime]:
         gpu = HostGpu()
         with closing(host_runtime(gpu)) as runtime:
             yield runtime
         assert gpu.in_use == 0
+
+
+def test_every_operator_of_the_first_networks_has_kernels() -> None:
+    computed = {case.kind for case in CASES if case.kind in HONOURED}
+    assert computed == set(HONOURED)
