@@ -16,14 +16,16 @@ FIXED_WINDOWS = ((3, 1), (3, 2), (2, 2))
 
 STRIP = 4
 """Neighbouring outputs of one thread, where there is enough to do for all."""
-_ENOUGH = 1 << 16  # threads: two for each one that a large GPU runs at a time would be left with half of them
+
+ENOUGH_THREADS = 1 << 16
+"""With fewer, a large GPU has idle multiprocessors, which costs more than loading a column once for each output."""
 
 
 def strip_constants(fixed: bool, kernel_w: int, stride_w: int, threads: int) -> dict[str, int]:
     """Constants of `window.cuh`; threads: how many there are with one output each."""
     if not fixed:
         return {"KERNEL_W": 0, "STRIDE_W": 0, "STRIP": 1}
-    return {"KERNEL_W": kernel_w, "STRIDE_W": stride_w, "STRIP": STRIP if threads >= STRIP * _ENOUGH else 1}
+    return {"KERNEL_W": kernel_w, "STRIDE_W": stride_w, "STRIP": STRIP if threads >= STRIP * ENOUGH_THREADS else 1}
 
 
 def pool(kind: str, attributes: Attributes, shape: Shape, output: Shape, dtype: str) -> list[Launch]:

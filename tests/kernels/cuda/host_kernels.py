@@ -144,7 +144,9 @@ def _value(argument: Pointer | Scalar, buffers: Mapping[str, Buffer]) -> ctypes.
 
 def to_bytes(tensor: torch.Tensor, dtype: str) -> Bytes:
     """A tensor's elements in the order of its axes, rounded to a dtype."""
-    return tensor.to(getattr(torch, dtype)).contiguous().view(torch.uint8).numpy().reshape(-1)
+    # A copy: the strides of axes of size 1 may be anything, and a view as bytes minds them.
+    elements = torch.empty(tensor.numel(), dtype=getattr(torch, dtype)).copy_(tensor.reshape(-1))
+    return elements.view(torch.uint8).numpy()
 
 
 def from_bytes(content: Bytes, dtype: str, shape: Sequence[int]) -> torch.Tensor:

@@ -15,7 +15,7 @@ from iosfarm.ir.nodes import Operator
 from iosfarm.ir.operators import Attribute, Shape, spec
 from iosfarm.kernels.cuda import catalogue
 from iosfarm.kernels.cuda.catalogue import Launch
-from iosfarm.kernels.torch_operators import bind
+from iosfarm.kernels.torch_operators import IN_PLACE, bind
 
 TOLERANCES = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 1e-2}
 
@@ -70,22 +70,79 @@ def memory_of(op: Operator, weights: Mapping[str, torch.Tensor], shapes: Sequenc
 
 
 def error(
-    op: Operator, shapes: Sequence[Shape], dtype: str, *, seed: int = 0, launches: list[Launch] | None = None
+    op: Operator,
+    shapes: Sequence[Shape],
+    dtype: str,
+    *,
+    seed: int = 0,
+    launches: list[Launch] | None = None,
+    residual: bool = False,
+    texts: Mapping[str, str] | None = None,
 ) -> float:
-    """Largest difference to float64, relative to the largest number; infinite where a result is not a number."""
+    """Largest difference to float64, relative to the largest number; infinite where a result is not a number.
+
+    launches, texts: instead of the catalogue's own.
+    """
     inputs = random_tensors(shapes, dtype, seed)
     weights = random_weights(op, shapes, dtype, seed)
-    expected = bind(op.kind, op.attributes, weights)(*[tensor.clone() for tensor in inputs])
     buffers = {f"input{i}": to_bytes(in_memory(tensor), dtype) for i, tensor in enumerate(inputs)}
     buffers |= memory_of(op, weights, shapes, dtype)
-    launches = catalogue.launches(op, shapes, dtype) if launches is None else launches
-    content = execute(launches, buffers, expected.numel() * DTYPES[dtype], seed=seed)
+    if residual:
+        expected, added = with_residual(op, weights, inputs[0], dtype, seed)
+        buffers["residual"] = to_bytes(in_memory(added), dtype)
+    else:
+        expected = bind(op.kind, op.attributes, weights)(*[tensor.clone() for tensor in inputs])
+    if launches is None:
+        launches = catalogue.launches(op, shapes, dtype, residual=residual)
+    content = execute(launches, buffers, expected.numel() * DTYPES[dtype], seed=seed, texts=texts)
     return difference(of_memory(from_bytes(content, dtype, [expected.numel()]), tuple(expected.shape)), expected)
 
 
+def with_residual(
+    op: Operator, weights: Mapping[str, torch.Tensor], x: torch.Tensor, dtype: str, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A convolution's result with something added before its activation, and what was added."""
+    plain = bind(op.kind, {**op.attributes, "activation": "none"}, weights)(x)
+    (added,) = random_tensors([tuple(plain.shape)], dtype, seed + 2)
+    activation = IN_PLACE[str(op.attributes["activation"])]
+    total = plain + added
+    return (activation(total) if activation else total), added
+
+
 def difference(actual: torch.Tensor, expected: torch.Tensor) -> float:
-    """max |a - b| / max |b|; infinite where a value is not a number."""
+    """max |a - b| / max |b|; infinite where a value is not a number.
+
+    Sums of numbers near 1 that happen to cancel are measured by what was added up, not by what is left.
+    """
     if not torch.isfinite(actual).all():
         return math.inf
-    scale = float(expected.abs().max())
-    return float((actual - expected).abs().max()) / (scale or 1.0)
+    return float((actual - expected).abs().max()) / max(float(expected.abs().max()), 0.1)
+
+
+def separable_error(
+    operators: tuple[Operator, Operator],
+    shape: Shape,
+    dtype: str,
+    *,
+    before: str = "none",
+    residual: bool = False,
+    seed: int = 0,
+) -> float:
+    """As `error`, of an activation, a depthwise and a pointwise convolution as one kernel."""
+    (x,) = random_tensors([shape], dtype, seed)
+    buffers = {"input0": to_bytes(in_memory(x), dtype)}
+    activation = IN_PLACE[before]
+    value = activation(x.clone()) if activation else x
+    launches = catalogue.separable(*operators, shape, dtype, before=before, residual=residual)
+    assert launches is not None
+    for name, op in zip(("depthwise", "pointwise"), operators, strict=True):
+        shapes = [tuple(value.shape)]
+        weights = random_weights(op, shapes, dtype, seed)
+        buffers |= {f"{name}.{key}": content for key, content in memory_of(op, weights, shapes, dtype).items()}
+        if residual and name == "pointwise":
+            value, added = with_residual(op, weights, value, dtype, seed)
+            buffers["residual"] = to_bytes(in_memory(added), dtype)
+        else:
+            value = bind(op.kind, op.attributes, weights)(value)
+    content = execute(launches, buffers, value.numel() * DTYPES[dtype], seed=seed)
+    return difference(of_memory(from_bytes(content, dtype, [value.numel()]), tuple(value.shape)), value)

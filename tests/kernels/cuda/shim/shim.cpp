@@ -54,26 +54,7 @@ static unsigned random_below(unsigned end) {
     return (random_state >> 8) % end;
 }
 
-// Every ready fiber once, in a new order. Returns whether there was one.
-static bool run_ready() {
-    static int order[MOST_THREADS];
-    bool any = false;
-    for (int i = 0; i < threads; ++i) {
-        const int other = random_below(i + 1);
-        order[i] = order[other];
-        order[other] = i;
-    }
-    for (int i = 0; i < threads; ++i) {
-        current = order[i];
-        if (fibers[current].state != READY) continue;
-        any = true;
-        threadIdx = fibers[current].index;
-        swapcontext(&scheduler, &fibers[current].context);
-    }
-    return any;
-}
-
-// Lets those go on that all wait at the same place, in a warp for a shuffle, in the block for a barrier.
+// Whether these threads all wait at the same place; then they may go on.
 static bool release(int first, int end, State state) {
     for (int i = first; i < end; ++i)
         if (fibers[i].state != state || fibers[i].site != fibers[first].site) return false;
@@ -81,11 +62,42 @@ static bool release(int first, int end, State state) {
     return true;
 }
 
-static bool release_waiting() {
-    bool any = false;
-    for (int first = 0; first < threads; first += WARP)
-        any |= release(first, min(first + WARP, threads), AT_SHUFFLE);
-    return any || release(0, threads, AT_BARRIER);
+static bool ready(int warp) {
+    for (int i = warp * WARP; i < min((warp + 1) * WARP, threads); ++i)
+        if (fibers[i].state == READY) return true;
+    return false;
+}
+
+// The threads of a warp that can, in a random order; and past a shuffle, if all of them have come to it.
+static void run_warp(int warp) {
+    const int first = warp * WARP, end = min(first + WARP, threads);
+    int order[WARP];
+    for (int i = 0; i < end - first; ++i) {
+        const int other = random_below(i + 1);
+        order[i] = order[other];
+        order[other] = first + i;
+    }
+    for (int i = 0; i < end - first; ++i) {
+        current = order[i];
+        if (fibers[current].state != READY) continue;
+        threadIdx = fibers[current].index;
+        swapcontext(&scheduler, &fibers[current].context);
+    }
+    release(first, end, AT_SHUFFLE);
+}
+
+// A random warp that can run, any number of times in a row: one may get far ahead of another, as on a GPU.
+static bool run_any_warp() {
+    static int able[MOST_THREADS / WARP];
+    int count = 0;
+    for (int warp = 0; warp * WARP < threads; ++warp)
+        if (ready(warp)) able[count++] = warp;
+    if (count == 0) return false;
+    const int warp = able[random_below(count)];
+    do {
+        run_warp(warp);
+    } while (ready(warp) && random_below(4) > 0);
+    return true;
 }
 
 static void run_block(char* stacks) {
@@ -100,7 +112,7 @@ static void run_block(char* stacks) {
         fiber.context.uc_link = &scheduler;
         makecontext(&fiber.context, enter, 0);
     }
-    while (run_ready() || (!error[0] && release_waiting())) {
+    while (!error[0] && (run_any_warp() || release(0, threads, AT_BARRIER))) {
     }
     for (int i = 0; i < threads; ++i)
         if (fibers[i].state != DONE) fail("not all threads come to the same barrier", fibers[i].site);

@@ -1,0 +1,189 @@
+"""The CUDA kernels on shapes nobody chose: whatever an operator may be, the kernels compute it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from host_kernels import needs_compiler
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from operator_on_host import TOLERANCES, error, operator, separable_error
+
+from iosfarm.ir.errors import GraphError
+from iosfarm.ir.graph import DTYPES
+from iosfarm.ir.nodes import Operator
+from iosfarm.ir.operators import Attribute, Shape, spec
+from iosfarm.kernels.cuda.catalogue import convolutions, pooling
+from iosfarm.kernels.cuda.catalogue.tiling import SPLITS, TILES, Tiling
+
+pytestmark = needs_compiler
+
+ANY = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SEEDS = st.integers(0, 1000)
+CHANNELS = st.sampled_from([1, 2, 3, 4, 6, 8, 12, 20])
+SIZES = st.integers(1, 9)
+BATCHES = st.integers(1, 3)
+
+
+def pairs(least: int, most: int) -> st.SearchStrategy[tuple[int, int]]:
+    return st.tuples(st.integers(least, most), st.integers(least, most))
+
+
+def valid(kind: str, shapes: list[Shape], **attributes: Attribute) -> Operator:
+    """An operator, if there is one of these attributes on these shapes."""
+    op = operator(kind, **attributes)
+    try:
+        spec(kind).infer(op.attributes, shapes)
+    except GraphError:
+        assume(False)
+    return op
+
+
+@st.composite
+def images(draw: st.DrawFn) -> Shape:
+    return draw(BATCHES), draw(CHANNELS), draw(SIZES), draw(SIZES)
+
+
+@st.composite
+def convolved(draw: st.DrawFn, *, depthwise: bool) -> tuple[Operator, Shape]:
+    if depthwise:
+        channels = groups = draw(CHANNELS.filter(lambda n: n > 1))
+        out = channels * draw(st.sampled_from([1, 1, 2, 3]))
+    else:
+        groups = draw(st.sampled_from([1, 1, 1, 2, 3]))
+        channels, out = groups * draw(CHANNELS), groups * draw(st.integers(1, 40))
+    shape = draw(BATCHES), channels, draw(SIZES), draw(SIZES)
+    kernel = draw(st.sampled_from([(3, 3), (5, 5), (7, 7), (1, 3)]) | pairs(1, 3)) if depthwise else draw(pairs(1, 3))
+    return valid(
+        "conv2d",
+        [shape],
+        out_channels=out,
+        kernel=kernel,
+        stride=draw(pairs(1, 3)),
+        padding=draw(pairs(0, 3)),
+        dilation=draw(st.just((1, 1)) | pairs(1, 2)),
+        groups=groups,
+        bias=draw(st.booleans()),
+        activation=draw(st.sampled_from(["none", "relu"])),
+    ), shape
+
+
+@ANY
+@given(convolved(depthwise=False), st.sampled_from(TILES), st.sampled_from(SPLITS), st.booleans(), SEEDS)
+def test_convolution_with_any_tile_and_split(
+    case: tuple[Operator, Shape], tile: convolutions.Tile, splits: int, residual: bool, seed: int
+) -> None:
+    op, shape = case
+    conv = convolutions.Convolution.of(op.attributes, shape, spec(op.kind).infer(op.attributes, [shape]))
+    assume(not conv.depthwise)
+    launches = convolutions.convolution(conv, "float32", residual, Tiling(tile, splits))
+    assert error(op, [shape], "float32", seed=seed, launches=launches, residual=residual) <= TOLERANCES["float32"]
+
+
+@ANY
+@given(convolved(depthwise=True), st.booleans(), st.booleans(), SEEDS)
+def test_depthwise_convolution(
+    monkeypatch: pytest.MonkeyPatch, case: tuple[Operator, Shape], strips: bool, residual: bool, seed: int
+) -> None:
+    op, shape = case
+    monkeypatch.setattr(pooling, "ENOUGH_THREADS", 0 if strips else math.inf)
+    assert error(op, [shape], "float32", seed=seed, residual=residual) <= TOLERANCES["float32"]
+
+
+@ANY
+@given(
+    images(),
+    *(st.sampled_from(["max_pool", "avg_pool"]), st.sampled_from([(3, 3), (2, 2)]) | pairs(1, 4), pairs(1, 3)),
+    *(pairs(0, 2), st.booleans(), st.booleans(), st.booleans(), SEEDS),
+)
+def test_pooling(
+    monkeypatch: pytest.MonkeyPatch,
+    shape: Shape,
+    kind: str,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    ceil: bool,
+    include: bool,
+    strips: bool,
+    seed: int,
+) -> None:
+    monkeypatch.setattr(pooling, "ENOUGH_THREADS", 0 if strips else math.inf)
+    extra: dict[str, Attribute] = {"count_include_pad": include} if kind == "avg_pool" else {}
+    op = valid(kind, [shape], kernel=kernel, stride=stride, padding=padding, ceil_mode=ceil, **extra)
+    assert error(op, [shape], "float32", seed=seed) <= TOLERANCES["float32"]
+
+
+@ANY
+@given(images(), st.sampled_from(["adaptive_max_pool", "adaptive_avg_pool"]), pairs(1, 6), SEEDS)
+def test_adaptive_pooling(shape: Shape, kind: str, size: tuple[int, int], seed: int) -> None:
+    assert error(operator(kind, output_size=size), [shape], "float32", seed=seed) <= TOLERANCES["float32"]
+
+
+@ANY
+@given(images(), st.sampled_from(["add", "mul"]), st.integers(1, 11), st.sampled_from(sorted(DTYPES)), SEEDS)
+def test_many_inputs_of_one_shape(shape: Shape, kind: str, count: int, dtype: str, seed: int) -> None:
+    assert error(operator(kind, activation="relu"), [shape] * count, dtype, seed=seed) <= TOLERANCES[dtype]
+
+
+@ANY
+@given(st.data(), st.sampled_from(["add", "mul"]), st.integers(2, 4), SEEDS)
+def test_broadcasting(data: st.DataObject, kind: str, rank: int, seed: int) -> None:
+    full = data.draw(images())[:rank]
+    shapes = data.draw(
+        st.lists(st.tuples(*[st.sampled_from([1, size]) for size in full]), min_size=2, max_size=4), label="shapes"
+    )
+    assert error(operator(kind), shapes, "float32", seed=seed) <= TOLERANCES["float32"]
+
+
+@ANY
+@given(images(), st.lists(CHANNELS, min_size=1, max_size=11), SEEDS)
+def test_concatenation(shape: Shape, channels: list[int], seed: int) -> None:
+    assert error(operator("concat"), [(shape[0], c, *shape[2:]) for c in channels], "float16", seed=seed) == 0
+
+
+@ANY
+@given(images(), st.data(), SEEDS)
+def test_slicing(shape: Shape, data: st.DataObject, seed: int) -> None:
+    start = data.draw(st.integers(0, shape[1] - 1))
+    op = operator("slice", start=start, stop=data.draw(st.integers(start + 1, shape[1])))
+    assert error(op, [shape], "float16", seed=seed) == 0
+
+
+@ANY
+@given(images(), st.tuples(*[st.integers(-2, 4)] * 4), st.sampled_from(["constant", "reflect", "replicate"]), SEEDS)
+def test_padding(shape: Shape, amounts: tuple[int, ...], mode: str, seed: int) -> None:
+    op = valid("pad", [shape], padding=amounts, mode=mode, value=0.5)
+    assert error(op, [shape], "float32", seed=seed) == 0
+
+
+@ANY
+@given(images(), pairs(1, 20), st.sampled_from(["nearest", "bilinear", "corners"]), SEEDS)
+def test_resizing(shape: Shape, size: tuple[int, int], mode: str, seed: int) -> None:
+    corners = mode == "corners"
+    op = operator("resize", size=size, mode="bilinear" if corners else mode, align_corners=corners)
+    assert error(op, [shape], "float32", seed=seed) <= TOLERANCES["float32"]
+
+
+@ANY
+@given(images(), st.integers(-4, 3), SEEDS)
+def test_softmax_along_any_axis(shape: Shape, axis: int, seed: int) -> None:
+    assert error(operator("softmax", axis=axis), [shape], "float32", seed=seed) <= TOLERANCES["float32"]
+
+
+@ANY
+@given(st.integers(1, 20), st.integers(1, 70), st.integers(1, 12), st.booleans(), SEEDS)
+def test_linear(batch: int, features: int, out: int, bias: bool, seed: int) -> None:
+    op = operator("linear", out_features=out, bias=bias)
+    assert error(op, [(batch, features)], "float32", seed=seed) <= TOLERANCES["float32"]
+
+
+@ANY
+@given(convolved(depthwise=True), st.integers(1, 40), st.sampled_from(["none", "relu"]), st.booleans(), SEEDS)
+def test_separable_unit(case: tuple[Operator, Shape], out: int, before: str, residual: bool, seed: int) -> None:
+    depthwise, shape = case
+    assume(depthwise.attributes["out_channels"] == shape[1])
+    pointwise = operator("conv2d", out_channels=out, kernel=(1, 1), activation="relu")
+    found = separable_error((depthwise, pointwise), shape, "float32", before=before, residual=residual, seed=seed)
+    assert found <= TOLERANCES["float32"]
