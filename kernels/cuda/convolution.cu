@@ -3,7 +3,7 @@
 // ones alike; bias, residual and activation fused.
 // Access: see gemm.cuh; the rows of A are gathered from the NHWC input, zero outside of it. With splits > 1 blocks share
 // the sum over k and write partial sums to `partial` [split][pixel][channel], which split_sum.cu adds up.
-// Options: ELEMENT, VECTOR (divides the channels of a group), TILE_M, TILE_N, THREAD_M, THREAD_N, ACTIVATION.
+// Options: ELEMENT, VECTOR (divides the channels of a group), TILE_M, TILE_N, TILE_K, THREAD_M, THREAD_N, ACTIVATION.
 // Grid: tiles of pixels, tiles of a group's channels, groups * splits.
 #include "gemm.cuh"
 

@@ -2,11 +2,10 @@
 // Access: tiles of A and B go through registers into one of two buffers in shared memory while the other one is
 // multiplied, so there is one barrier for each TILE_K; along k, each access is VECTOR neighbours; threads side by side
 // take neighbouring vectors of a row. The multiplication reads 16-byte vectors; rows are padded against bank conflicts.
-// Options: ELEMENT, VECTOR (1, 2 or 4), TILE_M, TILE_N, THREAD_M, THREAD_N (multiples of 4: a thread's share), ACTIVATION.
+// Options: ELEMENT, VECTOR (1, 2 or 4), TILE_M, TILE_N, TILE_K (a multiple of 4), THREAD_M, THREAD_N (multiples of 4: a thread's share), ACTIVATION.
 #pragma once
 #include "element.cuh"
 
-#define TILE_K 16
 #define THREADS ((TILE_M / THREAD_M) * (TILE_N / THREAD_N))
 #define K_VECTORS (TILE_K / VECTOR)
 #define ROW_STEP (THREADS / K_VECTORS)  // rows that all threads together fetch at a time
@@ -14,6 +13,8 @@
 #define ROWS_N (TILE_N / ROW_STEP)
 #define PITCH_M (TILE_M + 4)
 #define PITCH_N (TILE_N + 4)
+// Steps of k written out: more of a large share would have more loads in flight than there are registers.
+constexpr int UNROLLED = THREAD_M * THREAD_N >= 64 ? 2 : 8;
 // Blocks that a multiprocessor should have room for: 512 threads of 128 registers, where that needs no spills.
 #define BLOCKS (VECTOR == 4 && sizeof(Element) == 4 ? 512 / THREADS : 1)
 
@@ -70,7 +71,7 @@ __device__ __forceinline__ int column_of(int j) {
 
 __device__ __forceinline__ void multiply(const float (&a)[TILE_K][PITCH_M], const float (&b)[TILE_K][PITCH_N],
                                          float (&sum)[THREAD_M][THREAD_N]) {
-#pragma unroll
+#pragma unroll UNROLLED
     for (int k = 0; k < TILE_K; ++k) {
         float x[THREAD_M / 4][4], y[THREAD_N / 4][4];
 #pragma unroll

@@ -2,7 +2,7 @@
 // Access: see gemm.cuh; a row of A is an output pixel, and its element for channel k is the depthwise sum there, made
 // from the NHWC input (VECTOR channels at a time) and the taps [row][column][channel] when the tile is filled. The
 // depthwise sums are made again for each TILE_N output channels: cheaper than a trip through memory.
-// Options: ELEMENT, VECTOR (divides the channels), TILE_M, TILE_N, THREAD_M, THREAD_N, BEFORE, BETWEEN,
+// Options: ELEMENT, VECTOR (divides the channels), TILE_M, TILE_N, TILE_K, THREAD_M, THREAD_N, BEFORE, BETWEEN,
 // ACTIVATION. Grid: tiles of pixels, of channels.
 #include "gemm.cuh"
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-TILE_K = 16  # of gemm.cuh
-
 
 @dataclass(frozen=True)
 class Tile:
-    """A block's share of the product and a thread's share of that, in rows (pixels) and columns (channels)."""
+    """A block's share of the product and a thread's share of that, in rows (pixels) and columns (channels).
+
+    k: terms of the sum between two barriers: fewer where registers are short, more where there is little else to do.
+    """
 
     m: int
     n: int
+    k: int
     thread_m: int
     thread_n: int
 
@@ -23,10 +25,11 @@ class Tile:
 
     def constants(self) -> dict[str, int]:
         """The options of `gemm.cuh`."""
-        return {"TILE_M": self.m, "TILE_N": self.n, "THREAD_M": self.thread_m, "THREAD_N": self.thread_n}
+        sizes = {"TILE_M": self.m, "TILE_N": self.n, "TILE_K": self.k}
+        return {**sizes, "THREAD_M": self.thread_m, "THREAD_N": self.thread_n}
 
 
-TILES = (Tile(128, 128, 8, 8), Tile(64, 64, 8, 4), Tile(32, 32, 4, 4))
+TILES = (Tile(128, 128, 8, 8, 8), Tile(64, 64, 16, 8, 4), Tile(32, 32, 32, 4, 4))
 MAX_GRID = 65535
 """Blocks along the second and third axis of a grid."""
 SPLITS = (1, 2, 4, 8, 16, 32)
@@ -45,28 +48,28 @@ def tilings(rows: int, columns: int, length: int, groups: int) -> list[Tiling]:
 
     The order is a guess to start from, for a large GPU; a runtime that can measure takes the first few and measures.
     """
-    steps = -(-length // TILE_K)
     every = [
         Tiling(tile, splits)
         for tile in TILES
         for splits in SPLITS
         if splits == 1
         or (
-            _splits_evenly(steps, splits)
+            _splits_evenly(length, splits, tile.k)
             and splits * rows * columns * groups < _MAX_PARTIAL
             and splits * groups <= MAX_GRID
         )
     ]
-    return sorted(every, key=lambda tiling: _cycles(tiling, rows, columns, steps, groups))
+    return sorted(every, key=lambda tiling: _cycles(tiling, rows, columns, length, groups))
 
 
-def _splits_evenly(steps: int, splits: int) -> bool:
-    """Each part has at least a few steps, and no part is empty."""
+def _splits_evenly(length: int, splits: int, k: int) -> bool:
+    """Each part has enough terms, and no part is empty."""
+    steps = -(-length // k)
     share = -(-steps // splits)
-    return share >= _LEAST_STEPS and share * (splits - 1) < steps
+    return share * k >= _LEAST_TERMS and share * (splits - 1) < steps
 
 
-_LEAST_STEPS = 4
+_LEAST_TERMS = 64
 _MAX_PARTIAL = 1 << 26  # elements of partial sums: beyond, there are blocks enough without a split
 
 # A model of one launch, in clock cycles of one multiprocessor. Rough figures, only used to put tilings in order.
@@ -78,11 +81,12 @@ _LAUNCH = 3000
 _BYTES_A_CYCLE = 2500  # of the whole GPU
 
 
-def _cycles(tiling: Tiling, rows: int, columns: int, steps: int, groups: int) -> float:
+def _cycles(tiling: Tiling, rows: int, columns: int, length: int, groups: int) -> float:
     tile = tiling.tile
+    steps = -(-length // tile.k)
     blocks = -(-rows // tile.m) * -(-columns // tile.n) * groups * tiling.splits
     each = -(-blocks // _PROCESSORS)
-    work = tile.m * tile.n * TILE_K / (_FMA_A_CYCLE * _REACHED[tile.m])
+    work = tile.m * tile.n * tile.k / (_FMA_A_CYCLE * _REACHED[tile.m])
     cycles = -(-steps // tiling.splits) * max(_STEP_LATENCY, each * work)
     if tiling.splits > 1:
         cycles += _LAUNCH + 2 * 4 * tiling.splits * rows * columns * groups / _BYTES_A_CYCLE
