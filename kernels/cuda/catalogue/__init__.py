@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from iosfarm.ir.errors import GraphError
+from iosfarm.ir.errors import GraphError, Infeasible
 from iosfarm.ir.operators import ACTIVATIONS, Attribute, Shape, spec
 from iosfarm.kernels.cuda.catalogue import convolutions, elementwise, movement, pooling, tensors
 from iosfarm.kernels.cuda.catalogue.convolutions import Convolution
@@ -53,6 +53,7 @@ def launches(operator: Kind, shapes: Sequence[Shape], dtype: str, *, residual: b
 
     Raises:
         GraphError: inputs that do not fit the operator. Infeasible: a tensor too large for 32-bit indices.
+        or an operator without a kernel.
         UsageError: an unknown dtype.
     """
     kind, attributes, shape = operator.kind, operator.attributes, shapes[0]
@@ -78,9 +79,9 @@ def launches(operator: Kind, shapes: Sequence[Shape], dtype: str, *, residual: b
     if kind == "softmax":
         return elementwise.softmax(attributes, shape, dtype)
     if kind == "concat":
-        return movement.concat(shapes, output, dtype)
+        return movement.concat(attributes, shapes, output, dtype)
     if kind == "slice":
-        return movement.channel_slice(attributes, shape, output, dtype)
+        return movement.cut(attributes, shape, output, dtype)
     if kind == "flatten":
         return movement.flatten(shape, dtype)
     if kind == "dropout":
@@ -89,7 +90,7 @@ def launches(operator: Kind, shapes: Sequence[Shape], dtype: str, *, residual: b
         return movement.pad(attributes, shape, output, dtype)
     if kind == "resize":
         return movement.resize(attributes, shape, output, dtype)
-    raise GraphError(f"there is no CUDA kernel for {kind!r}")
+    raise Infeasible("there is no CUDA kernel for this operator", where=kind)
 
 
 def alternatives(

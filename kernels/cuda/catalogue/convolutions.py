@@ -150,19 +150,21 @@ def _depthwise(conv: Convolution, dtype: str, end: tuple[Pointer, Pointer]) -> L
 
 def linear(attributes: Attributes, shape: Shape, output: Shape, dtype: str) -> list[Launch]:
     """A few rows by reading the weights once; many as a convolution of one pixel each."""
-    batch, features = shape
+    if len(shape) == 4:
+        raise Infeasible("no CUDA kernel for a linear layer along the rows of images", where="linear")
+    batch, features = math.prod(shape[:-1]), shape[-1]
     activation, bias = activation_of(attributes), bool(attributes["bias"])
     if batch > _FEW_ROWS:
-        conv = Convolution((*shape, 1, 1), (*output, 1, 1), bias=bias, activation=activation)
+        conv = Convolution((batch, features, 1, 1), (batch, output[-1], 1, 1), bias=bias, activation=activation)
         return convolution(conv, dtype, residual=False)
-    fits("linear", output[1] * features, f"a weight of {output[1]} x {features}")
+    fits("linear", output[-1] * features, f"a weight of {output[-1]} x {features}")
     rows, warps = (1 if batch == 1 else 4), 4
     arguments: Arguments = (
         *(Pointer("input0"), Pointer("weight"), Pointer("bias") if bias else NULL, Pointer("output")),
-        *integers(batch, features, output[1]),
+        *integers(batch, features, output[-1]),
     )
     constants = options(dtype, VECTOR=vector(dtype, features), BATCH=rows, ACTIVATION=activation)
-    grid = (-(-output[1] // warps), -(-batch // rows), 1)
+    grid = (-(-output[-1] // warps), -(-batch // rows), 1)
     return [Launch("linear", "linear.cu", constants, grid, (32, warps, 1), arguments)]
 
 

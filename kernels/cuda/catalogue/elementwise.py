@@ -11,6 +11,7 @@ from iosfarm.kernels.cuda.catalogue.launch import Arguments, Launch, Pointer, Sc
 from iosfarm.kernels.cuda.catalogue.tensors import (
     activation_code,
     activation_of,
+    around,
     memory_shape,
     options,
     vector,
@@ -96,12 +97,7 @@ def batch_norm(attributes: Attributes, shape: Shape, dtype: str) -> list[Launch]
 
 def softmax(attributes: Attributes, shape: Shape, dtype: str) -> list[Launch]:
     """One block for each row; a row's elements are `stride` apart."""
-    axis = int(attributes["axis"]) % len(shape)  # type: ignore[arg-type]
-    if len(shape) == _AXES:
-        axis = (0, 3, 1, 2)[axis]
-    sizes = memory_shape(shape)
-    length, stride = sizes[axis], math.prod(sizes[axis + 1 :])
+    outer, length, stride = around(shape, int(attributes["axis"]))  # type: ignore[arg-type]
     block = min(256, -(-length // 32) * 32)
     arguments: Arguments = (Pointer("input0"), Pointer("output"), *integers(length, stride))
-    rows = math.prod(shape) // length
-    return [Launch("softmax", "softmax.cu", options(dtype), (rows, 1, 1), (block, 1, 1), arguments)]
+    return [Launch("softmax", "softmax.cu", options(dtype), (outer * stride, 1, 1), (block, 1, 1), arguments)]

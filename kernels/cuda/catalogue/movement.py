@@ -11,56 +11,62 @@ from iosfarm.ir.graph import DTYPES
 from iosfarm.ir.operators import Attributes, Shape
 from iosfarm.kernels.cuda.catalogue.elementwise import MAX_INPUTS
 from iosfarm.kernels.cuda.catalogue.launch import Arguments, Launch, Pointer, Scalar, flat, integers
-from iosfarm.kernels.cuda.catalogue.tensors import ELEMENTS, fits, options, pair, pixels_and_channels, vector
+from iosfarm.kernels.cuda.catalogue.tensors import ELEMENTS, around, fits, options, pair, vector
 
 _MODES = ("constant", "reflect", "replicate")
 _TILE = 32  # of transpose.cu
 _UNSIGNED = 2**32
 
 
-def concat(shapes: Sequence[Shape], output: Shape, dtype: str) -> list[Launch]:
-    """Each input into its channels of the output."""
-    pixels, pitch = pixels_and_channels(output)
-    counts = [pixels_and_channels(shape)[1] for shape in shapes]
-    width = vector(dtype, *counts)
+def concat(attributes: Attributes, shapes: Sequence[Shape], output: Shape, dtype: str) -> list[Launch]:
+    """Each input into its part of the rows of the output."""
+    axis = int(attributes.get("axis", 1))  # type: ignore[arg-type]
+    rows, length, inner = around(output, axis)
+    lengths = [around(shape, axis)[1] * inner for shape in shapes]
+    width = vector(dtype, *lengths)
     result, done = [], 0
     for first in range(0, len(shapes), MAX_INPUTS):
-        some = counts[first : first + MAX_INPUTS]
+        some = lengths[first : first + MAX_INPUTS]
         inputs = [Pointer(f"input{first + i}") for i in range(len(some))]
         missing = MAX_INPUTS - len(some)
-        grid, block = flat(pixels * sum(some) // width)
+        grid, block = flat(rows * sum(some) // width)
         arguments: Arguments = (
             *(*inputs, *[inputs[0]] * missing),
             *integers(*some, *[0] * missing),
             Pointer("output", done * DTYPES[dtype]),
-            *integers(pixels, pitch),
+            *integers(rows, length * inner),
         )
         constants = options(dtype, VECTOR=width, INPUTS=len(some))
-        result.append(Launch("concat", "channels.cu", constants, grid, block, arguments))
+        result.append(Launch("concat", "rows.cu", constants, grid, block, arguments))
         done += sum(some)
     return result
 
 
-def channel_slice(attributes: Attributes, shape: Shape, output: Shape, dtype: str) -> list[Launch]:
-    """Some channels of a tensor, made dense."""
-    pixels, pitch = pixels_and_channels(shape)
-    _, channels = pixels_and_channels(output)
-    start = int(attributes["start"]) * pitch // shape[1]  # type: ignore[arg-type]
-    width = vector(dtype, pitch, channels, start)
-    grid, block = flat(pixels * channels // width)
-    arguments: Arguments = (
-        Pointer("input0", start * DTYPES[dtype]),
-        Pointer("output"),
-        *integers(pixels, channels, pitch, channels),
-    )
-    constants = options(dtype, VECTOR=width, INPUTS=1)
-    return [Launch("slice", "channels.cu", constants, grid, block, arguments)]
+def cut(attributes: Attributes, shape: Shape, output: Shape, dtype: str) -> list[Launch]:
+    """A slice along an axis, made dense."""
+    axis, step = int(attributes.get("axis", 1)), int(attributes.get("step", 1))  # type: ignore[arg-type]
+    outer, length, inner = around(shape, axis)
+    taken = around(output, axis)[1]
+    start = int(attributes["start"]) * inner  # type: ignore[arg-type]
+    if taken == 1 or step == 1:
+        return _rows(start, outer, taken * inner, 1, 0, length * inner, dtype)
+    return _rows(start, outer * taken, inner, taken, step * inner, length * inner, dtype)
 
 
 def copy(shape: Shape, dtype: str) -> list[Launch]:
     """The same elements in the same order."""
-    count = math.prod(shape)
-    return channel_slice({"start": 0}, (1, count), (1, count), dtype)
+    return _rows(0, 1, math.prod(shape), 1, 0, 0, dtype)
+
+
+def _rows(start: int, rows: int, length: int, count: int, step: int, pitch: int, dtype: str) -> list[Launch]:
+    width = vector(dtype, start, length, step, pitch)
+    grid, block = flat(rows * length // width)
+    arguments: Arguments = (
+        Pointer("input0", start * DTYPES[dtype]),
+        Pointer("output"),
+        *integers(rows, length, count, step, pitch),
+    )
+    return [Launch("slice", "rows.cu", options(dtype, VECTOR=width, INPUTS=1), grid, block, arguments)]
 
 
 def flatten(shape: Shape, dtype: str) -> list[Launch]:

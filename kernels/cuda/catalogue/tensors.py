@@ -47,10 +47,15 @@ def memory_shape(shape: Shape) -> Shape:
     return (shape[0], *shape[2:], shape[1]) if len(shape) == 4 else shape
 
 
-def pixels_and_channels(shape: Shape) -> tuple[int, int]:
-    """A tensor as a matrix whose rows are its channels: with all that belongs to one, where channels come first."""
-    channels = shape[1] if len(shape) == 4 else math.prod(shape[1:])
-    return math.prod(shape) // channels, channels
+def memory_axis(axis: int, rank: int) -> int:
+    """Where an axis of the shape lies in memory; negative axes count from the end."""
+    return (0, 3, 1, 2)[axis % 4] if rank == 4 else axis % rank
+
+
+def around(shape: Shape, axis: int) -> tuple[int, int, int]:
+    """A tensor in memory as [outer, length, inner], with an axis of its shape in the middle."""
+    sizes, at = memory_shape(shape), memory_axis(axis, len(shape))
+    return math.prod(sizes[:at]), sizes[at], math.prod(sizes[at + 1 :])
 
 
 def vector(dtype: str, *counts: int) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from host_kernels import execute, from_bytes, to_bytes
-from numerics_cases import Case, random_parameter
+from numerics_cases import CASES, Case, random_parameter
 
 from iosfarm.ir.graph import DTYPES
 from iosfarm.ir.nodes import Operator
@@ -16,6 +16,25 @@ from iosfarm.ir.operators import Attribute, Shape, spec
 from iosfarm.kernels.cuda import catalogue
 from iosfarm.kernels.cuda.catalogue import Launch
 from iosfarm.kernels.torch_operators import IN_PLACE, bind
+
+WITHOUT_KERNEL = {
+    *("affine", "attention", "clamp", "constant", "conv_transpose2d", "div", "group_norm", "layer_norm"),
+    *(
+        "local_response_norm",
+        "log_softmax",
+        "matmul",
+        "opaque",
+        "power",
+        "prelu",
+        "reduce",
+        "reshape",
+        "scale",
+        "shift",
+    ),
+    *("sub", "transpose", "unary"),
+}
+"""Operators that the catalogue refuses; and the case `linear-images`."""
+WITH_KERNEL = [case for case in CASES if case.kind not in WITHOUT_KERNEL and case.name != "linear-images"]
 
 TOLERANCES = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 1e-2}
 

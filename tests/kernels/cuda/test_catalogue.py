@@ -9,7 +9,7 @@ import sys
 import pytest
 from host_kernels import needs_compiler
 from numerics_cases import CASES, Case
-from operator_on_host import TOLERANCES, error, operator, separable_error, shapes_of
+from operator_on_host import TOLERANCES, WITH_KERNEL, WITHOUT_KERNEL, error, operator, separable_error, shapes_of
 
 from iosfarm.ir.errors import GraphError, Infeasible, UsageError
 from iosfarm.ir.nodes import Operator
@@ -24,6 +24,13 @@ DTYPES = ["float32", "float16", "bfloat16"]
 
 def test_the_cases_cover_every_operator() -> None:
     assert {case.kind for case in CASES} == set(SPECS)
+    assert {case.kind for case in WITH_KERNEL} == set(SPECS) - WITHOUT_KERNEL
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case not in WITH_KERNEL], ids=lambda case: case.name)
+def test_an_operator_without_a_kernel_is_infeasible_here(case: Case) -> None:
+    with pytest.raises(Infeasible, match=f"^{case.kind}: .*no CUDA kernel"):
+        catalogue.launches(operator(case.kind, **case.attributes), shapes_of(case), "float32")
 
 
 def check_launch(launch: Launch, op: Operator, shapes: list[Shape]) -> None:
@@ -48,7 +55,7 @@ def check_launch(launch: Launch, op: Operator, shapes: list[Shape]) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", WITH_KERNEL, ids=lambda case: case.name)
 def test_launches_are_what_cuda_takes(case: Case, dtype: str) -> None:
     op, shapes = operator(case.kind, **case.attributes), shapes_of(case)
     ways = catalogue.alternatives(op, shapes, dtype)
@@ -84,7 +91,7 @@ def test_activation_codes_are_those_of_the_kernels() -> None:
         ("conv2d", {**CONV, "out_channels": 0}, [(1, 3, 8, 8)], "out_channels and groups must be at least 1"),
         ("conv2d", {**CONV, "kernel": (9, 3)}, [(1, 3, 8, 8)], "a window of 9 is larger than the padded input of 8"),
         ("max_pool", {"kernel": (9, 9)}, [(1, 3, 8, 8)], "a window of 9 is larger than the padded input of 8"),
-        ("linear", {"out_features": 4}, [(1, 3, 8, 8)], "put a flatten before it"),
+        ("linear", {"out_features": 4}, [(4,)], "linear needs an input of"),
         ("nonsense", {}, [(1, 3)], "unknown operator 'nonsense'"),
     ],
 )
