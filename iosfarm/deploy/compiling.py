@@ -11,11 +11,12 @@ from iosfarm.deploy.model import CompiledModel
 from iosfarm.deploy.sources import Source, source_of
 from iosfarm.farm.api import resolve_device, search
 from iosfarm.ir.errors import UsageError
-from iosfarm.ir.graph import Graph
 from iosfarm.ir.schedule import Schedule
+from iosfarm.search.solver import NoScheduleError
 
 if TYPE_CHECKING:
-    from iosfarm.deploy.runtimes import SharedRuntime
+    from iosfarm.ir.device import Device, Environment
+    from iosfarm.ir.graph import Graph
     from iosfarm.kernels.runtime import Weights
     from iosfarm.search.budget import Budget
 
@@ -47,47 +48,77 @@ def compile(
             cannot run the model. Infeasible, MemoryError: it is too large. DatabaseError.
     """
     source = source_of(model, weights, example_inputs)
+    return compile_source(
+        source,
+        schedule,
+        device=device,
+        batch_size=batch_size,
+        dtype=dtype,
+        database=database,
+        budget=budget,
+    )
+
+
+def compile_source(
+    source: Source,
+    schedule: Schedule | str | Path | None = None,
+    *,
+    device: str = "auto",
+    batch_size: int | None = None,
+    dtype: str | None = None,
+    database: str | None = None,
+    budget: Budget | float | str | None = DEFAULT_BUDGET,
+    searching: bool = True,
+) -> CompiledModel:
+    """As `compile`, of a network that has been loaded. searching: may be done where there is no schedule; else the
+    database is only read.
+
+    Raises:
+        NoScheduleError: there is no schedule, too. Else as `compile`.
+    """
     shared = runtimes.acquire(resolve_device(device))
     try:
-        graph, chosen, notices = _scheduled(source, schedule, shared, batch_size, dtype, database, budget)
+        graph = source.graph.bind(batch=batch_size, dtype=dtype)
+        with shared.use() as runtime:
+            target, environment = runtime.fingerprint()
+        notices: tuple[str, ...] = ()
+        if schedule is not None:
+            chosen, graph, notices = schedules.given(schedule, graph, target)
+            for name, wanted, found in (("batch_size", batch_size, graph.batch), ("dtype", dtype, graph.dtype)):
+                if wanted is not None and wanted != found:
+                    raise UsageError(f"{name} {wanted}, but the schedule is for {found}", hint="leave one of them out")
+        elif known := _remembered(database, not searching, graph, target, environment):
+            chosen, notices = known[0], (f"under {known[1]}",)
+        elif searching:
+            chosen = _searched(source, graph, shared.spec, database, budget)
+            notices = ("no schedule was in the database; one was searched for",)
+        else:
+            what = f"no schedule for a network of {len(graph.units)} units, batch {graph.batch}, {graph.dtype}"
+            raise NoScheduleError(what, where=target.model, hint="search for one: iosfarm.search, or iosfarm search")
         return CompiledModel(shared, graph, chosen, source.weights, source.signature, (*source.notices, *notices))
     except BaseException:
         runtimes.release(shared)
         raise
 
 
-def _scheduled(
-    source: Source,
-    schedule: Schedule | str | Path | None,
-    shared: SharedRuntime,
-    batch_size: int | None,
-    dtype: str | None,
-    database: str | None,
-    budget: Budget | float | str | None,
-) -> tuple[Graph, Schedule, tuple[str, ...]]:
-    """The graph as it is to run, its schedule, and what to tell about it."""
+def _remembered(
+    database: str | None, readonly: bool, graph: Graph, device: Device, environment: Environment
+) -> tuple[Schedule, str] | None:
     from iosfarm.db import LatencyDatabase
 
-    graph = source.graph.bind(batch=batch_size, dtype=dtype)
-    with shared.use() as runtime:
-        device, environment = runtime.fingerprint()
-    if schedule is not None:
-        chosen, bound, notices = schedules.given(schedule, graph, device)
-        for name, wanted, given in (("batch_size", batch_size, bound.batch), ("dtype", dtype, bound.dtype)):
-            if wanted is not None and wanted != given:
-                raise UsageError(f"{name} {wanted}, but the schedule is for {given}", hint="leave one of them out")
-        return bound, chosen, notices
-    with LatencyDatabase(database) as memory:
-        found = schedules.remembered(memory, graph, device, environment)
-    if found is not None:
-        return graph, found[0], (f"under {found[1]}",)
-    chosen = search(
+    with LatencyDatabase(database, readonly=readonly) as memory:
+        return schedules.remembered(memory, graph, device, environment)
+
+
+def _searched(
+    source: Source, graph: Graph, device: str, database: str | None, budget: Budget | float | str | None
+) -> Schedule:
+    return search(
         graph,
-        device=shared.spec,
+        device=device,
         batch_size=graph.batch,
         dtype=graph.dtype,
         database=database,
         budget=budget,
         weights=source.weights,
     )
-    return graph, chosen, ("no schedule was in the database; one was searched for",)

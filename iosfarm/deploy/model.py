@@ -102,7 +102,7 @@ class CompiledModel:
     def __call__(self, *arguments: object, **named: object) -> Any:
         """The outputs for these inputs."""
         tensors, as_numpy = checked(self.graph, self._signature.inputs(arguments, named))
-        return self._signature.result(returned(self.graph, self._run(tensors), as_numpy))
+        return self._signature.result(returned(self.graph, self.run_tensors(tensors), as_numpy))
 
     def run(self, *inputs: Array) -> list[Array]:
         """See `Executable.run`: NumPy arrays by position, a list of float32 arrays back; random inputs where none."""
@@ -148,7 +148,8 @@ class CompiledModel:
         stages = len(self.schedule.stages)
         return f"<CompiledModel {self.graph.name}, batch {self.graph.batch}, {stages} stages on {self.device.model}>"
 
-    def _run(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+    def run_tensors(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The graph's outputs for its inputs, in order, which have to be as `TakesTensors.run_tensors` wants them."""
         with self._shared.use():
             executable = self._opened()
             if isinstance(executable, TakesTensors):

@@ -1,0 +1,114 @@
+"""What `torch.compile` captures, made fit for import: parameters and buffers become constants of the module.
+
+Since torch 2.5 the captured graph gets them as inputs, beside those of the user.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+
+class NotOurs(Exception):  # noqa: N818 - not an error: torch runs it instead
+    """Why a captured graph is left to torch; a hint for its author comes after a semicolon."""
+
+
+@dataclass(frozen=True)
+class Captured:
+    """module: the graph with its constants. inputs: places of the user's tensors among the arguments; constants: places
+    of the others, and what was found there.
+    """
+
+    module: fx.GraphModule
+    inputs: tuple[int, ...]
+    constants: tuple[tuple[int, Tensor], ...]
+
+
+def captured(graph: fx.GraphModule, examples: Sequence[Any]) -> Captured:
+    """A captured graph for inference on the CPU.
+
+    Raises:
+        NotOurs: a gradient may be asked for, a size is not fixed, a layer is in training mode, …
+    """
+    _check(graph, examples)
+    code = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    attributes: dict[str, Any] = {}
+    inputs: list[int] = []
+    constants: list[tuple[int, Tensor]] = []
+    place = 0
+    for node in graph.graph.nodes:
+        if node.op == "placeholder":
+            example = examples[place]
+            if _is_constant(node, example):
+                attributes[node.name] = example.detach()
+                copies[node] = code.get_attr(node.name)
+                constants.append((place, example))
+            else:
+                copies[node] = code.node_copy(node)
+                inputs.append(place)
+            place += 1
+            continue
+        if node.op in ("get_attr", "call_module"):
+            attributes[str(node.target)] = _attribute(graph, str(node.target))
+        copies[node] = code.node_copy(node, lambda argument: copies[argument])
+    if not inputs:
+        raise NotOurs("it reads no tensor of the caller's")
+    return Captured(fx.GraphModule(attributes, code, "captured"), tuple(inputs), tuple(constants))
+
+
+def _is_constant(node: fx.Node, example: Tensor) -> bool:
+    """Whether an input is a parameter or a buffer of a module, and not what the user passes."""
+    if isinstance(example, nn.Parameter):
+        return True
+    origin = getattr(getattr(node, "_dynamo_source", None), "guard_source", None)
+    return origin is not None and (origin.is_unspecialized_nn_module() or origin.is_specialized_nn_module())
+
+
+def _attribute(module: fx.GraphModule, target: str) -> Any:
+    found: Any = module
+    for name in target.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def _check(graph: fx.GraphModule, examples: Sequence[Any]) -> None:
+    for example in examples:
+        if not isinstance(example, Tensor) or any(not isinstance(size, int) for size in example.shape):
+            raise NotOurs("a size is not fixed; use torch.compile(..., dynamic=False)")
+        if example.device.type != "cpu":
+            raise NotOurs(f"a tensor is on {example.device}; move the model to the CPU")
+    if torch.is_grad_enabled() and any(example.requires_grad for example in examples):
+        raise NotOurs("a gradient may be asked for; call the model under torch.no_grad() or torch.inference_mode()")
+    if torch.is_autocast_enabled("cpu"):
+        raise NotOurs("autocast is on; convert the model with .to(torch.bfloat16) instead")
+    for node in graph.graph.nodes:
+        if node.op == "call_function" and _trains(node):
+            raise NotOurs(f"{node.name} is in training mode; call .eval() on the model")
+
+
+def _trains(node: fx.Node) -> bool:
+    """Whether a call does what it does in training only: random dropout, statistics of the batch."""
+    target = node.target
+    named = dict(node.kwargs)
+    try:
+        assert callable(target)
+        named |= inspect.signature(target).bind(*node.args, **node.kwargs).arguments
+    except (TypeError, ValueError):  # a builtin, which does not tell the names of its arguments
+        schema = _schema(target)
+        named |= dict(zip(schema, node.args, strict=False))
+    return any(bool(named.get(name)) for name in ("training", "train", "use_input_stats"))
+
+
+def _schema(target: object) -> list[str]:
+    """Names of the arguments of torch's builtin functions, such as `torch.dropout`."""
+    name = getattr(target, "__name__", "")
+    packet = getattr(torch.ops.aten, name, None)
+    if packet is None or not packet.overloads():
+        return []
+    return [argument.name for argument in getattr(packet, packet.overloads()[0])._schema.arguments]

@@ -1,0 +1,150 @@
+"""`torch.compile(model, backend="iosfarm")`: inference under a schedule of the latency database.
+
+torch finds it by the entry point `torch_dynamo_backends`. What it captures is imported, the database is asked for a
+schedule of the same network (under whatever names it was searched), and where there is one, it is what runs. In every
+other case torch runs what it captured as it would without a backend, and a warning says why, once for each reason.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from iosfarm.deploy.captured import Captured, NotOurs, captured
+from iosfarm.deploy.compiling import compile_source
+from iosfarm.deploy.model import CompiledModel, GraphSignature
+from iosfarm.deploy.sources import Source
+from iosfarm.ir.errors import IosfarmError, UsageError
+
+OPTIONS = ("database", "device", "budget")
+MOST_RENEWALS = 8
+"""How often weights may change before torch takes over: a model that is being trained changes them all the time."""
+
+_said: set[str] = set()
+_saying = threading.Lock()
+
+
+class IosfarmFallback(UserWarning):
+    """torch runs a graph that was compiled for iosfarm; the message says why."""
+
+
+def backend(
+    graph: fx.GraphModule, examples: Sequence[Any], *, options: Mapping[str, Any] | None = None, **_: Any
+) -> Callable[..., Any]:
+    """What `torch.compile` calls with each graph that it has captured.
+
+    options, as in `torch.compile(model, backend="iosfarm", options={"budget": "1m"})`: `database` and `device` as
+    `iosfarm.compile` takes them; `budget`: search for a schedule within it where there is none (default: do not).
+
+    Raises:
+        UsageError: an unknown option.
+    """
+    options = dict(options or {})
+    unknown = [name for name in options if name not in OPTIONS]
+    if unknown:
+        raise UsageError(f"unknown option {unknown[0]!r} of the backend iosfarm", hint=f"it has {', '.join(OPTIONS)}")
+    try:
+        return _Compiled(graph, examples, options)
+    except (NotOurs, IosfarmError, MemoryError) as reason:
+        _say(str(reason))
+        return graph.forward
+
+
+class _Compiled:
+    """A captured graph under a schedule; made anew when the module's weights have changed."""
+
+    def __init__(self, graph: fx.GraphModule, examples: Sequence[Any], options: Mapping[str, Any]) -> None:
+        self._graph = graph
+        self._options = options
+        self._lock = threading.Lock()
+        self._renewals = 0
+        self._state = _State(graph, examples, options)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """The outputs for what torch passes: the user's tensors, parameters and buffers."""
+        state = self._state
+        if not state.holds(arguments):
+            renewed = self._renewed(arguments)
+            if renewed is None:
+                return self._graph.forward(*arguments)
+            state = renewed
+        return state.run(arguments)
+
+    def _renewed(self, arguments: Sequence[Any]) -> _State | None:
+        with self._lock:
+            if self._state.holds(arguments):  # by another thread
+                return self._state
+            if self._renewals == MOST_RENEWALS:
+                _say("the weights keep changing; compile the model when they are final")
+                return None
+            self._renewals += 1
+            try:
+                self._state = _State(self._graph, arguments, self._options)
+            except (NotOurs, IosfarmError, MemoryError) as reason:
+                _say(str(reason))
+                return None
+            return self._state
+
+
+class _State:
+    """The model that was made of certain weights."""
+
+    def __init__(self, graph: fx.GraphModule, examples: Sequence[Any], options: Mapping[str, Any]) -> None:
+        # torch's own compilation is under way here, and what is exported inside must not become a part of it.
+        with torch._guards.tracing(None), torch._dynamo.config.patch(suppress_errors=False):
+            captured_graph = captured(graph, examples)
+            self._model, self._signature = _compiled(captured_graph, examples, options)
+        self._inputs = [captured_graph.inputs[place] for place in self._signature.inputs]
+        self._constants = [(place, tensor, _version(tensor)) for place, tensor in captured_graph.constants]
+
+    def holds(self, arguments: Sequence[Any]) -> bool:
+        """Whether these are the parameters and buffers that the model was made of, unchanged."""
+        return all(
+            arguments[place] is tensor and _version(tensor) == version for place, tensor, version in self._constants
+        )
+
+    def run(self, arguments: Sequence[Any]) -> list[Any]:
+        """The outputs as the captured graph returns them."""
+        outputs = self._model.run_tensors([arguments[place] for place in self._inputs])
+        return [outputs[place] if isinstance(place, int) else place[0] for place in self._signature.outputs]
+
+
+def _compiled(graph: Captured, examples: Sequence[Any], options: Mapping[str, Any]) -> tuple[CompiledModel, Any]:
+    """The model of a captured graph under the database's schedule.
+
+    Raises:
+        IosfarmError: it cannot be imported, there is no schedule, or the device cannot run it.
+    """
+    from iosfarm.frontends.torch import import_module
+
+    given = [examples[place] for place in graph.inputs]
+    imported = import_module(graph.module, given, name="captured")
+    budget = options.get("budget")
+    model = compile_source(
+        Source(imported.graph, imported.weights, GraphSignature(imported.graph)),
+        device=options.get("device", "auto"),
+        batch_size=given[0].shape[0],
+        dtype=str(given[0].dtype).removeprefix("torch."),
+        database=options.get("database"),
+        budget=budget,
+        searching=budget is not None,
+    )
+    return model, imported.signature
+
+
+def _version(tensor: Tensor) -> int:
+    # Inference tensors do not count their changes: they cannot be changed outside of inference mode.
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def _say(reason: str) -> None:
+    with _saying:
+        if reason in _said:
+            return
+        _said.add(reason)
+    warnings.warn(f"torch runs this graph, not iosfarm: {reason}", IosfarmFallback, stacklevel=2)
