@@ -49,6 +49,10 @@ def _merged_groups(graph: Graph, schedule: Schedule) -> Iterator[list[str]]:
         yield from ([graph.units[unit].operators[0] for unit in group] for group in groups)
 
 
+def _joins_channels(operator: Operator) -> bool:
+    return operator.kind == "concat" and operator.attributes.get("axis", 1) == 1
+
+
 class _Draft:
     """Operators and weights under change. `_cuts`: the slices that have been made of merged convolutions."""
 
@@ -62,7 +66,7 @@ class _Draft:
         """The order of the first concat that reads them, so that as many as can be need not be cut apart."""
         places: dict[str, tuple[int, int]] = {}
         for number, operator in enumerate(self._source.operators):
-            if operator.kind == "concat":
+            if _joins_channels(operator):
                 for position, name in enumerate(operator.inputs):
                     places.setdefault(name, (number, position))
         last = (len(self._operators), 0)
@@ -103,7 +107,7 @@ class _Draft:
 
     def join(self) -> None:
         """Concats read neighbouring slices as one, and slices that nothing reads any more are dropped."""
-        for operator in [o for o in self._operators.values() if o.kind == "concat"]:
+        for operator in [o for o in self._operators.values() if _joins_channels(o)]:
             inputs: list[str] = []
             for name in operator.inputs:
                 if inputs and (joined := self._neighbours(inputs[-1], name)):

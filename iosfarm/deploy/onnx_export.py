@@ -8,20 +8,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from iosfarm.deploy.onnx_operators import KINDS, OPSET, NodeWriter
+from iosfarm.deploy import onnx_operators, onnx_tensors
+from iosfarm.deploy.onnx_operators import ACTIVATIONS
+from iosfarm.deploy.onnx_writer import NodeWriter
 from iosfarm.farm.schedule_file import OutputError
 from iosfarm.ir.errors import UsageError
-from iosfarm.ir.graph import Graph
+from iosfarm.ir.graph import Graph, Operator
 from iosfarm.kernels.runtime import Weights
 
 if TYPE_CHECKING:
     import onnx
 
+OPSET = 17
 IR_VERSION = 8
 """That of opset 17: older runtimes refuse files of a newer one."""
 
 MOST_BYTES = 2**31 - 2**24
 """A protobuf message ends at 2 GiB; weights beyond this go into a second file."""
+
+_WRITERS = {**onnx_operators.WRITERS, **onnx_tensors.WRITERS}
+
+KINDS = frozenset(_WRITERS)
+"""The operators that can be written."""
 
 
 def to_onnx(graph: Graph, weights: Weights) -> onnx.ModelProto:
@@ -46,7 +54,7 @@ def to_onnx(graph: Graph, weights: Weights) -> onnx.ModelProto:
         raise UsageError(what, where=graph.name, hint="use float32 or float16, or export to torch")
     writer = NodeWriter(graph, weights, np.dtype(helper.tensor_dtype_to_np_dtype(kind)))
     for operator in graph.operators:
-        writer.write(operator)
+        _write(writer, operator)
     inputs = {item.name for item in graph.inputs}
     outputs = []
     for number, name in enumerate(graph.outputs):
@@ -71,6 +79,17 @@ def to_onnx(graph: Graph, weights: Weights) -> onnx.ModelProto:
         onnx.checker.check_model(model)
         model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     return model
+
+
+def _write(writer: NodeWriter, operator: Operator) -> None:
+    """Append an operator; its result has its name."""
+    activation = str(operator.attributes.get("activation", "none"))
+    if activation == "none":
+        _WRITERS[operator.kind](writer, operator, operator.name)
+    else:
+        before = f"{operator.name}/{operator.kind}"
+        _WRITERS[operator.kind](writer, operator, before)
+        ACTIVATIONS[activation](writer, operator, before, operator.name)
 
 
 def save_onnx(model: onnx.ModelProto, path: Path) -> list[Path]:
