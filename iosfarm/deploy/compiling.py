@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iosfarm.deploy import runtimes, schedules
 from iosfarm.deploy.model import CompiledModel
-from iosfarm.deploy.sources import Source, source_of
+from iosfarm.deploy.sources import Examples, Source, source_of
 from iosfarm.farm.api import resolve_device, search
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.schedule import Schedule
@@ -31,13 +30,15 @@ def compile(
     batch_size: int | None = None,
     dtype: str | None = None,
     weights: Weights | str | Path | None = None,
-    example_inputs: Sequence[object] | None = None,
+    example_inputs: Examples | None = None,
     database: str | None = None,
     budget: Budget | float | str | None = DEFAULT_BUDGET,
 ) -> CompiledModel:
     """A function that runs a model under a schedule: `iosfarm.compile(graph, schedule)(image)`.
 
-    model: what `iosfarm.load` takes. schedule: a `Schedule` or the path of a schedule file; without one the latency
+    model: a graph, the name of a built-in network, a torch module (with `example_inputs`: a tensor, a sequence of
+    positional arguments or a mapping of named ones) or exported program, what a front end has imported, or the path of
+    an ONNX file or a graph; a module is called as its `forward` is. schedule: a `Schedule` or the path of a schedule file; without one the latency
     database's newest for this model, batch size, dtype and device is taken, and if it has none, one is searched for
     within `budget` (see `iosfarm.search`; None: until the search ends by itself). weights: arrays by
     `operator.parameter`, or a safetensors file; by default the model's own, or random ones with a warning where it has

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn, Protocol, Self
+from collections.abc import Sequence
+from typing import Any, NoReturn, Self
 
 import torch
 from torch import Tensor
 
 from iosfarm.deploy.runtimes import SharedRuntime, leave, release
+from iosfarm.deploy.signatures import GraphSignature, Signature
 from iosfarm.deploy.tensors import checked, returned
 from iosfarm.ir.device import Device
 from iosfarm.ir.errors import UsageError
@@ -17,53 +18,6 @@ from iosfarm.ir.graph import Graph
 from iosfarm.ir.schedule import Schedule
 from iosfarm.kernels.network import Span, TakesTensors, Traceable
 from iosfarm.kernels.runtime import Array, Executable, Weights
-
-
-class Signature(Protocol):
-    """How a model is called: which argument is which input of the graph, and what the outputs become."""
-
-    def inputs(self, arguments: Sequence[object], named: Mapping[str, object]) -> list[object]:
-        """The graph's inputs, in order.
-
-        Raises:
-            UsageError: an argument is missing, unknown or too many.
-        """
-        ...
-
-    def result(self, outputs: Sequence[object]) -> Any:
-        """What a call returns."""
-        ...
-
-
-class GraphSignature:
-    """Inputs by position or name; one output as it is, several as a tuple."""
-
-    def __init__(self, graph: Graph) -> None:
-        self._name = graph.name
-        self._names = [item.name for item in graph.inputs]
-
-    def inputs(self, arguments: Sequence[object], named: Mapping[str, object]) -> list[object]:
-        """See `Signature.inputs`."""
-        names = self._names
-        if not named and len(arguments) == len(names):
-            return list(arguments)
-        expected = f"it takes {', '.join(names)}"
-        if len(arguments) > len(names):
-            raise UsageError(f"{len(arguments)} inputs", where=self._name, hint=expected)
-        given = dict(zip(names, arguments, strict=False))
-        for name, value in named.items():
-            if name not in names or name in given:
-                what = "an unknown input" if name not in names else "twice the input"
-                raise UsageError(f"{what} {name!r}", where=self._name, hint=expected)
-            given[name] = value
-        missing = [name for name in names if name not in given]
-        if missing:
-            raise UsageError(f"the input {missing[0]!r} is missing", where=self._name, hint=expected)
-        return [given[name] for name in names]
-
-    def result(self, outputs: Sequence[object]) -> Any:
-        """See `Signature.result`."""
-        return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
 
 class CompiledModel:

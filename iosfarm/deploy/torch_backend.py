@@ -17,7 +17,8 @@ from torch import Tensor, fx
 
 from iosfarm.deploy.captured import Captured, NotOurs, captured
 from iosfarm.deploy.compiling import compile_source
-from iosfarm.deploy.model import CompiledModel, GraphSignature
+from iosfarm.deploy.model import CompiledModel
+from iosfarm.deploy.signatures import GraphSignature
 from iosfarm.deploy.sources import Source
 from iosfarm.ir.errors import IosfarmError, UsageError
 
