@@ -29,15 +29,34 @@ class Captured:
     constants: tuple[tuple[int, Tensor], ...]
 
 
+def is_fixed(examples: Sequence[Any]) -> bool:
+    """Whether all sizes are numbers, and not names of numbers that are known when the graph is called."""
+    return not any(_is_number(e) or any(type(size) is not int for size in e.shape) for e in examples)
+
+
+def sizes(arguments: Sequence[Any]) -> tuple[Any, ...]:
+    """What a graph that is not fixed is made for: the shapes of tensors, and numbers."""
+    return tuple([a.item() if _is_scalar(a) else tuple(a.shape) if isinstance(a, Tensor) else a for a in arguments])
+
+
+def _is_number(example: Any) -> bool:
+    return not isinstance(example, Tensor) or _is_scalar(example)
+
+
+def _is_scalar(example: Any) -> bool:
+    """torch passes floats that may change, such as the rate of a dropout, as tensors of rank 0."""
+    return isinstance(example, Tensor) and example.dim() == 0 and example.dtype == torch.float64
+
+
 def captured(graph: fx.GraphModule, examples: Sequence[Any]) -> Captured:
-    """A captured graph for inference on the CPU.
+    """A captured graph for inference on the CPU, with the sizes of these examples.
 
     Raises:
-        NotOurs: a gradient may be asked for, a size is not fixed, a layer is in training mode, …
+        NotOurs: a gradient may be asked for, a layer is in training mode, …
     """
     _check(graph, examples)
     code = fx.Graph()
-    copies: dict[fx.Node, fx.Node] = {}
+    copies: dict[fx.Node, Any] = {}
     attributes: dict[str, Any] = {}
     inputs: list[int] = []
     constants: list[tuple[int, Tensor]] = []
@@ -45,7 +64,9 @@ def captured(graph: fx.GraphModule, examples: Sequence[Any]) -> Captured:
     for node in graph.graph.nodes:
         if node.op == "placeholder":
             example = examples[place]
-            if _is_constant(node, example):
+            if _is_number(example):
+                copies[node] = example if type(example) is int else example.item()
+            elif _is_constant(node, example):
                 attributes[node.name] = example.detach()
                 copies[node] = code.get_attr(node.name)
                 constants.append((place, example))
@@ -53,6 +74,9 @@ def captured(graph: fx.GraphModule, examples: Sequence[Any]) -> Captured:
                 copies[node] = code.node_copy(node)
                 inputs.append(place)
             place += 1
+            continue
+        if node.op == "call_method" and node.target == "item" and not isinstance(copies[node.args[0]], fx.Node):
+            copies[node] = copies[node.args[0]]
             continue
         if node.op in ("get_attr", "call_module"):
             attributes[str(node.target)] = _attribute(graph, str(node.target))
@@ -79,11 +103,13 @@ def _attribute(module: fx.GraphModule, target: str) -> Any:
 
 def _check(graph: fx.GraphModule, examples: Sequence[Any]) -> None:
     for example in examples:
-        if not isinstance(example, Tensor) or any(not isinstance(size, int) for size in example.shape):
-            raise NotOurs("a size is not fixed; use torch.compile(..., dynamic=False)")
+        if not isinstance(example, Tensor):
+            if type(example) is int:
+                continue
+            raise NotOurs(f"it reads a {type(example).__name__}")
         if example.device.type != "cpu":
             raise NotOurs(f"a tensor is on {example.device}; move the model to the CPU")
-    if torch.is_grad_enabled() and any(example.requires_grad for example in examples):
+    if torch.is_grad_enabled() and any(e.requires_grad for e in examples if isinstance(e, Tensor)):
         raise NotOurs("a gradient may be asked for; call the model under torch.no_grad() or torch.inference_mode()")
     if torch.is_autocast_enabled("cpu"):
         raise NotOurs("autocast is on; convert the model with .to(torch.bfloat16) instead")

@@ -10,11 +10,8 @@ import numpy as np
 
 from iosfarm.deploy.onnx_writer import Function, NodeWriter, Writer, ints, number, plain
 from iosfarm.ir.graph import Operator
+from iosfarm.ir.operators.elementwise import UNBOUNDED
 from iosfarm.kernels.runtime import Array
-
-UNBOUNDED = 3.0e38
-"""A clamp's bound of this size or more is none."""
-
 
 # -- operators with weights ------------------------------------------------------------------------------------------
 

@@ -41,10 +41,12 @@ def source_of(model: object, weights: Weights | str | Path | None, examples: Exa
         UsageError: it cannot be loaded, or the weights do not fit it.
     """
     imported = _imported(model, examples)
+    own: Weights | None = None
+    notices: tuple[str, ...] = ()
     if imported is None:
         if examples is not None:
             raise UsageError("example inputs, but the model is no torch module", hint="leave example_inputs out")
-        graph, own, notices = load(model), None, ()
+        graph = load(model)
         signature: Signature = GraphSignature(graph)
     else:
         graph, own, notices = _like(imported.graph, examples), imported.weights, imported.notices

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
-from iosfarm.deploy.captured import Captured, NotOurs, captured
+from iosfarm.deploy.captured import Captured, NotOurs, captured, is_fixed, sizes
 from iosfarm.deploy.compiling import compile_source
 from iosfarm.deploy.model import CompiledModel
 from iosfarm.deploy.signatures import GraphSignature
@@ -25,6 +25,9 @@ from iosfarm.ir.errors import IosfarmError, UsageError
 OPTIONS = ("database", "device", "budget")
 MOST_RENEWALS = 8
 """How often weights may change before torch takes over: a model that is being trained changes them all the time."""
+
+MOST_SHAPES = 16
+"""For how many shapes of its inputs a graph is made."""
 
 _said: set[str] = set()
 _saying = threading.Lock()
@@ -49,47 +52,56 @@ def backend(
     unknown = [name for name in options if name not in OPTIONS]
     if unknown:
         raise UsageError(f"unknown option {unknown[0]!r} of the backend iosfarm", hint=f"it has {', '.join(OPTIONS)}")
+    if not is_fixed(examples):
+        return _Compiled(graph, options)  # sizes are known when it is called
     try:
-        return _Compiled(graph, examples, options)
+        state = _State(graph, examples, options)
     except (NotOurs, IosfarmError, MemoryError) as reason:
         _say(str(reason))
         return graph.forward
+    return _Compiled(graph, options, state)
 
 
 class _Compiled:
-    """A captured graph under a schedule; made anew when the module's weights have changed."""
+    """A captured graph under a schedule; one for each shape of its inputs where these are not fixed, and made anew when
+    the module's weights have changed.
+    """
 
-    def __init__(self, graph: fx.GraphModule, examples: Sequence[Any], options: Mapping[str, Any]) -> None:
+    def __init__(self, graph: fx.GraphModule, options: Mapping[str, Any], fixed: _State | None = None) -> None:
         self._graph = graph
         self._options = options
         self._lock = threading.Lock()
         self._renewals = 0
-        self._state = _State(graph, examples, options)
+        self._fixed = fixed is not None
+        self._states: dict[Hashable, _State | None] = {None: fixed} if fixed is not None else {}
 
     def __call__(self, *arguments: Any) -> Any:
-        """The outputs for what torch passes: the user's tensors, parameters and buffers."""
-        state = self._state
-        if not state.holds(arguments):
-            renewed = self._renewed(arguments)
-            if renewed is None:
-                return self._graph.forward(*arguments)
-            state = renewed
-        return state.run(arguments)
+        """The outputs for what torch passes: the user's tensors, parameters, buffers and sizes."""
+        key = None if self._fixed else sizes(arguments)
+        state = self._states.get(key)
+        if state is None or not state.holds(arguments):
+            state = self._made(key, arguments)
+        return self._graph.forward(*arguments) if state is None else state.run(arguments)
 
-    def _renewed(self, arguments: Sequence[Any]) -> _State | None:
+    def _made(self, key: Hashable, arguments: Sequence[Any]) -> _State | None:
+        """The state for these arguments, which is new, None where torch has to do it."""
         with self._lock:
-            if self._state.holds(arguments):  # by another thread
-                return self._state
-            if self._renewals == MOST_RENEWALS:
+            before = self._states.get(key)
+            if key in self._states and (before is None or before.holds(arguments)):
+                return before  # torch's, or made by another thread meanwhile
+            if before is None and len(self._states) == MOST_SHAPES:
+                _say(f"its inputs have had {MOST_SHAPES} different shapes; compile it for each of a few")
+                return None
+            if before is not None and self._renewals == MOST_RENEWALS:
                 _say("the weights keep changing; compile the model when they are final")
                 return None
-            self._renewals += 1
+            self._renewals += before is not None
             try:
-                self._state = _State(self._graph, arguments, self._options)
+                self._states[key] = _State(self._graph, arguments, self._options)
             except (NotOurs, IosfarmError, MemoryError) as reason:
                 _say(str(reason))
-                return None
-            return self._state
+                self._states[key] = None
+            return self._states[key]
 
 
 class _State:

@@ -10,10 +10,8 @@ from torch import Tensor, fx, nn
 
 from iosfarm.deploy.torch_writer import ModuleWriter, Writer, integer, ints, number, pair, plain
 from iosfarm.ir.graph import Operator
+from iosfarm.ir.operators.elementwise import UNBOUNDED
 from iosfarm.kernels.torch_operators import bind
-
-UNBOUNDED = 3.0e38
-"""A clamp's bound of this size or more is none."""
 
 
 def _conv_transpose2d(w: ModuleWriter, o: Operator, sources: Sequence[fx.Node]) -> fx.Node:
