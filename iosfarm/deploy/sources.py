@@ -49,7 +49,8 @@ def source_of(model: object, weights: Weights | str | Path | None, examples: Exa
         graph = load(model)
         signature: Signature = GraphSignature(graph)
     else:
-        graph, own, notices = _like(imported.graph, examples), imported.weights, imported.notices
+        recorded = model.example_inputs if isinstance(model, ExportedProgram) and examples is None else examples
+        graph, own, notices = _like(imported.graph, recorded), imported.weights, imported.notices
         forward = model.forward if isinstance(model, torch.nn.Module) else None
         signature = ModuleSignature(graph, imported.signature, forward)
     if isinstance(weights, str | Path):
@@ -80,7 +81,7 @@ def _imported(model: object, examples: Examples | None) -> Imported | None:
     return None
 
 
-def _like(graph: Graph, examples: Examples | None) -> Graph:
+def _like(graph: Graph, examples: object) -> Graph:
     """A graph for the batch size and the dtype of the first tensor among examples."""
     for leaf in torch.utils._pytree.tree_leaves(examples):
         if isinstance(leaf, torch.Tensor):
