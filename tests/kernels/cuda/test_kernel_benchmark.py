@@ -46,7 +46,7 @@ def test_it_measures_and_tells(benchmark: ModuleType) -> None:
     pool, add = report.bandwidth
     assert (pool.kernel, pool.bytes_moved) == ("max_pool 3x3 stride 2", 4 * 256 * (16 + 4))
     assert (add.kernel, add.bytes_moved) == ("add of 2", 4 * 256 * 16 * 3)
-    assert add.seconds == pytest.approx(1e-3)
+    assert add.seconds == pytest.approx(1e-3, rel=0.01)
     (product,) = report.products
     assert product.convolution == "3x3 8→12 at 4x4, batch 1"
     assert product.cudnn is None
