@@ -13,6 +13,7 @@ import typer
 if TYPE_CHECKING:
     from iosfarm.ir.graph import Graph
     from iosfarm.search.parts import Part
+    from iosfarm.zoo.load import Network
 
 app = typer.Typer(
     help="List, show and draw networks.",
@@ -21,11 +22,19 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Model = Annotated[str, typer.Argument(metavar="NAME", help="A built-in model, or the path of a graph .json file.")]
+Model = Annotated[
+    str, typer.Argument(metavar="NAME", help="A built-in model, or the path of a graph .json or an .onnx file.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 PartSize = Annotated[
     int | None,
     typer.Option("--max-part-size", help="Cut blocks with more units than this.", show_default="64"),
+]
+
+
+Bind = Annotated[
+    list[str] | None,
+    typer.Option("--bind", metavar="AXIS=SIZE", help="The size of a dynamic axis of an .onnx file; can be repeated."),
 ]
 
 
@@ -63,7 +72,7 @@ def list_models(as_json: Json = False) -> None:
 
 
 @app.command("show")
-def show(model: Model, max_part_size: PartSize = None, as_json: Json = False) -> None:
+def show(model: Model, max_part_size: PartSize = None, bind: Bind = None, as_json: Json = False) -> None:
     """Show a network's parts (what one search solves each), its operators and its arguments.
 
     Example: iosfarm models show inception_v3
@@ -71,9 +80,9 @@ def show(model: Model, max_part_size: PartSize = None, as_json: Json = False) ->
     from iosfarm.cli.output import print_json, print_table
     from iosfarm.search.chains import chain_decomposition, width
     from iosfarm.zoo.drawing import shape_words
-    from iosfarm.zoo.load import load
 
-    graph = load(model)
+    network = _load(model, bind)
+    graph = network.graph
     parts: list[_PartRow] = [
         {
             "part": part.index,
@@ -89,6 +98,7 @@ def show(model: Model, max_part_size: PartSize = None, as_json: Json = False) ->
     about, arguments = _summary(graph), _arguments(model)
     if as_json:
         extra = {"operators": kinds, "arguments": arguments, "hash": graph.content_hash}
+        extra["notices"] = list(network.notices)
         print_json({**about, **extra, "parts": parts})
         return
     typer.echo(
@@ -116,6 +126,7 @@ def draw(
         Path | None, typer.Option("--out", "-o", help="Write .svg, .dot or .txt instead of printing text.")
     ] = None,
     max_part_size: PartSize = None,
+    bind: Bind = None,
     as_json: Json = False,
 ) -> None:
     """Draw a network's units: what reads from what, part by part.
@@ -127,7 +138,6 @@ def draw(
     from iosfarm.cli.output import print_json
     from iosfarm.ir.errors import UsageError
     from iosfarm.zoo.drawing import as_dot, as_svg, as_text
-    from iosfarm.zoo.load import load
 
     formats: dict[str, Callable[[Graph], str]] = {
         ".svg": as_svg,
@@ -138,7 +148,7 @@ def draw(
         raise UsageError(
             "cannot draw to such a file", where=str(out), hint="use a name that ends in .svg, .dot or .txt"
         )
-    graph = load(model)
+    graph = _load(model, bind).graph
     if out is not None:
         try:
             out.write_text(formats[out.suffix](graph), encoding="utf-8")
@@ -186,6 +196,23 @@ def _summary(graph: Graph) -> _Summary:
         "input": ", ".join(shape_words(graph.shape(item.name)) for item in graph.inputs),
         "output": ", ".join(shape_words(graph.shape(name)) for name in graph.outputs),
     }
+
+
+def _load(model: str, bind: Sequence[str] | None) -> Network:
+    """A model, its notices told."""
+    from iosfarm.ir.errors import UsageError
+    from iosfarm.zoo.load import load_network
+
+    bindings = {}
+    for text in bind or ():
+        name, _, size = text.partition("=")
+        if not name or not size.isdecimal() or int(size) < 1:
+            raise UsageError(f"--bind {text}", hint="write AXIS=SIZE, such as height=224")
+        bindings[name] = int(size)
+    network = load_network(model, bindings=bindings) if bindings else load_network(model)
+    for notice in network.notices:
+        typer.echo(f"{network.graph.name}: {notice}", err=True)
+    return network
 
 
 def _millions(count: int) -> str:

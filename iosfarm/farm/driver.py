@@ -294,7 +294,7 @@ class Driver:
     def _conclude(self, search: JobSearch, evaluation: Evaluation | None, *, interrupted: bool) -> None:
         schedules = search.schedules()
         seconds = monotonic() - self._started
-        notes = list(search.notes)
+        notes = [*search.job.notices, *search.notes]
         interrupted |= not search.complete
         if interrupted and (search.expired or search.out_of_stages):
             notes.append(f"the budget of {search.job.settings.budget} ended the search")

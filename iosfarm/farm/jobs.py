@@ -30,7 +30,9 @@ class SearchSettings:
 
 @dataclass(frozen=True)
 class Job:
-    """What to search. graph: bound to its batch and dtype. weights None: random ones from `seed`."""
+    """What to search. graph: bound to its batch and dtype. weights None: random ones from `seed`. notices: what every
+    answer says of the network.
+    """
 
     label: str
     graph: Graph
@@ -38,6 +40,7 @@ class Job:
     settings: SearchSettings = field(default_factory=SearchSettings)
     weights: Weights | None = None
     seed: int = 0
+    notices: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -66,8 +66,10 @@ def _job(item: ZooJob, given: Overrides, budget: Budget | None) -> Job:
         chosen.max_part_size or MAX_PART_SIZE,
         _given(budget, chosen.budget, Budget()),
     )
-    weights = None if item.weights is None else load_weights(graph, item.weights)
-    return Job(item.label, graph, resolve_device(given.device or item.device), settings, weights, item.seed)
+    network = item.model.network
+    weights = network.weights if item.weights is None else load_weights(graph, item.weights)
+    device = resolve_device(given.device or item.device)
+    return Job(item.label, graph, device, settings, weights, item.seed, network.notices)
 
 
 _Value = TypeVar("_Value")

@@ -13,6 +13,7 @@ from iosfarm.frontends.errors import CannotImport, NoCounterpart
 from iosfarm.frontends.imported import Imported, Opaque, Signature
 from iosfarm.frontends.lowering import Constant, Deferred, Lowering, Result, Value
 from iosfarm.frontends.opaque import OpaqueWriter
+from iosfarm.frontends.patterns import recognised
 from iosfarm.frontends.program import Node, Program, Ref, TensorType, replaced
 from iosfarm.frontends.rules import RULES, Call
 from iosfarm.frontends.rules.registry import operator
@@ -29,6 +30,7 @@ def import_program(program: Program, *, strict: bool, signature: Signature | Non
     Raises:
         CannotImport: something in it cannot be; with `strict`, an operator without a counterpart is such a thing.
     """
+    recognised(program)
     importer = _Importer(program, strict)
     for node in program.nodes:
         importer.node(node)

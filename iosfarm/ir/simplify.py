@@ -3,7 +3,9 @@
 Rules:
 
 - *drop*: dropout is the identity at inference; so is an add, mul or concat of one tensor without an activation.
-- *fold*: a batch norm after a convolution becomes part of the convolution's weights.
+- *fold*: a batch norm after a convolution becomes part of the convolution's weights; so do a scale, a shift or an
+  affine after a convolution, a linear layer or a batch norm, where it has one number for each channel, or one for all.
+- *pad*: zeros around the input of a convolution, as many on either side, become the convolution's own padding.
 - *fuse*: an activation after an operator that can have a fused one becomes that one.
 
 Fold and fuse need the second operator to be the only reader of the first, and the first to have no activation yet and
@@ -23,6 +25,7 @@ from iosfarm.ir.graph import Graph, Operator, Unit
 from iosfarm.ir.operators import FUSED_ACTIVATIONS, Attribute, spec
 
 Array = NDArray[np.generic]
+Exact = NDArray[np.float64]
 
 
 def simplify(graph: Graph, weights: Mapping[str, Array] | None = None) -> tuple[Graph, dict[str, Array]]:
@@ -39,7 +42,7 @@ def simplify(graph: Graph, weights: Mapping[str, Array] | None = None) -> tuple[
     before = len(draft.operators) + 1
     while len(draft.operators) < before:  # what one rule removes can let another one apply
         before = len(draft.operators)
-        for rule in (_drop, _fold, _fuse):
+        for rule in (_drop, _pad, _fold, _fold_channels, _fuse):
             for operator in graph.operators:
                 if operator.name in draft.operators:
                     rule(draft, draft.operators[operator.name])
@@ -75,6 +78,14 @@ class _Draft:
             return None
         together = self._unit_of[first.name] == self._unit_of[second.name]
         return first if together or len(self.unit(second.name)) == 1 else None
+
+    def private(self, operator: Operator) -> bool:
+        """Whether one operator alone reads it, and it is no output."""
+        return operator.name not in self.outputs and len(self._readers[operator.name]) == 1
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of a tensor; no rule changes one."""
+        return self._source.shape(name)
 
     def absorb(self, first: Operator, second: Operator, attributes: Mapping[str, Attribute]) -> None:
         """Replace both by `first` with new attributes."""
@@ -137,6 +148,77 @@ def _fold(draft: _Draft, operator: Operator) -> None:
     draft.absorb(convolution, operator, {"bias": True, "activation": operator.attributes["activation"]})
 
 
+def _fold_channels(draft: _Draft, operator: Operator) -> None:
+    """y = s · x + t, where s and t have one number for each channel of x."""
+    if operator.kind not in ("scale", "shift", "affine"):
+        return
+    first = draft.absorber(operator)
+    if first is None or first.kind not in ("conv2d", "conv_transpose2d", "linear", "batch_norm"):
+        return
+    shape = draft.shape(first.name)
+    channels = shape[-1] if first.kind == "linear" else shape[1]
+    if operator.kind != "affine":
+        sizes = operator.attributes["shape"]
+        assert isinstance(sizes, tuple)
+        full = (1,) * (len(shape) - len(sizes)) + sizes
+        axis = len(shape) - 1 if first.kind == "linear" else 1
+        if any(size != 1 for i, size in enumerate(full) if i != axis):
+            return
+    if draft.weighted:
+        scale, shift = _line(draft.weights, operator, channels)
+        draft.weights.update(_moved_weights(draft.weights, first, scale, shift))
+    bias = {} if first.kind == "batch_norm" else {"bias": True}
+    draft.absorb(first, operator, {**bias, "activation": operator.attributes["activation"]})
+
+
+def _line(weights: Mapping[str, Array], operator: Operator, channels: int) -> tuple[Exact, Exact]:
+    """s and t of an operator."""
+    ones = np.ones(channels)
+    if operator.kind == "affine":
+        scale, offset = operator.attributes["scale"], operator.attributes["offset"]
+        assert isinstance(scale, float)
+        assert isinstance(offset, float)
+        return scale * ones, offset * ones
+    given = _given(weights, operator, "weight", f"folding {operator.name!r}").reshape(-1)
+    return (given * ones, 0 * ones) if operator.kind == "scale" else (ones, given * ones)
+
+
+def _moved_weights(weights: Mapping[str, Array], first: Operator, scale: Exact, shift: Exact) -> dict[str, Array]:
+    """The weights with which an operator gives s · y + t instead of y."""
+    where = f"folding into {first.name!r}"
+    weight = _given(weights, first, "weight", where)
+    has_bias = first.kind == "batch_norm" or bool(first.attributes["bias"])
+    bias = _given(weights, first, "bias", where) if has_bias else np.zeros(1)
+    if first.kind == "conv_transpose2d":
+        groups = first.attributes["groups"]
+        assert isinstance(groups, int)
+        apart = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
+        weight = (apart * scale.reshape(groups, 1, -1, 1, 1)).reshape(weight.shape)
+    else:
+        weight = weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
+    dtype = weights[f"{first.name}.weight"].dtype
+    return {f"{first.name}.weight": weight.astype(dtype), f"{first.name}.bias": (scale * bias + shift).astype(dtype)}
+
+
+def _pad(draft: _Draft, operator: Operator) -> None:
+    source = draft.operators.get(operator.inputs[0])
+    if operator.kind != "conv2d" or source is None or source.kind != "pad" or not draft.private(source):
+        return
+    amounts, padding = source.attributes["padding"], operator.attributes["padding"]
+    assert isinstance(amounts, tuple)
+    assert isinstance(padding, tuple)
+    left, right, top, bottom = amounts
+    if (left, top) != (right, bottom) or min(amounts) < 0:
+        return
+    if source.attributes["mode"] != "constant" or source.attributes["value"] != 0:
+        return
+    if len(draft.unit(source.name)) > 1 and source.name == draft.unit(source.name)[-1]:
+        return  # a unit's output is its last operator
+    wider = {**operator.attributes, "padding": (padding[0] + top, padding[1] + left)}
+    draft.operators[operator.name] = Operator(operator.name, operator.kind, operator.inputs, wider)
+    draft.remove(source, source.inputs[0])
+
+
 def _fuse(draft: _Draft, operator: Operator) -> None:
     if operator.kind not in FUSED_ACTIVATIONS or spec(operator.kind).attributes:
         return
@@ -149,20 +231,22 @@ def _folded_weights(weights: Mapping[str, Array], convolution: Operator, norm: O
     """y = γ (W x + b - μ) / √(σ² + ε) + β as a convolution: scale = γ / √(σ² + ε), W' = scale W,
     b' = scale (b - μ) + β."""
 
-    def given(operator: Operator, parameter: str) -> NDArray[np.float64]:
-        name = f"{operator.name}.{parameter}"
-        if name not in weights:
-            raise UsageError(f"the weight {name!r} is missing", where=f"folding {norm.name!r}")
-        return weights[name].astype(np.float64)
-
+    where = f"folding {norm.name!r}"
     eps = norm.attributes["eps"]
     assert isinstance(eps, float)
-    weight = given(convolution, "weight")
-    bias = given(convolution, "bias") if convolution.attributes["bias"] else 0.0
-    scale = given(norm, "weight") / np.sqrt(given(norm, "running_var") + eps)
-    bias = scale * (bias - given(norm, "running_mean")) + given(norm, "bias")
+    weight = _given(weights, convolution, "weight", where)
+    bias = _given(weights, convolution, "bias", where) if convolution.attributes["bias"] else 0.0
+    scale = _given(weights, norm, "weight", where) / np.sqrt(_given(weights, norm, "running_var", where) + eps)
+    bias = scale * (bias - _given(weights, norm, "running_mean", where)) + _given(weights, norm, "bias", where)
     dtype = weights[f"{convolution.name}.weight"].dtype
     return {
         f"{convolution.name}.weight": (weight * scale[:, None, None, None]).astype(dtype),
         f"{convolution.name}.bias": bias.astype(dtype),
     }
+
+
+def _given(weights: Mapping[str, Array], operator: Operator, parameter: str, where: str) -> Exact:
+    name = f"{operator.name}.{parameter}"
+    if name not in weights:
+        raise UsageError(f"the weight {name!r} is missing", where=where)
+    return weights[name].astype(np.float64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from pydantic_core import ErrorDetails
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph
 from iosfarm.search.budget import Budget
-from iosfarm.zoo.load import load
+from iosfarm.zoo.load import Network, load_network
 from iosfarm.zoo.registry import NETWORKS, argument_types, check_arguments, nearest
 from iosfarm.zoo.yaml_tree import Mistake, Tree, read_tree
-from iosfarm.zoo.zoo_settings import ModelEntry, Settings, ZooFile, is_label
+from iosfarm.zoo.zoo_settings import LIBRARIES, SOURCES, ModelEntry, Settings, ZooFile, is_label
 
 
 class ZooError(UsageError):
@@ -41,18 +42,35 @@ class ZooError(UsageError):
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What to load: the name of a built-in network, or the path of a graph document."""
+    """What to load. source: a key of an entry, `name`, `graph`, `onnx`, `torch`, `torchvision` or `timm`. model: what
+    stands there, a path resolved. options: of `import_file`, or of `import_named`. Loaded once, whatever asks.
+    """
 
+    source: str
     model: str | Path
+    label: str
     arguments: Mapping[str, object] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
 
-    def load(self) -> Graph:
-        """The graph, batch 1, float32.
+    @cached_property
+    def network(self) -> Network:
+        """The network, batch 1, float32, with its weights if it has any of its own.
 
         Raises:
-            UsageError: see `iosfarm.load`.
+            UsageError: see `iosfarm.load`, and `iosfarm.frontends.named.import_named`.
         """
-        return load(self.model, **self.arguments)
+        if self.source in LIBRARIES:
+            from iosfarm.frontends.named import import_named
+
+            found = import_named(
+                self.source, str(self.model), arguments=self.arguments, label=self.label, **self.options
+            )
+            return Network(found.graph, found.weights, found.notices, found.signature)
+        return load_network(self.model, **self.arguments, **self.options)
+
+    def load(self) -> Graph:
+        """The graph, batch 1, float32; raises as `network` does."""
+        return self.network.graph
 
 
 @dataclass(frozen=True)
@@ -115,16 +133,30 @@ class Zoo:
             merged["strategies"] = tuple(merged["strategies"])
         settings = ZooSettings(**merged)
         folder = self.path.parent
-        model = ModelSpec(folder / entry.graph) if entry.graph else ModelSpec(entry.name or "", self._arguments(entry))
-        weights = folder / entry.weights if entry.weights else None
+        label = _label_of(entry.model_dump())
+        model = self._model(entry, label)
+        # Weights of a torch module are given to the module; those of other networks are a graph's.
+        weights = folder / entry.weights if entry.weights and model.source not in LIBRARIES else None
         for device in devices or ["auto"]:
             for dtype in dtypes or ["float32"]:
                 for batch in batches or [1]:
-                    yield ZooJob(_label_of(entry.model_dump()), model, batch, dtype, device, settings, weights, seed)
+                    yield ZooJob(label, model, batch, dtype, device, settings, weights, seed)
 
-    def _arguments(self, entry: ModelEntry) -> dict[str, object]:
-        types = argument_types(NETWORKS[entry.name or ""])
-        return {name: self._resolved(value, types[name]) for name, value in entry.arguments.items()}
+    def _model(self, entry: ModelEntry, label: str) -> ModelSpec:
+        folder = self.path.parent
+        source = next(key for key in SOURCES if getattr(entry, key) is not None)
+        text: str = getattr(entry, source)
+        if source == "name":
+            types = argument_types(NETWORKS[text])
+            arguments = {name: self._resolved(value, types[name]) for name, value in entry.arguments.items()}
+            return ModelSpec(source, text, label, arguments)
+        if source == "graph":
+            return ModelSpec(source, folder / text, label)
+        if source == "onnx":
+            return ModelSpec(source, folder / text, label, options={"bindings": entry.bindings, "strict": entry.strict})
+        state = folder / entry.weights if entry.weights else None
+        options = {"inputs": entry.inputs, "state": state, "strict": entry.strict, "folder": folder}
+        return ModelSpec(source, text, label, entry.arguments, options)
 
     def _resolved(self, value: object, kind: object) -> object:
         """`value`, with the paths in it relative to the zoo's folder."""
@@ -180,11 +212,11 @@ def _check_entries(tree: Tree, folder: Path) -> Iterator[Mistake]:
 
 def _check_model(tree: Tree, at: tuple[str | int, ...], entry: dict[str, object], folder: Path) -> Iterator[Mistake]:
     name, arguments = entry.get("name"), entry.get("arguments")
-    given = [key for key in ("name", "graph") if (*at, key) in tree.key_lines]
+    given = [key for key in SOURCES if (*at, key) in tree.key_lines]
     if len(given) != 1:
-        what = "both name and graph are given" if given else "neither name nor graph is given"
-        yield Mistake(tree.line(at), what, "give the name of a built-in model, or the path of a graph .json file")
-    for key in ("graph", "weights"):
+        what = f"{' and '.join(given)} are given" if given else "there is no network"
+        yield Mistake(tree.line(at), what, f"give one of {', '.join(SOURCES)}")
+    for key in ("graph", "onnx", "weights"):
         file = entry.get(key)
         if isinstance(file, str) and not (folder / file).is_file():
             yield Mistake(tree.line((*at, key)), f"{key}: there is no file {folder / file}")
@@ -194,16 +226,29 @@ def _check_model(tree: Tree, at: tuple[str | int, ...], entry: dict[str, object]
         for mistake in check_arguments(NETWORKS[name], arguments):
             line = tree.line((*at, "arguments", mistake.argument), key=True)
             yield Mistake(line, mistake.what, _in_our_words(mistake.hint))
-    elif arguments and not name:
-        yield Mistake(tree.line((*at, "arguments"), key=True), "only built-in models take arguments")
+    for key, takers in (("arguments", ("name", *LIBRARIES)), ("inputs", LIBRARIES), ("bindings", ("onnx",)),
+                        ("strict", ("onnx", *LIBRARIES))):  # fmt: skip
+        if entry.get(key) and given and given[0] not in takers:
+            what = f"only {', '.join(takers)} take{'s' if len(takers) == 1 else ''} {key}"
+            yield Mistake(tree.line((*at, key), key=True), what)
+    if isinstance(entry.get("torch"), str) and ":" not in str(entry["torch"]):
+        yield Mistake(
+            tree.line((*at, "torch")), f"torch: {entry['torch']!r} is no factory", "write package.module:factory"
+        )
 
 
 def _label_of(entry: Mapping[str, Any]) -> str:
     """The label, or what stands for it; empty where there is none."""
-    label = entry.get("label") or entry.get("name") or entry.get("graph")
-    if not isinstance(label, str):
+    label = entry.get("label")
+    if isinstance(label, str) and label:
+        return label
+    source = next((key for key in SOURCES if isinstance(entry.get(key), str)), None)
+    if source is None:
         return ""
-    return label if entry.get("label") or entry.get("name") else Path(label).stem
+    text = str(entry[source])
+    if source in ("graph", "onnx"):
+        return Path(text).stem
+    return text.rsplit(":", 1)[-1].rsplit(".", 1)[-1] if source == "torch" else text
 
 
 _WORDS = {

@@ -98,11 +98,28 @@ class Settings(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
 
+LIBRARIES = ("torch", "torchvision", "timm")
+"""Keys of an entry that name something which makes a torch module."""
+SOURCES = ("name", "graph", "onnx", *LIBRARIES)
+"""Keys of an entry that say where its network is from; one of them is given."""
+
+_Size = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+
 class ModelEntry(Settings):
-    """An entry of `models`: a built-in network by `name`, or a `graph` file."""
+    """An entry of `models`: a built-in network by `name`, a `graph` or an `onnx` file, a factory of one's own
+    (`torch: package.module:factory`), a model of `torchvision` or of `timm`. inputs: shapes without the batch.
+    """
 
     name: str | None = None
     graph: str | None = None
+    onnx: str | None = None
+    torch: str | None = None
+    torchvision: str | None = None
+    timm: str | None = None
+    inputs: Annotated[list[Annotated[list[_Size], Field(min_length=1)]], Field(min_length=1)] | None = None
+    bindings: dict[str, _Size] = {}
+    strict: bool = False
     arguments: dict[str, Any] = {}
     label: Annotated[str, AfterValidator(_label)] | None = None
     weights: str | None = None

@@ -38,8 +38,24 @@ def test_arguments_are_for_built_in_models(tmp_path: Path) -> None:
         iosfarm.load(iosfarm.load("sample"), seed=3)
 
 
-def test_torch_module_is_not_supported_yet() -> None:
+def test_torch_modules_come_with_example_inputs() -> None:
     import torch
 
-    with pytest.raises(UsageError, match=r"loading a torch\.Linear is not supported yet"):
-        iosfarm.load(torch.nn.Linear(2, 2))
+    graph = iosfarm.load(torch.nn.Linear(2, 3), example_inputs=torch.zeros(1, 2))
+    assert [(o.kind, o.attributes["out_features"]) for o in graph.operators] == [("linear", 3)]
+    with pytest.raises(UsageError, match="there are no example inputs"):
+        iosfarm.load(torch.nn.Linear(2, 3))
+    with pytest.raises(UsageError, match="unexpected argument 'inputs'; expected one of example_inputs, strict, name"):
+        iosfarm.load(torch.nn.Linear(2, 3), inputs=3)
+
+
+@pytest.mark.parametrize("name", ["net.pt", "net.pt2", "net.pth"])
+def test_torch_files_are_not_loaded(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="reading one can run any code"):
+        iosfarm.load(tmp_path / name)
+
+
+@pytest.mark.parametrize("thing", [3, object(), ["squeezenet"], None])
+def test_what_is_no_network(thing: object) -> None:
+    with pytest.raises(UsageError, match="is no network"):
+        iosfarm.load(thing)

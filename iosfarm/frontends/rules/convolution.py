@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from iosfarm.frontends.errors import NoCounterpart
 from iosfarm.frontends.lowering import Result, Value
+from iosfarm.frontends.patterns import LOCAL_RESPONSE_NORM
 from iosfarm.frontends.rules.registry import Call, number, rule
 
 
@@ -161,6 +164,12 @@ def _grouped(call: Call, groups: int) -> Value:
         "bias": torch.zeros(x.shape[1]) if bias is None else bias,
     }
     return call.lowering.add("group_norm", [x], weights=weights, groups=groups, eps=number(call["eps"]))
+
+
+@rule(LOCAL_RESPONSE_NORM)
+def local_response_norm(call: Call) -> Result:
+    numbers: dict[str, Any] = {name: number(call[name]) for name in ("alpha", "beta", "k")}
+    return call.lowering.add("local_response_norm", [call.image()], size=call["size"], **numbers)
 
 
 @rule("prelu.default")

@@ -19,11 +19,11 @@ RULES: dict[str, Rule] = {}
 
 
 def rule(*kinds: str) -> Callable[[Rule], Rule]:
-    """Register a rule for torch operators, named without `aten.`: `rule("relu.default")`."""
+    """Register a rule for operators of torch, without `aten.`: `rule("relu.default")`; of other libraries in full."""
 
     def register(function: Rule) -> Rule:
         for kind in kinds:
-            RULES[f"aten.{kind}"] = function
+            RULES[kind if kind.count(".") > 1 else f"aten.{kind}"] = function
         return function
 
     return register

@@ -82,14 +82,16 @@ def pool(node: OnnxNode) -> Any:
     strides, dilations, before, after = _window(node, kernel)
     ceil = bool(node.attribute("ceil_mode", 0))
     if node.kind == "MaxPool":
-        if len(node.outputs) > 1 and node.outputs[1]:
-            raise CannotImport("the indices of a MaxPool are read")
-        if before != after or any(2 * p > k for p, k in zip(before, kernel, strict=True)):
+        if _overhangs(node, kernel, strides, dilations, before, after):
+            ceil = True
+        elif before != after or any(2 * p > k for p, k in zip(before, kernel, strict=True)):
             x, before = _padded(node, x, before, after, float("-inf")), [0] * len(kernel)
         return node.call(f"max_pool{len(kernel)}d.default", x, kernel, strides, before, dilations, ceil)
     include = bool(node.attribute("count_include_pad", 0))
     if any(d != 1 for d in dilations):
         raise CannotImport("a dilated average pool")
+    if not include and _overhangs(node, kernel, strides, dilations, before, after):
+        return node.call(f"avg_pool{len(kernel)}d.default", x, kernel, strides, before, True, False)
     if before == after and all(2 * p <= k for p, k in zip(before, kernel, strict=True)):
         return node.call(f"avg_pool{len(kernel)}d.default", x, kernel, strides, before, ceil, include)
     padded = _padded(node, x, before, after)
@@ -106,6 +108,27 @@ def pool(node: OnnxNode) -> Any:
     return node.call("mul.Tensor", mean, 1 / share)
 
 
+def _overhangs(
+    node: OnnxNode, kernel: list[int], strides: list[int], dilations: list[int], before: list[int], after: list[int]
+) -> bool:
+    """Whether padding only makes windows reach over the end where `ceil_mode` has them do the same: such padding counts
+    for nothing.
+    """
+    if before == after or any(2 * b > k for b, k in zip(before, kernel, strict=True)):
+        return False
+    for i, length in enumerate(node.shape()[2:]):
+        reach = dilations[i] * (kernel[i] - 1) + 1
+        wanted = (length + before[i] + after[i] - reach) // strides[i] + 1
+        if node.attribute("ceil_mode", 0):
+            return False
+        steps = -(-(length + 2 * before[i] - reach) // strides[i])
+        if steps * strides[i] >= length + before[i]:
+            steps -= 1
+        if steps + 1 != wanted:
+            return False
+    return True
+
+
 @translation("GlobalAveragePool", "GlobalMaxPool")
 def global_pool(node: OnnxNode) -> Any:
     axes = list(range(2, len(node.shape())))
@@ -115,7 +138,7 @@ def global_pool(node: OnnxNode) -> Any:
 
 @translation("BatchNormalization")
 def batch_norm(node: OnnxNode) -> Any:
-    if node.attribute("training_mode", 0) or len([name for name in node.outputs if name]) > 1:
+    if node.attribute("training_mode", 0):
         raise CannotImport("a batch norm in training mode", hint="export the network in evaluation mode")
     if not node.attribute("spatial", 1):
         raise CannotImport("a batch norm with weights for each position (spatial=0)")
@@ -158,16 +181,12 @@ def response_norm(node: OnnxNode) -> Any:
     """x / (bias + alpha / size · sum of squares over channels)^beta. Of an even size ONNX looks at one more channel
     after, torch at one more before."""
     size = node.attribute("size")
-    if size % 2 == 0:
-        raise CannotImport(f"an LRN over an even number of channels ({size})")
     alpha, beta, k = node.attribute("alpha", 1e-4), node.attribute("beta", 0.75), node.attribute("bias", 1.0)
     x = node.input(0)
     squares = node.call("unsqueeze.default", node.call("mul.Tensor", x, x), 1)
-    around = [0, 0, 0, 0, size // 2, size // 2]
-    mean = node.call(
-        "avg_pool3d.default", node.call("constant_pad_nd.default", squares, around, 0.0), [size, 1, 1], [1]
-    )
-    total = node.call("squeeze.dim", mean, 1)
+    around = [0, 0, 0, 0, (size - 1) // 2, size // 2]
+    padded = node.call("constant_pad_nd.default", squares, around, 0.0)
+    total = node.call("squeeze.dim", node.call("avg_pool3d.default", padded, [size, 1, 1], [1]), 1)
     scaled = node.call("add.Scalar", node.call("mul.Scalar", total, alpha), k)
     return node.call("div.Tensor", x, node.call("pow.Tensor_Scalar", scaled, beta))
 

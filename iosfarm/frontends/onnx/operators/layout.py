@@ -192,8 +192,8 @@ def pad(node: OnnxNode) -> Any:
 
 @translation("Dropout")
 def dropout(node: OnnxNode) -> Any:
-    if len(node.outputs) > 1 and node.outputs[1]:
-        raise CannotImport("the mask of a dropout is read")
+    if node.opset >= 12 and node.optional(2) is not None and bool(node.constant(2, "whether a dropout is on")):
+        raise CannotImport("a dropout in training mode", hint="export the network in evaluation mode")
     return node.call("dropout.default", node.input(0), 0.5, False)
 
 
