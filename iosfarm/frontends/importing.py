@@ -66,6 +66,8 @@ class _Importer:
         found = [lowering.values.get(ref) for ref in node.refs()]
         if all(isinstance(value, Constant) for value in found) and self._folded(node):
             return
+        if node.kind in RULES:
+            self._materialise(node)
         reason = ""
         for attempt in (self._by_rule, self._by_decomposition):
             restore = lowering.save()
@@ -79,6 +81,13 @@ class _Importer:
             kind = node.kind.rsplit(".", 1)[0]
             raise lowering.fail(node, f"{kind} has no counterpart: {reason}", "leave out strict to keep it whole")
         self._writer.defer(node)
+
+    def _materialise(self, node: Node) -> None:
+        """What it reads of operators that are kept whole becomes tensors of the graph."""
+        for ref in node.refs():
+            found = self.lowering.values.get(ref)
+            if isinstance(found, Deferred) and found.type.dtype.is_floating_point:
+                self._writer.value(ref)
 
     def _bind(self, node: Node, result: Result) -> None:
         values = self.lowering.values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,13 +22,14 @@ from iosfarm.ir.operators import Shape, spec
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor of the graph. shape: for the batch of the recording. axis: where the batch is, the outermost factor of
-    that size; None: nowhere.
+    """A tensor of the graph. shape: for the batch of the recording. axis: where the batch is, None: nowhere. outer:
+    where other factors than the batch make up that axis, the product of those outside of it.
     """
 
     name: str
     shape: tuple[int, ...]
     axis: int | None
+    outer: int = 1
 
     @property
     def rank(self) -> int:
@@ -72,7 +73,6 @@ class Lowering:
         self.outputs = set(references(program.outputs))
         self._taken: Counter[str] = Counter()
         self._label = ""
-        self._frozen: dict[str, str] = {}
         for node in program.nodes:
             for name in {ref.name for ref in node.refs()}:
                 self.users.setdefault(name, []).append(node)
@@ -118,7 +118,8 @@ class Lowering:
             self.weights[f"{name}.{parameter}"] = _array(values)
         self.operators.append(Operator(name, kind, tuple(value.name for value in inputs), normalised))
         self.shapes[name] = single
-        return Value(name, shape, self.axis_of(shape, axis))
+        outer = inputs[0].outer if axis == inputs[0].axis else 1
+        return Value(name, shape, self.axis_of(shape, axis), outer)
 
     def axis_of(self, shape: Sequence[int], tracked: int | None) -> int | None:
         """Where the batch is in a shape."""
@@ -135,7 +136,7 @@ class Lowering:
     def save(self) -> Callable[[], None]:
         """A function that takes back everything that is added after now."""
         count, weights = len(self.operators), set(self.weights)
-        taken, frozen = self._taken.copy(), dict(self._frozen)
+        taken = self._taken.copy()
 
         def restore() -> None:
             for operator in self.operators[count:]:
@@ -143,7 +144,7 @@ class Lowering:
             del self.operators[count:]
             for name in [name for name in self.weights if name not in weights]:
                 del self.weights[name]
-            self._taken, self._frozen = taken, frozen
+            self._taken = taken
 
         return restore
 
@@ -163,7 +164,7 @@ class Lowering:
     def materialised(self, constant: Constant, rank: int | None = None) -> Value:
         """A constant as a tensor of the graph, once for each item of the batch: of `rank`, if it is given."""
         tensor = constant.tensor.to(torch.float32)
-        if constant.batched or (tensor.dim() and tensor.dim() == rank and tensor.shape[0] == 1):
+        if constant.batched or (tensor.dim() and tensor.dim() == rank and self._repeats(tensor)):
             tensor = tensor[0]
         if rank is not None:
             if tensor.dim() >= rank:
@@ -172,6 +173,10 @@ class Lowering:
         if not tensor.dim():
             tensor = tensor.reshape(1)
         return self.add("constant", [self.sample()], batch_axis=0, weights={"value": tensor}, shape=tuple(tensor.shape))
+
+    def _repeats(self, tensor: Tensor) -> bool:
+        """Whether a constant is the same for each item of the batch."""
+        return tensor.shape[0] == 1 or (tensor.shape[0] == self.batch and bool((tensor == tensor[:1]).all()))
 
     def reshape(self, value: Value, shape: Sequence[int]) -> Value:
         """The same elements in order; `shape` for the batch of the recording.
@@ -182,23 +187,34 @@ class Lowering:
         shape = tuple(shape)
         if shape == value.shape:
             return value
-        axis = self._moved(value, shape)
+        axis, outer = self._moved(value, shape)
         if axis is None:
             raise NoCounterpart("the batch is not in the result")
         if axis == 0 and value.axis == 0 and len(shape) == 2 and shape[0] == value.shape[0]:
             return self.add("flatten", [value], batch_axis=0)
         wanted = tuple(-1 if i == axis else size for i, size in enumerate(shape))
-        return self.add("reshape", [value], batch_axis=axis, shape=wanted)
+        return replace(self.add("reshape", [value], batch_axis=axis, shape=wanted), outer=outer)
 
-    def _moved(self, value: Value, shape: Sequence[int]) -> int | None:
-        """Where the batch goes: as many elements stand before it as did."""
+    def _moved(self, value: Value, shape: Sequence[int]) -> tuple[int | None, int]:
+        """Axis and outer factor of the batch in another shape: as many elements stand before it as did.
+
+        With a batch of 1 there can be several such places: an axis of its own comes first, then one that it begins, but
+        for the second of two (rows and features), then one that it is inside of.
+        """
         if self.program.exact or value.axis is None:
-            return self.axis_of(shape, None)
-        before = math.prod(value.shape[: value.axis])
-        for i in range(len(shape)):
-            if math.prod(shape[:i]) == before and shape[i] % self.batch == 0:
-                return i
-        return None
+            return self.axis_of(shape, None), 1
+        before = math.prod(value.shape[: value.axis]) * value.outer
+        starts = [math.prod(shape[:i]) for i in range(len(shape))]
+        begins = [i for i, start in enumerate(starts) if start == before and shape[i] % self.batch == 0]
+        own = [i for i in begins if shape[i] == self.batch]
+        if own:
+            return own[0], 1
+        if begins and not (self.batch == 1 and len(shape) == 2 and begins[0] == 1):
+            return begins[0], 1
+        for i, start in enumerate(starts):
+            if before % start == 0 and before > start and shape[i] % (before // start * self.batch) == 0:
+                return i, before // start
+        return None, 1
 
     def transpose(self, value: Value, axes: Sequence[int]) -> Value:
         """Axes in another order."""
@@ -206,7 +222,7 @@ class Lowering:
         if axes == tuple(range(value.rank)):
             return value
         axis = None if value.axis is None else axes.index(value.axis)
-        return self.add("transpose", [value], batch_axis=axis, axes=axes)
+        return replace(self.add("transpose", [value], batch_axis=axis, axes=axes), outer=value.outer)
 
     def where(self, node: Node) -> str:
         """For messages."""

@@ -54,7 +54,7 @@ class OpaqueWriter:
         writing = _Writing(self._lowering, self._nodes)
         number = writing.node(node)
         shape = found.type.shape
-        axis = self._lowering.axis_of(shape, 0 if shape[:1] and shape[0] == self._lowering.batch else None)
+        axis = self._lowering.axis_of(shape, _likely_axis(shape, writing.inputs, self._lowering.batch))
         if not shape:
             raise self._lowering.fail(node, f"{_words(node)} gives a single number", "keep an axis for the batch")
         document = {
@@ -95,6 +95,15 @@ class OpaqueWriter:
 
 def _words(node: Node) -> str:
     return node.kind.rsplit(".", 1)[0]
+
+
+def _likely_axis(shape: Sequence[int], inputs: Sequence[Value], batch: int) -> int | None:
+    """Where the batch of a program of fixed sizes may be in a result: where it is in an input that agrees there."""
+    for value in inputs:
+        axis = value.axis
+        if axis is not None and axis < len(shape) and shape[axis] == value.shape[axis]:
+            return axis
+    return 0 if shape and shape[0] == batch else None
 
 
 class _Writing:

@@ -128,8 +128,8 @@ def test_dot(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     ("arguments", "line"),
     [
         (["show", "squeeze"], "error: unknown model 'squeeze'; did you mean squeezenet?"),
-        (["draw", "net.onnx"], "error: net.onnx: loading ONNX files is not supported yet; give the name of a built-in"
-         " model or the path of a graph .json file"),
+        (["draw", "net.onnx"], "error: net.onnx: cannot read this file: No such file or directory"),
+        (["draw", "net.onnx", "--bind", "h"], "error: --bind h; write AXIS=SIZE, such as height=224"),
         (["draw", "sample", "-o", "x.png"], "error: x.png: cannot draw to such a file; use a name that ends in .svg,"
          " .dot or .txt"),
         (["draw", "sample", "-o", "/none/x.svg"], "error: /none/x.svg: cannot write it: No such file or directory"),

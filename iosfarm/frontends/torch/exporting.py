@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +26,7 @@ _HINTS = (
     ("meta", "register what the operator returns for tensors without data (torch.library.register_fake)"),
     ("fake", "register what the operator returns for tensors without data (torch.library.register_fake)"),
     ("size mismatch", "example inputs of another shape, perhaps"),
+    ("same reduction dim", "example inputs of another shape, perhaps"),
     ("shapes cannot be multiplied", "example inputs of another shape, perhaps"),
     ("expected input", "example inputs of another shape, perhaps"),
     ("positional argument", "give one example for each argument of forward"),
@@ -132,7 +134,7 @@ def _placeholders(program: ExportedProgram) -> dict[str, Any]:
 
 
 def _export(module: torch.nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> ExportedProgram:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")
         return torch.export.export(module, arguments, keywords, strict=False)
 
@@ -151,6 +153,17 @@ def _evaluating(module: torch.nn.Module) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
         for part in training:
             part.training = True
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch logs what it tries; what matters is in the error."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _leaves(arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[Tensor]:
@@ -191,5 +204,3 @@ def _explained(error: Exception, name: str) -> CannotImport:
         hint=hint or "torch.export has to take the module as it is",
     )  # fmt: skip
 
-
-Explained = Callable[[Exception, str], CannotImport]

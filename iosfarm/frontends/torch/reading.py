@@ -166,15 +166,16 @@ class _Reader:
         raise CannotImport(f"{node.target} at {where} has no fixed shape", where=self._where)
 
     def _outputs(self, node: FxNode) -> None:
-        by_kind = self._exported.graph_signature.output_specs
-        changed = [spec for spec in by_kind if spec.kind is not OutputKind.USER_OUTPUT]
-        if changed:
-            raise CannotImport(
-                f"the network changes {changed[0].target!r} when it runs", where=self._where,
-                hint="export it in evaluation mode, without state",
-            )  # fmt: skip
-        for value in node.args[0]:  # type: ignore[union-attr]
-            self.program.outputs.append(self._argument(value))
+        for spec, value in zip(self._exported.graph_signature.output_specs, node.args[0], strict=True):  # type: ignore[arg-type]
+            if spec.kind is OutputKind.USER_OUTPUT:
+                self.program.outputs.append(self._argument(value))
+            elif spec.kind is OutputKind.USER_INPUT_MUTATION:
+                self.program.notices.append(f"the module changes its input {spec.target!r}, which the graph leaves alone")
+            else:
+                raise CannotImport(
+                    f"the network changes {spec.target!r} when it runs", where=self._where,
+                    hint="export it in evaluation mode, without state",
+                )  # fmt: skip
 
     def signature(self) -> Signature:
         """How the program is called."""
