@@ -93,7 +93,7 @@ class CpuRuntime:
         executable = CpuExecutable(
             self._streams, [program], inputs, outputs, count + len(operators), self._scratch, self._open.discard
         )
-        return self._kept(executable, stage.dtype)
+        return self._kept(executable, stage.dtype, "opaque" in {operator.kind for operator in operators})
 
     def prepare_schedule(self, graph: Graph, schedule: Schedule, weights: Weights) -> CpuNetwork:
         """See `Runtime.prepare_schedule`."""
@@ -119,7 +119,7 @@ class CpuRuntime:
         network = CpuNetwork(
             self._streams, programs, inputs, outputs, len(names), self._scratch, self._open.discard, units
         )
-        return self._kept(network, graph.dtype)
+        return self._kept(network, graph.dtype, "opaque" in {operator.kind for operator in graph.operators})
 
     def close(self) -> None:
         """See `Runtime.close`; closes the executables that are still open."""
@@ -137,16 +137,19 @@ class CpuRuntime:
         with torch.inference_mode():
             return lower(stage, bound, slot_of)  # type: ignore[arg-type]
 
-    def _kept(self, executable: Made, dtype: str) -> Made:
+    def _kept(self, executable: Made, dtype: str, opaque: bool) -> Made:
         """An executable that is closed with the runtime at the latest."""
         self._open.add(executable)
-        if dtype != "float32":
-            # torch lacks some operators in half precision, and says so only when they run.
+        if dtype != "float32" or opaque:
+            # torch lacks some operators in half precision, and says so only when they run; so do opaque programs.
             try:
                 executable.time(1)
             except NotImplementedError as error:
                 executable.close()
                 raise Infeasible(f"torch has no {dtype} on this CPU: {error}") from error
+            except Infeasible:
+                executable.close()
+                raise
         return executable
 
     def _identify(self) -> tuple[Device, Environment]:

@@ -36,7 +36,7 @@ def largest_error(imported: Imported, module: nn.Module, shapes: Sequence[Sequen
     with torch.no_grad():
         result = module.double()(*(torch.from_numpy(values).clone() for values in inputs))
         module.float()
-    expected = [leaf for leaf in pytree.tree_leaves(result)]
+    expected = list(pytree.tree_leaves(result))
     ours = run_graph(imported.graph.bind(batch=batch), imported.weights, inputs)
     worst = 0.0
     for place, value in zip(imported.signature.outputs, expected, strict=True):

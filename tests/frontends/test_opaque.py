@@ -107,7 +107,10 @@ def test_they_run_on_the_cpu_and_are_scheduled(name: str) -> None:
         (node("aten.sum.dim_IntList", {"input": 0}, [1]), "makes"),
         (node("aten.relu.default", {"what": 0}), "means nothing"),
         (node("aten.add.Tensor", {"input": 0}, {"tensor": {"dtype": "object", "shape": [1], "data": ""}}), "constant"),
-        (node("aten.add.Tensor", {"input": 0}, {"tensor": {"dtype": "bool", "shape": [2**40], "data": ""}}), "constant"),
+        (
+            node("aten.add.Tensor", {"input": 0}, {"tensor": {"dtype": "bool", "shape": [2**40], "data": ""}}),
+            "constant",
+        ),
     ],
     ids=lambda value: str(value[0]) if isinstance(value, list) else None,
 )

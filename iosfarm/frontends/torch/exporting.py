@@ -203,4 +203,3 @@ def _explained(error: Exception, name: str) -> CannotImport:
         f"torch cannot export it: {type(error).__name__}: {said}", where=name,
         hint=hint or "torch.export has to take the module as it is",
     )  # fmt: skip
-

@@ -170,7 +170,9 @@ class _Reader:
             if spec.kind is OutputKind.USER_OUTPUT:
                 self.program.outputs.append(self._argument(value))
             elif spec.kind is OutputKind.USER_INPUT_MUTATION:
-                self.program.notices.append(f"the module changes its input {spec.target!r}, which the graph leaves alone")
+                self.program.notices.append(
+                    f"the module changes its input {spec.target!r}, which the graph leaves alone"
+                )
             else:
                 raise CannotImport(
                     f"the network changes {spec.target!r} when it runs", where=self._where,
