@@ -46,3 +46,21 @@ class Traceable(Protocol):
         Clocks are read before and after every unit, so that the whole takes a little longer than `time` says.
         """
         ...
+
+
+@dataclass(frozen=True)
+class Busy:
+    """share: of the device that is in use from begin to end, seconds since the execution began; 0 to 1."""
+
+    begin: float
+    end: float
+    share: float
+
+
+@runtime_checkable
+class TellsUtilisation(Protocol):
+    """An executable that can tell how much of the device it uses when."""
+
+    def utilisation(self) -> list[Busy]:
+        """In one execution, in order; nothing is in use in between. What is counted is the runtime's to say."""
+        ...

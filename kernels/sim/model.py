@@ -14,13 +14,14 @@ views.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from iosfarm.ir.errors import Infeasible
 from iosfarm.ir.graph import DTYPES
 from iosfarm.ir.merge import merged_convolution
 from iosfarm.ir.operators import Attributes, Shape, spec
 from iosfarm.ir.stage import Stage, StageOperator, StageUnit
+from iosfarm.kernels.network import Busy
 from iosfarm.kernels.sim.devices import SimDevice
 from iosfarm.kernels.sim.kernel import Kernel, describe
 
@@ -46,6 +47,21 @@ class StageModel:
         Raises:
             Infeasible: the device lacks the dtype or the memory.
         """
+        chains = self._chains(stage)
+        return self._barrier(chains) + makespan(chains, self._device.launch)
+
+    def utilisation(self, stage: Stage) -> tuple[float, list[Busy]]:
+        """Latency, and what share of the device's arithmetic is in use when; raises as `seconds`."""
+        chains = self._chains(stage)
+        busy: list[Busy] = []
+        end = makespan(chains, self._device.launch, busy.append)
+        return self._barrier(chains) + end, busy
+
+    def _barrier(self, chains: Sequence[Sequence[Kernel]]) -> float:
+        device = self._device
+        return device.barrier + (device.join + device.sync * (len(chains) - 1) if len(chains) > 1 else 0.0)
+
+    def _chains(self, stage: Stage) -> list[list[Kernel]]:
         device = self._device
         if stage.dtype not in device.rates:
             raise Infeasible(f"sim:{device.name} has no {stage.dtype}", hint=f"it has {', '.join(device.rates)}")
@@ -56,9 +72,7 @@ class StageModel:
             for s in stage.streams
         ]
         self._check_memory(stage, sum([size for group in described for _, size in group]))
-        chains = [chain for group in described if (chain := [kernel for kernel, _ in group if kernel])]
-        forked = device.join + device.sync * (len(chains) - 1) if len(chains) > 1 else 0.0
-        return device.barrier + forked + makespan(chains, device.launch)
+        return [chain for group in described if (chain := [kernel for kernel, _ in group if kernel])]
 
     def _describe(self, stage: Stage, operator: StageOperator) -> _Description:
         shapes = tuple([stage.shape_of(reference) for reference in operator.references])
@@ -98,9 +112,12 @@ class StageModel:
             )
 
 
-def makespan(chains: Sequence[Sequence[Kernel]], launch: float) -> float:
-    """Seconds from the first launch until the last kernel of all chains has ended; `launch` is host time per kernel."""
-    if len(chains) == 1:
+def makespan(chains: Sequence[Sequence[Kernel]], launch: float, watch: Callable[[Busy], None] | None = None) -> float:
+    """Seconds from the first launch until the last kernel of all chains has ended; `launch` is host time per kernel.
+
+    watch: is told of each stretch of time in which the same kernels run.
+    """
+    if len(chains) == 1 and watch is None:
         now = 0.0
         for count, kernel in enumerate(chains[0], 1):
             now = max(now, launch * count) + kernel.alone
@@ -120,7 +137,10 @@ def makespan(chains: Sequence[Sequence[Kernel]], launch: float) -> float:
             elif ready < next_launch:
                 next_launch = ready
         if left:
-            now = _advance(now, next_launch, left, [chains[chain][position[chain]] for chain in left])
+            kernels = [chains[chain][position[chain]] for chain in left]
+            before, now = now, _advance(now, next_launch, left, kernels)
+            if watch is not None:
+                watch(Busy(before, now, _used(kernels)))
         elif idle:
             now = next_launch
         else:
@@ -155,6 +175,12 @@ def _advance(now: float, until: float, left: dict[int, float], kernels: Sequence
         # The kernel that sets the step ends exactly, whatever rounding says.
         left[chain] = share if stopped or share > 1e-12 else 0.0
     return until if stopped else now + step
+
+
+def _used(kernels: Sequence[Kernel]) -> float:
+    """Share of the device's arithmetic that kernels use while they run beside each other."""
+    pairs = zip(kernels, _shared(kernels), strict=True)
+    return min(1.0, sum([kernel.sm_load * kernel.alone / whole for kernel, whole in pairs]))
 
 
 def _shared(kernels: Sequence[Kernel]) -> list[float]:

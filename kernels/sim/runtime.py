@@ -15,6 +15,7 @@ from iosfarm.ir.graph import Graph
 from iosfarm.ir.operators import Shape
 from iosfarm.ir.schedule import Schedule
 from iosfarm.ir.stage import Stage
+from iosfarm.kernels.network import Busy
 from iosfarm.kernels.runtime import Array, Weights
 from iosfarm.kernels.sim.devices import device
 from iosfarm.kernels.sim.model import MODEL_VERSION, StageModel
@@ -94,16 +95,28 @@ class SimRuntime:
 
             return run_graph(graph, weights, inputs)
 
+        def utilisation() -> list[Busy]:
+            timeline: list[Busy] = []
+            begin = 0.0
+            for item in placed:
+                seconds, busy = self._model.utilisation(item.stage)
+                timeline += [Busy(begin + b.begin, begin + b.end, b.share) for b in busy]
+                begin += seconds
+            return timeline
+
         seconds = sum(self._model.seconds(item.stage) for item in placed)
         key = hashlib.sha256("".join(item.stage.key for item in placed).encode()).hexdigest()
-        return self._executable(seconds, key, tuple(graph.shape(i.name) for i in graph.inputs), compute)
+        inputs = tuple(graph.shape(i.name) for i in graph.inputs)
+        return SimNetwork(seconds, self._noise, self._generator(key), inputs, compute, utilisation)
 
     def close(self) -> None:
         self._closed = True
 
     def _executable(self, seconds: float, key: str, inputs: Sequence[Shape], compute: Compute) -> SimExecutable:
-        noise = np.random.Philox(key=[self._seed, int(key[:16], 16)])
-        return SimExecutable(seconds, self._noise, np.random.Generator(noise), inputs, compute)
+        return SimExecutable(seconds, self._noise, self._generator(key), inputs, compute)
+
+    def _generator(self, key: str) -> np.random.Generator:
+        return np.random.Generator(np.random.Philox(key=[self._seed, int(key[:16], 16)]))
 
     def _check_open(self) -> None:
         if self._closed:
@@ -158,6 +171,26 @@ class SimExecutable:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("cannot pickle an executable: prepare one where it is used")
+
+
+class SimNetwork(SimExecutable):
+    """A whole schedule; see `TellsUtilisation`: the share is that of the device's arithmetic rate, without noise."""
+
+    def __init__(
+        self,
+        seconds: float,
+        noise: float,
+        rng: np.random.Generator,
+        inputs: Sequence[Shape],
+        compute: Compute,
+        utilisation: Callable[[], list[Busy]],
+    ) -> None:
+        super().__init__(seconds, noise, rng, inputs, compute)
+        self._utilisation = utilisation
+
+    def utilisation(self) -> list[Busy]:
+        self._check_open()
+        return self._utilisation()
 
 
 def _check_stage_weights(stage: Stage, weights: Sequence[Mapping[str, Array]]) -> None:

@@ -1,0 +1,136 @@
+"""Figures that set other frameworks beside ours: `iosfarm.compare` runs them, each in a process of its own."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Protocol
+
+from iosfarm.ir.graph import Graph
+from iosfarm.reproduce import paper
+from iosfarm.reproduce.lab import Lab
+from iosfarm.reproduce.latencies import MEAN, schedule_latencies
+from iosfarm.reproduce.result import Column, Draft, Kind, geometric_mean, ratio
+
+COMPARE = "iosfarm.compare"
+
+MORE = ("torch", "torch_compile", "torch_cuda_graph", "onnxruntime", "openvino", "jax")
+"""Frameworks beside the paper's."""
+
+TUNED = "tvm_tuned"
+
+
+class FrameworkRow(Protocol):
+    """What `iosfarm.compare.run(graph, frameworks, device)` gives for each framework, in their order.
+
+    seconds: median of one execution, None where it did not run. reason: why not, or what else has to be known.
+    """
+
+    @property
+    def framework(self) -> str: ...
+
+    @property
+    def seconds(self) -> float | None: ...
+
+    @property
+    def reason(self) -> str: ...
+
+
+FRAMEWORKS_COLUMNS = (
+    Column(key="network", heading="network", kind=Kind.TEXT),
+    Column(key="framework", heading="framework", kind=Kind.TEXT),
+    Column(key="seconds", heading="latency", kind=Kind.SECONDS),
+    Column(key="relative", heading="ios-both is faster by", kind=Kind.RATIO),
+    Column(key="paper_seconds", heading="paper", kind=Kind.SECONDS, paper=True),
+    Column(key="paper_relative", heading="paper ios-both is faster by", kind=Kind.RATIO, paper=True),
+    Column(key="reason", heading="why not", kind=Kind.TEXT),
+)
+
+
+def frameworks(draft: Draft, lab: Lab) -> None:
+    """The four networks in other frameworks, on the same device, beside IOS-Both."""
+    names = (*paper.FRAMEWORKS, *MORE)
+    ours: dict[str, list[float | None]] = {name: [] for name in (*names, "ios_both")}
+    for network in paper.NETWORKS:
+        best = schedule_latencies(draft, lab, network)["ios_both"]
+        published = paper.LATENCIES[network]
+        for name, (seconds, reason) in _rows(lab, lab.network(network), names).items():
+            ours[name].append(seconds)
+            _add(draft, network, name, seconds, best, published.get(name), published["ios_both"], reason)
+        ours["ios_both"].append(best)
+        _add(draft, network, "ios_both", best, best, published["ios_both"], published["ios_both"], "")
+    best = geometric_mean(ours["ios_both"])
+    theirs = {n: geometric_mean([paper.LATENCIES[net].get(n) for net in paper.NETWORKS]) for n in ours}
+    for name, values in ours.items():
+        _add(draft, MEAN, name, geometric_mean(values), best, theirs[name], theirs["ios_both"], "")
+
+
+INTRA_COLUMNS = (
+    Column(key="network", heading="network", kind=Kind.TEXT),
+    Column(key="sequential", heading="intra only: sequential", kind=Kind.SECONDS),
+    Column(key="tvm_tuned", heading="intra only: tvm, tuned kernels", kind=Kind.SECONDS),
+    Column(key="greedy", heading="inter: greedy", kind=Kind.SECONDS),
+    Column(key="ios_both", heading="inter: ios-both", kind=Kind.SECONDS),
+    Column(key="inter_gain", heading="gain of inter", kind=Kind.RATIO),
+    Column(key="paper_tvm_tuned", heading="paper tvm tuned", kind=Kind.SECONDS, paper=True),
+    Column(key="paper_ios_both", heading="paper ios-both", kind=Kind.SECONDS, paper=True),
+)
+
+
+def intra_inter(draft: Draft, lab: Lab) -> None:
+    """Parallelism inside of operators (better kernels, one at a time) against parallelism between operators."""
+    for network in paper.NETWORKS:
+        ours = schedule_latencies(draft, lab, network)
+        seconds, reason = _rows(lab, lab.network(network), (TUNED,))[TUNED]
+        if seconds is None:
+            draft.note(f"tvm, tuned kernels: {reason}")
+        draft.add(
+            network=network,
+            sequential=ours.get("sequential"),
+            tvm_tuned=seconds,
+            greedy=ours.get("greedy"),
+            ios_both=ours["ios_both"],
+            inter_gain=ratio(ours.get("sequential"), ours["ios_both"]),
+            paper_tvm_tuned=paper.AUTO_TUNED[network],
+            paper_ios_both=paper.LATENCIES[network]["ios_both"],
+        )
+    hours = paper.AUTO_TUNING_SECONDS / 3600
+    draft.note(f"the paper's tuning of all four took {hours:.0f} hours on eight GPUs, its searches {_search_hours()}")
+
+
+def _search_hours() -> str:
+    return f"{sum(paper.SEARCH_SECONDS.values()) / 3600:.1f} hours on one"
+
+
+def _rows(lab: Lab, graph: Graph, names: Sequence[str]) -> dict[str, tuple[float | None, str]]:
+    """Latency of each framework, or why there is none: there is always a row."""
+    if lab.info().device.simulated:
+        return dict.fromkeys(names, (None, "frameworks run on real devices only"))
+    if find_spec(COMPARE) is None:
+        return dict.fromkeys(names, (None, "this version has no iosfarm compare"))
+    lab.check()
+    rows: Sequence[FrameworkRow] = importlib.import_module(COMPARE).run(graph, list(names), lab.device)
+    found = {row.framework: (row.seconds, row.reason) for row in rows}
+    return {name: found.get(name, (None, "iosfarm compare has no such framework")) for name in names}
+
+
+def _add(
+    draft: Draft,
+    network: str,
+    name: str,
+    seconds: float | None,
+    best: float | None,
+    published: float | None,
+    published_best: float | None,
+    reason: str,
+) -> None:
+    draft.add(
+        network=network,
+        framework=name.replace("_", "-"),
+        seconds=seconds,
+        relative=ratio(seconds, best),
+        paper_seconds=published,
+        paper_relative=ratio(published, published_best),
+        reason=reason or None,
+    )
