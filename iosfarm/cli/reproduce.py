@@ -92,14 +92,20 @@ def page(
     target: Annotated[
         Path, typer.Option("--write", metavar="FILE", help="The page; documents and plots go into a folder beside it.")
     ] = Path("docs/results.md"),
+    summary: Annotated[
+        Path | None,
+        typer.Option("--summary", metavar="FILE", help="Also write the four networks' latencies into this text."),
+    ] = None,
 ) -> None:
     """Write a page with the tables and plots of every device, from results of the other commands.
 
-    Example: iosfarm reproduce page reproduced/sim-v100-001
+    Example: iosfarm reproduce page reproduced/sim-v100-001 --summary README.md
     """
-    from iosfarm.reproduce.page import update
+    from iosfarm.reproduce.page import stored, summarise, update
 
     kept = update(folders, target)
+    if summary is not None:
+        summarise([result for _, result in stored(target)], summary, target)
     for path in kept:
         typer.echo(f"{path}: left out, because a complete one is there", err=True)
     typer.echo(f"wrote {target}")

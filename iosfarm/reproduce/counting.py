@@ -56,7 +56,7 @@ TABLE_1_COLUMNS = (
 
 
 def largest_blocks(draft: Draft, randwire_graphs: Path | None) -> None:
-    """Table 1: size of the search space of each network's largest block, without pruning."""
+    """Size of the search space of each network's largest block, without pruning."""
     for row in table1(randwire_graphs):
         paper = {f"paper_{name}": value for name, value in asdict(row.paper).items()}
         draft.add(network=row.network, **asdict(row.ours), **paper, match=row.match)
@@ -73,7 +73,7 @@ TABLE_2_COLUMNS = (
 
 
 def units(draft: Draft) -> None:
-    """Table 2: what the scheduler places, the paper's operators."""
+    """What the scheduler places: the paper's operators."""
     for row in table2():
         draft.add(network=row.network, units=row.ours, paper_units=row.paper, match=row.match)
 

@@ -8,19 +8,21 @@ from pathlib import Path
 
 from iosfarm.farm.schedule_file import OutputError, check_folder
 from iosfarm.ir.errors import UsageError
-from iosfarm.reproduce import paper
 from iosfarm.reproduce.figures import FIGURES
-from iosfarm.reproduce.result import Column, Kind, Result, Scalar, Status, cell, heading, read
+from iosfarm.reproduce.result import Column, Kind, Result, Scalar, Status, cell, heading, ratio, read
 from iosfarm.reproduce.runs import INDEX, write
 
-HEAD = f"""# Results
+HEAD = """# Results
 
-The figures and tables of the IOS paper ({paper.SOURCE}), made again by `iosfarm reproduce`, beside the paper's own
-numbers. This page is generated: `iosfarm reproduce page FOLDER…` takes over the results of a run and writes it.
+The figures and tables of the [IOS paper](https://arxiv.org/abs/2011.01302), made again by `iosfarm reproduce`, beside the
+paper's own numbers. This page is generated: `iosfarm reproduce page FOLDER…` takes over the results of a run and writes it.
 
 Simulated devices are analytic models of GPUs: they show what the search does, not what a GPU would measure, and are
 marked. Latencies are of float32, batch 1 unless said otherwise. The paper's are of a Tesla V100.
 """
+
+BEGIN, END = "<!-- results -->", "<!-- /results -->"
+"""Where `summarise` writes."""
 
 
 def update(folders: Sequence[Path], page: Path) -> list[Path]:
@@ -45,8 +47,48 @@ def update(folders: Sequence[Path], page: Path) -> list[Path]:
                 kept.append(path)
                 continue
             _take(path, target)
-    write(page, render([(path, read(path)) for path in sorted(store.glob("*/*.json"))], page).rstrip())
+    write(page, render(stored(page), page).rstrip())
     return kept
+
+
+def summarise(results: Iterable[Result], into: Path, page: Path) -> None:
+    """Write the four networks' latencies on every device into a text, between `BEGIN` and `END`.
+
+    Raises:
+        UsageError: the file cannot be read, or has no such place. OutputError: it cannot be written.
+    """
+    try:
+        text = into.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"cannot read this file: {getattr(error, 'strerror', None) or error}", where=str(into)
+        ) from None
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise UsageError("no place for the results", where=str(into), hint=f"write {BEGIN} and {END} where they belong")
+    rows = ["| device | network | sequential ms | greedy ms | ios-both ms | speed-up | |"]
+    rows.append("| --- | --- | ---: | ---: | ---: | ---: | --- |")
+    for result in results:
+        if result.figure == "schedules" and result.device is not None:
+            mark = "simulated" if result.simulated else f"measured, {result.device.model}"
+            about = f"{mark}, {result.created:%Y-%m-%d}, iosfarm {result.iosfarm}"
+            rows += [_summary_row(result.device.spec, row, about) for row in result.rows if row["ios_both"] is not None]
+    link = page.relative_to(into.parent).as_posix() if page.is_relative_to(into.parent) else page.as_posix()
+    more = f"Every figure and table of the paper: [{link}]({link})."
+    write(into, f"{before}{BEGIN}\n{chr(10).join(rows)}\n\n{more}\n{END}{after}".removesuffix("\n"))
+
+
+def _summary_row(spec: str, row: dict[str, Scalar], about: str) -> str:
+    latencies = [row["sequential"], row["greedy"], row["ios_both"]]
+    cells = [f"{value * 1e3:.4g}" if isinstance(value, float) else "–" for value in latencies]
+    gain = ratio(latencies[0], latencies[2]) if all(isinstance(value, float) for value in latencies) else None  # type: ignore[arg-type]
+    return f"| {spec} | {row['network']} | {' | '.join(cells)} | {f'{gain:.2f}x' if gain else '–'} | {about} |"
+
+
+def stored(page: Path) -> list[tuple[Path, Result]]:
+    """The results beside a page."""
+    return [(path, read(path)) for path in sorted((page.parent / page.stem).glob("*/*.json"))]
 
 
 def render(results: Sequence[tuple[Path, Result]], page: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 from iosfarm.reproduce import paper
@@ -25,9 +26,19 @@ PAPER_COLOUR = "#bbbbbb"
 Series = Mapping[str, Sequence[float | None]]
 
 
-def bars(axes: Axes, groups: Sequence[str], series: Series, unit: str, *, log: bool = False, ours: int = 99) -> None:
+def bars(
+    axes: Axes,
+    groups: Sequence[str],
+    series: Series,
+    unit: str,
+    *,
+    log: bool = False,
+    ours: int = 99,
+    colours: Mapping[str, str] | None = None,
+) -> None:
     """Bars side by side in groups. ours: so many series are ours, the rest are the paper's, in grey and hatched."""
     width = 0.82 / len(series)
+    colours = colours or dict(zip(series, cycle(COLOURS), strict=False))
     for number, (name, values) in enumerate(series.items()):
         known = [(at, value) for at, value in enumerate(values) if value is not None and math.isfinite(value)]
         theirs = number >= ours
@@ -36,7 +47,7 @@ def bars(axes: Axes, groups: Sequence[str], series: Series, unit: str, *, log: b
             [value for _, value in known],
             width,
             label=name,
-            color=PAPER_COLOUR if theirs else COLOURS[number % len(COLOURS)],
+            color=PAPER_COLOUR if theirs else colours[name],
             hatch="//" if theirs else None,
             edgecolor="white",
             linewidth=0.5,
@@ -47,7 +58,7 @@ def bars(axes: Axes, groups: Sequence[str], series: Series, unit: str, *, log: b
     axes.grid(axis="x", visible=False)
     if log:
         axes.set_yscale("log")
-    if len(series) > 1:
+    if any(series):
         axes.legend(ncols=min(6, len(series)), loc="lower center", bbox_to_anchor=(0.5, 1.0), fontsize=8)
 
 
@@ -56,9 +67,8 @@ def schedules(result: Result, canvas: Canvas) -> None:
     rows = [row for row in result.rows if any(_number(row[name]) for name in paper.SCHEDULES)]
     groups = [str(row["network"]) for row in rows]
     pairs = {name.replace("_", "-"): name for name in paper.SCHEDULES}
-    _two_panels(
-        canvas, groups, _normalised(rows, pairs), _normalised(rows, {n: f"paper_{k}" for n, k in pairs.items()})
-    )
+    theirs = {name: f"paper_{key}" for name, key in pairs.items()}
+    _two_panels(canvas, result, groups, _normalised(rows, pairs), _normalised(rows, theirs))
 
 
 def frameworks(result: Result, canvas: Canvas) -> None:
@@ -73,7 +83,7 @@ def frameworks(result: Result, canvas: Canvas) -> None:
             wide.append({name: _value(cells.get((network, name), {}), key) for name in names})
         known = [name for name in names if any(row[name] is not None for row in wide)]
         panels.append(_normalised(wide, {name: name for name in known}))
-    _two_panels(canvas, networks, *panels)
+    _two_panels(canvas, result, networks, *panels)
 
 
 def intra_inter(result: Result, canvas: Canvas) -> None:
@@ -82,7 +92,7 @@ def intra_inter(result: Result, canvas: Canvas) -> None:
     ours = {"sequential": "sequential", "tvm tuned": "tvm_tuned", "greedy": "greedy", "ios-both": "ios_both"}
     ours = {name: key for name, key in ours.items() if any(row.get(key) is not None for row in result.rows)}
     theirs = {"tvm tuned": "paper_tvm_tuned", "ios-both": "paper_ios_both"}
-    _two_panels(canvas, groups, _normalised(result.rows, ours), _normalised(result.rows, theirs))
+    _two_panels(canvas, result, groups, _normalised(result.rows, ours), _normalised(result.rows, theirs))
 
 
 def search_cost(result: Result, canvas: Canvas) -> None:
@@ -140,13 +150,14 @@ def complexity(result: Result, canvas: Canvas) -> None:
     axes.set_xlabel("chains x units in each")
 
 
-def _two_panels(canvas: Canvas, groups: Sequence[str], ours: Series, theirs: Series) -> None:
+def _two_panels(canvas: Canvas, result: Result, groups: Sequence[str], ours: Series, theirs: Series) -> None:
     canvas.set_size_inches(9.5, 6.4)
     above, below = canvas.subplots(2, 1, sharex=True)
     unit = "throughput /\nbest of the network"
-    bars(above, groups, ours, unit)
-    bars(below, groups, theirs, unit)
-    above.set_title("measured here", loc="left")
+    colours = dict(zip(dict.fromkeys((*theirs, *ours)), cycle(COLOURS), strict=False))
+    bars(above, groups, ours, unit, colours=colours)
+    bars(below, groups, theirs, unit, colours=colours)
+    above.set_title("simulated here" if result.simulated else "measured here", loc="left")
     below.set_title("paper (V100)", loc="left")
     above.tick_params(labelbottom=True)
     if groups and groups[-1] == MEAN:

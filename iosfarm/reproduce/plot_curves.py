@@ -16,6 +16,8 @@ MARKERS = {1: "o", 2: "s", 3: "^"}
 
 def trend(result: Result, canvas: Canvas) -> None:
     """Work of a convolution falls (left axis), the peak of GPUs rises (right axis)."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     canvas.set_size_inches(8.0, 4.2)
     left = canvas.subplots()
     right = left.twinx()
@@ -35,7 +37,11 @@ def trend(result: Result, canvas: Canvas) -> None:
         )
     left.set_yscale("log")
     right.set_yscale("log")
-    left.set_xlim(2011, 2023)
+    left.set_xlim(2010.5, 2023)
+    left.set_ylim(bottom=40)
+    right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    right.yaxis.set_major_formatter("{x:g}")
+    right.yaxis.set_minor_formatter(NullFormatter())
     left.set_xlabel("year")
     left.set_ylabel("mean work of a convolution (MFLOP)", color=COLOURS[0])
     right.set_ylabel("float32 peak (TFLOP/s)", color=COLOURS[5])
@@ -46,6 +52,8 @@ def trend(result: Result, canvas: Canvas) -> None:
 
 def pruning(result: Result, canvas: Canvas) -> None:
     """Latency against how many stages a search has to know; in grey the paper's, against its seconds."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     networks = list(dict.fromkeys(str(row["network"]) for row in result.rows))
     canvas.set_size_inches(9.5, 3.4 * len(networks))
     grid = canvas.subplots(len(networks), 2, squeeze=False)
@@ -69,6 +77,9 @@ def pruning(result: Result, canvas: Canvas) -> None:
             theirs.annotate(label, at, xytext=(5, 4), textcoords="offset points", fontsize=8)
         for axes in (ours, theirs):
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter(NullFormatter())
             axes.margins(0.25, 0.25)
             axes.set_ylabel("latency (ms)")
         ours.set_xlabel("distinct stages of the search space")

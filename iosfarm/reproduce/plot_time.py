@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 ROW = 0.82
 """Height of a group's box, in rows."""
 
+MOST_APART = 3.0
+"""Schedules that differ by this factor get time axes of their own."""
+
 LEAST_WORK = 0.02
 """Share of a group's longest width that a unit without arithmetic still gets."""
 
 
 def schedules(result: Result, canvas: Canvas) -> None:
-    """Schedules below each other on one time axis: a stage is as wide as it takes, its groups are rows.
+    """Schedules below each other, on one time axis unless they differ too much: a stage is as wide as it takes, its
+    groups are rows.
 
     How a group's units share its width follows from their work: an estimate.
     """
@@ -28,10 +32,11 @@ def schedules(result: Result, canvas: Canvas) -> None:
     heights = [max((len(s["groups"]) for s in drawing["stages"]), default=1) + 0.8 for drawing in drawings]
     canvas.set_size_inches(10.5, 1.2 + 0.42 * sum(heights))
     colours = _colours(drawings)
-    panels = canvas.subplots(len(drawings), 1, squeeze=False, sharex=True, height_ratios=heights)
-    longest = max(sum(stage["seconds"] for stage in drawing["stages"]) for drawing in drawings)
-    for (axes,), drawing in zip(panels, drawings, strict=True):
-        _draw(axes, drawing, colours, longest)
+    lengths = [sum(stage["seconds"] for stage in drawing["stages"]) for drawing in drawings]
+    shared = max(lengths) < MOST_APART * min(lengths)
+    panels = canvas.subplots(len(drawings), 1, squeeze=False, sharex=shared, height_ratios=heights)
+    for (axes,), drawing, length in zip(panels, drawings, lengths, strict=True):
+        _draw(axes, drawing, colours, max(lengths) if shared else length)
     panels[-1][0].set_xlabel("time (ms)")
     from matplotlib.patches import Patch
 
