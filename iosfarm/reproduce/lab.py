@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from iosfarm.farm.api import Saved, open_executor, run_jobs
 from iosfarm.farm.executor import DeviceInfo, MeasureTask
 from iosfarm.farm.jobs import Job, SearchSettings
@@ -152,7 +154,10 @@ class Lab:
         for row in rows:
             raw = json.loads(row.document)
             if raw.get("settings") == wanted and _ended(raw) and _refined(raw) <= job.settings.refine:
-                content = ScheduleFile.model_validate(raw)
+                try:
+                    content = ScheduleFile.model_validate(raw)
+                except ValidationError:
+                    continue  # written by another version
                 if content.device.environment == dict(info.environment.hard):
                     return Found(content)
         return None

@@ -14,8 +14,8 @@ from iosfarm.reproduce.runs import INDEX, write
 
 HEAD = """# Results
 
-The figures and tables of the [IOS paper](https://arxiv.org/abs/2011.01302), made again by `iosfarm reproduce`, beside the
-paper's own numbers. This page is generated: `iosfarm reproduce page FOLDER…` takes over the results of a run and writes it.
+The figures and tables of the [IOS paper](https://arxiv.org/abs/2011.01302), made again by `iosfarm reproduce`, beside
+the paper's own numbers. This page is generated: `iosfarm reproduce page FOLDER…` takes over the results of a run.
 
 Simulated devices are analytic models of GPUs: they show what the search does, not what a GPU would measure, and are
 marked. Latencies are of float32, batch 1 unless said otherwise. The paper's are of a Tesla V100.
