@@ -8,10 +8,10 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help search test check format wheel clean
+.PHONY: help search test check format wheel gpu-check clean
 
 help: ## what there is
-	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile
 
 search: $(VENV)/.run ## search schedules for the models of zoo.yaml
 	$(BIN)/iosfarm search --models $(MODELS)
@@ -31,6 +31,9 @@ format: $(VENV)/.dev ## put the code in shape
 
 wheel: $(VENV)/.dev ## build the wheel and try it away from the checkout
 	scripts/check-wheel $(VENV)
+
+gpu-check: ## try a GPU: numbers, kernels, searches, baselines (8 minutes; PYTHON=… is used as it is, without .venv)
+	PYTHONPATH=. $(or $(PYTHON),$(BIN)/python) -m iosfarm doctor --gpu
 
 clean: ## remove what make made
 	rm -rf $(VENV) build dist iosfarm.egg-info

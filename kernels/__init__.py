@@ -33,6 +33,10 @@ def open_runtime(spec: str) -> Runtime:
         from iosfarm.kernels.sim import SimRuntime
 
         return SimRuntime.from_spec(spec)
+    if spec.startswith("replay:"):
+        from iosfarm.kernels.replay import ReplayRuntime
+
+        return ReplayRuntime.from_spec(spec)
     if spec.startswith("cuda"):
         from iosfarm.kernels.cuda.runtime import CudaRuntime
 

@@ -1,0 +1,181 @@
+"""The whole check: its sections one after the other, each in a process of its own with a time of its own."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from iosfarm.farm.gpu_check import facts, numerics, probes, sanitizer, searching, steady
+from iosfarm.farm.gpu_check.context import Section
+from iosfarm.farm.gpu_check.rows import Row, read_rows, write_json
+from iosfarm.farm.gpu_check.summary import summary
+
+FORMAT, VERSION = "iosfarm-gpu-check", 1
+SECONDS = 460.0
+"""Of the whole check, with some to spare of the 8 minutes that it may take."""
+
+MODELS = ("squeezenet", "inception_v3", "randwire", "nasnet_large")
+GRACE = 5.0
+"""Seconds after its time in which a section may still end by itself."""
+
+LEAST = 3.0
+"""Seconds without which a section is not begun."""
+
+LAST = 30.0
+"""Seconds that are kept for the end: the same stages once more, and the export."""
+
+
+def sections(models: Sequence[str]) -> list[Section]:
+    """In the order in which they run: what is shorter and says more comes first."""
+    return [
+        Section("facts", 25, facts.run),
+        Section("steady-start", 25, steady.run),
+        Section("networks", 40, numerics.networks),
+        *(_search(model, seconds) for model, seconds in zip(models, (55, 110), strict=False)),
+        Section("numerics", 50, numerics.operators, gpu=True),
+        Section("probes", 35, probes.run, gpu=True),
+        Section("conformance", 60, facts.conformance, gpu=True),
+        Section("benchmark", 30, facts.benchmark, gpu=True),
+        Section("sanitizer", 45, sanitizer.run, gpu=True),
+        *(_search(model, 90) for model in models[2:]),
+        Section("steady-end", 25, steady.run),
+    ]  # fmt: skip
+
+
+def _search(model: str, seconds: float) -> Section:
+    return Section(f"search:{model}", seconds, searching.section(model))
+
+
+def run_check(
+    folder: Path,
+    *,
+    device: str = "cuda",
+    seconds: float = SECONDS,
+    models: Sequence[str] = MODELS,
+    only: Sequence[str] = (),
+    report: Callable[[str], None] = lambda _: None,
+) -> dict[str, object]:
+    """Check a device; returns and writes the results: `results.json` and `measurements.jsonl.gz` in `folder`.
+
+    only: names of sections, all unless given. The results are written after every section, so that whatever ends the
+    check loses none of them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    work = folder / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    begin = time.monotonic()
+    document: dict[str, object] = {
+        "format": FORMAT,
+        "version": VERSION,
+        "device": device,
+        "sections": {},
+        "summary": {},
+    }
+    found: dict[str, list[Row]] = {}
+    state: dict[str, dict[str, object]] = {}
+    for section in sections(models):
+        if (only and section.name not in only) or (section.gpu and not device.startswith("cuda")):
+            continue
+        left = seconds - (time.monotonic() - begin) - (0 if section.name == "steady-end" else LAST)
+        limit = min(section.seconds, left)
+        report(f"{section.name}: up to {max(limit, 0):.0f} s")
+        how: dict[str, object] = {"skipped": "no time left"}
+        if limit > LEAST:
+            how = _section(section.name, folder, work, device, limit, models, report)
+        found[section.name] = read_rows(_file(work, section.name))
+        state[section.name] = how
+        document["sections"] = {name: {**state[name], "rows": rows} for name, rows in found.items()}
+        document["summary"] = summary(found)
+        document["seconds"] = round(time.monotonic() - begin, 1)
+        write_json(folder / "results.json", document)
+    _export(work, folder / "measurements.jsonl.gz", report)
+    shutil.rmtree(work / "latency", ignore_errors=True)
+    return document
+
+
+def main(arguments: Sequence[str]) -> None:
+    """One section, in this process: name, folder of the check, device, seconds, models."""
+    from iosfarm.farm.gpu_check.context import Context
+    from iosfarm.farm.gpu_check.rows import Rows
+
+    name, folder, device, seconds, models = arguments
+    chosen = tuple(models.split(","))
+    work = Path(folder) / "work"
+    (section,) = [s for s in sections(chosen) if s.name == name]
+    rows = Rows(_file(work, name), lambda line: print(line, flush=True))
+    database = str(work / "latency" / "latency.db")
+    section.run(Context(device, Path(folder), database, time.monotonic() + float(seconds), rows, chosen))
+
+
+def _section(
+    name: str,
+    folder: Path,
+    work: Path,
+    device: str,
+    limit: float,
+    models: Sequence[str],
+    report: Callable[[str], None],
+) -> dict[str, object]:
+    """Run a section; its lines go to the report and its end, should it fail, into what is returned."""
+    (work / "latency").mkdir(parents=True, exist_ok=True)
+    log = work / f"{name.replace(':', '-')}.log"
+    command = [
+        sys.executable,
+        "-m",
+        "iosfarm.farm.gpu_check",
+        name,
+        str(folder),
+        device,
+        f"{limit:.1f}",
+        ",".join(models),
+    ]
+    begin = time.monotonic()
+    with log.open("w", encoding="utf-8") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
+        timed_out = False
+        try:
+            process.wait(limit + GRACE)
+        except subprocess.TimeoutExpired:
+            timed_out = True
+        finally:
+            if process.poll() is None:
+                # The whole group: a section may have processes of its own.
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    for line in lines[-40:]:
+        report(f"  {line}")
+    result: dict[str, object] = {"seconds": round(time.monotonic() - begin, 1), "code": process.returncode}
+    if timed_out:
+        result["timed_out"] = True
+    if process.returncode and not timed_out:
+        result["end"] = lines[-15:]
+    return result
+
+
+def _file(work: Path, name: str) -> Path:
+    return work / f"{name.replace(':', '-')}.json"
+
+
+def _export(work: Path, target: Path, report: Callable[[str], None]) -> None:
+    """All measurements, as `iosfarm db export` writes them; none where nothing was measured."""
+    from iosfarm.db import LatencyDatabase
+
+    database = work / "latency" / "latency.db"
+    if not database.exists():
+        return
+    plain = work / "measurements.jsonl"
+    with LatencyDatabase(str(database)) as memory:
+        count = memory.export(plain)
+    with plain.open("rb") as source, gzip.GzipFile(target, "wb", mtime=0) as packed:
+        shutil.copyfileobj(source, packed)
+    report(f"{count} measurements in {target}, {target.stat().st_size / 2**20:.1f} MiB")

@@ -1,0 +1,191 @@
+"""`ReplayRuntime`: times from a recording, numbers from the reference."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from typing import NoReturn, Self
+
+import numpy as np
+
+from iosfarm.ir.device import Device, Environment
+from iosfarm.ir.errors import Infeasible, IosfarmError, UsageError
+from iosfarm.ir.graph import Graph
+from iosfarm.ir.operators import Shape
+from iosfarm.ir.schedule import Schedule
+from iosfarm.ir.stage import Stage
+from iosfarm.kernels.replay.recording import PREFIX, Entry, Recording, find, read
+from iosfarm.kernels.runtime import Array, Weights
+from iosfarm.kernels.steady import reference_stage
+
+Compute = Callable[[Sequence[Array]], list[Array]]
+
+STEADY = Entry((1e-4,))
+"""The reference stage, where it was not recorded: a recording does not drift."""
+
+
+class NotRecorded(IosfarmError):  # noqa: N818 - what it says of a stage, as `Infeasible`
+    """The recording does not have this stage, so there is no answer."""
+
+
+class ReplayRuntime:
+    """The device `replay:SOURCE`. Sample number n of a stage is the recorded one of that number, over and over.
+
+    A whole schedule takes what its stages took, one after the other: how they went together was not recorded.
+
+    Raises:
+        UsageError: there is no such recording.
+    """
+
+    layout = "nhwc"
+    forms = ("stages",)
+
+    def __init__(self, recording: Recording, source: str) -> None:
+        self._recording = recording
+        self._source = source
+        self._reference = reference_stage(self.layout).key
+        self._closed = False
+
+    @classmethod
+    def from_spec(cls, text: str) -> Self:
+        """The runtime of `replay:SOURCE`."""
+        source = text.removeprefix(PREFIX)
+        return cls(read(find(source)), source)
+
+    def fingerprint(self) -> tuple[Device, Environment]:
+        """The recorded ones, but for the kind of device: what is replayed is not measured again."""
+        device, environment = self._recording.device, self._recording.environment
+        hard = {**environment.hard, "replayed": device.kind}
+        facts = {"replayed": device.kind, **device.properties}
+        return Device("replay", device.model, facts, {"source": self._source}), Environment(hard, environment.soft)
+
+    def prepare(self, stage: Stage, weights: Sequence[Mapping[str, Array]] | None = None) -> ReplayExecutable:
+        """See `Runtime.prepare`.
+
+        Raises:
+            NotRecorded: the stage was not recorded.
+        """
+        self._check_open()
+        if stage.layout != self.layout:
+            raise UsageError(f"the stage's layout is {stage.layout}", hint=f"replayed devices run {self.layout}")
+        parameters = [stage.parameters(operator) for operator in stage.operators]
+        if weights is not None:
+            if len(weights) != len(parameters):
+                raise UsageError(f"weights of {len(weights)} operators for a stage of {len(parameters)}")
+            for number, (expected, given) in enumerate(zip(parameters, weights, strict=True)):
+                _check_weights(expected, given, f"{number}.", "")
+
+        def compute(inputs: Sequence[Array]) -> list[Array]:
+            # Loaded on first use: telling the time needs no torch.
+            from iosfarm.kernels.reference import run_stage
+
+            return run_stage(stage, weights or [_random_weights(p) for p in parameters], inputs)
+
+        return ReplayExecutable(self._entry(stage).samples, stage.inputs, compute)
+
+    def prepare_schedule(self, graph: Graph, schedule: Schedule, weights: Weights) -> ReplayExecutable:
+        """See `Runtime.prepare_schedule`.
+
+        Raises:
+            NotRecorded: one of the stages was not recorded.
+        """
+        self._check_open()
+        placed = schedule.place(graph, self.layout)
+        for operator in graph.operators:
+            _check_weights(graph.parameters(operator), weights, f"{operator.name}.", f"{operator.name}.")
+
+        def compute(inputs: Sequence[Array]) -> list[Array]:
+            from iosfarm.kernels.reference import run_graph
+
+            return run_graph(graph, weights, inputs)
+
+        seconds = sum(statistics.median(self._entry(item.stage).samples) for item in placed)
+        return ReplayExecutable((seconds,), tuple(graph.shape(i.name) for i in graph.inputs), compute)
+
+    def close(self) -> None:
+        """See `Runtime.close`."""
+        self._closed = True
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("cannot pickle a runtime: open one where it is used")
+
+    def _entry(self, stage: Stage) -> Entry:
+        entry = self._recording.entries.get(stage.key)
+        if entry is None and stage.key == self._reference:
+            return STEADY
+        if entry is None:
+            hint = "search with the settings that were recorded, or measure on the device itself"
+            raise NotRecorded(f"{stage.describe()} was not recorded", where=f"{PREFIX}{self._source}", hint=hint)
+        if entry.infeasible:
+            raise Infeasible(entry.infeasible)
+        return entry
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the runtime is closed")
+
+
+class ReplayExecutable:
+    """See `Executable`."""
+
+    def __init__(self, samples: Sequence[float], inputs: Sequence[Shape], compute: Compute) -> None:
+        self._samples = samples
+        self._inputs = inputs
+        self._compute = compute
+        self._next = count()
+        self._closed = False
+
+    def run(self, *inputs: Array) -> list[Array]:
+        """See `Executable.run`."""
+        self._check_open()
+        if inputs and len(inputs) != len(self._inputs):
+            raise ValueError(f"{len(self._inputs)} input(s) are needed, got {len(inputs)}")
+        for number, (array, shape) in enumerate(zip(inputs, self._inputs, strict=False)):
+            if tuple(array.shape) != shape:
+                raise ValueError(f"input {number} has the shape {list(array.shape)}, not {list(shape)}")
+        arrays = list(inputs) or [np.random.default_rng(0).standard_normal(shape) for shape in self._inputs]
+        return [np.array(output, dtype=np.float32) for output in self._compute(arrays)]
+
+    def time(self, repeats: int) -> list[float]:
+        """See `Executable.time`."""
+        self._check_open()
+        if repeats < 1:
+            raise ValueError(f"cannot time {repeats} executions")
+        return [self._samples[next(self._next) % len(self._samples)] for _ in range(repeats)]
+
+    def close(self) -> None:
+        """See `Executable.close`."""
+        self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("cannot pickle an executable: prepare one where it is used")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the executable is closed")
+
+
+def _check_weights(expected: Mapping[str, Shape], given: Mapping[str, Array], prefix: str, key: str) -> None:
+    for name, shape in expected.items():
+        array = given.get(key + name)
+        if array is None:
+            raise UsageError(f"the weight {prefix}{name} is missing")
+        if tuple(array.shape) != shape:
+            raise UsageError(f"the weight {prefix}{name} has the shape {list(array.shape)}, not {list(shape)}")
+
+
+def _random_weights(shapes: Mapping[str, Shape]) -> dict[str, Array]:
+    """Values that keep activations near 1 in size; a variance is positive."""
+    rng = np.random.default_rng(0)
+    values: dict[str, Array] = {}
+    for name, shape in shapes.items():
+        scale = (np.prod(shape[1:]) or 1.0) ** -0.5
+        values[name] = rng.uniform(0.5, 2.0, shape) if name == "running_var" else rng.normal(0, scale, shape)
+    return values

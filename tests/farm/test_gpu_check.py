@@ -1,0 +1,117 @@
+"""The GPU check without a GPU: its sections on a simulated one, and what becomes of a bad section."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import iosfarm
+from iosfarm.cli import main
+from iosfarm.farm.gpu_check import check
+from iosfarm.farm.gpu_check.check import run_check
+from iosfarm.farm.gpu_check.rows import Rows, read_rows
+from iosfarm.farm.gpu_check.sanitizer import network
+from iosfarm.farm.gpu_check.summary import summary
+
+SECTIONS = ("steady-start", "search:sample", "steady-end")
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("check")
+    run_check(folder, device="sim:v100", models=("sample",), only=SECTIONS)
+    return folder
+
+
+def test_results_say_what_was_found(checked: Path) -> None:
+    document = json.loads((checked / "results.json").read_text())
+    assert list(document["sections"]) == list(SECTIONS)
+    assert all(section["code"] == 0 and section["rows"] for section in document["sections"].values())
+    found = document["summary"]["networks"]["sample"]
+    assert found["over_sequential_graph"] > 1.2
+    least, most = found["sum_of_stages_over_whole"]
+    assert 0.9 < least <= most < 1.1
+    assert document["summary"]["start_to_end_worst"] < 0.01
+    assert not (checked / "work" / "latency").exists()
+
+
+def test_what_was_measured_can_be_searched_again(checked: Path, tmp_path: Path) -> None:
+    """The export is a device: the same search on it finds the same schedule, and measures nothing anew."""
+    graph = iosfarm.load("sample")
+    database = str(tmp_path / "latency.db")
+    schedule = iosfarm.search(graph, device=f"replay:{checked}", database=database, gap=0.01)
+    document = json.loads((checked / "schedules" / "both" / "sample-sim-v100-b1-float32.json").read_text())
+    found = document["latencies"]["optimised"]["predicted"]
+    assert schedule.predicted == pytest.approx(found, rel=0.02)
+
+
+def test_sections_that_need_a_gpu_are_left_out_without_one() -> None:
+    names = {section.name for section in check.sections(("sample",)) if section.gpu}
+    assert {"numerics", "probes", "conformance", "sanitizer"} <= names
+
+
+def section_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, limit: float = 5.0
+) -> dict[str, object]:
+    """What `_section` says of a process that runs this code instead of a section."""
+    real = subprocess.Popen
+
+    def start(command: list[str], **options: object) -> object:
+        return real([sys.executable, "-c", code], **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(check.subprocess, "Popen", start)
+    monkeypatch.setattr(check, "GRACE", 0.0)
+    return check._section("facts", tmp_path, tmp_path / "work", "sim:v100", limit, ("sample",), lambda _: None)
+
+
+def test_a_section_that_crashes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    how = section_process(tmp_path, monkeypatch, "import os; print('before', flush=True); os.abort()")
+    assert how["code"] == -6
+    assert how["end"] == ["before"]
+
+
+def test_a_section_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    how = section_process(tmp_path, monkeypatch, "import time; time.sleep(600)", limit=0.5)
+    assert how["timed_out"] is True
+    assert isinstance(how["seconds"], float)
+    assert how["seconds"] < 60
+
+
+def test_rows_are_kept_one_by_one(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    assert read_rows(file) == []
+    rows = Rows(file)
+    for number in range(3):
+        rows.add(number=number)
+        assert read_rows(file) == rows.rows
+    file.write_text("{")
+    assert read_rows(file) == []
+
+
+def test_a_summary_of_nothing_claims_nothing() -> None:
+    assert summary({}) == {"networks": {}}
+    assert summary({"search:x": [{"model": "x", "search": "both", "skipped": "no time left"}]}) == {"networks": {}}
+
+
+def test_wrong_numbers_are_in_the_summary() -> None:
+    row = {"kind": "conv2d", "dtype": "float32", "provider": "cudnn", "error": 0.1}
+    found = summary({"numerics": [{**row, "within": False}, {**row, "kind": "add", "within": True}]})
+    assert found["numerics_within_limits"] is False
+    assert found["numerics_beyond_limits"] == ["conv2d float32 cudnn"]
+
+
+def test_what_the_sanitizer_runs_is_a_network() -> None:
+    assert len(network().units) > 10
+
+
+def test_a_machine_without_a_gpu_says_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main.run(["doctor", "--gpu", "--out", str(tmp_path / "out")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "cuda" in err
+    assert not (tmp_path / "out").exists()
