@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from iosfarm.db.comparing import Comparing
+from iosfarm.db.covering import Covering
 from iosfarm.db.exchange import Exchange
 from iosfarm.db.leases import Leases
 from iosfarm.db.measurements import Measurements
+from iosfarm.db.pruning import Pruning
 from iosfarm.db.queries import Queries
 from iosfarm.db.runs import Runs
+from iosfarm.db.sampling import Sampling
 from iosfarm.db.searches import Searches
 from iosfarm.db.sql import Sql
 from iosfarm.db.statistics import Statistics
 
 
-class LatencyDatabase(Measurements, Leases, Searches, Runs, Queries, Sql, Statistics, Exchange):
+class LatencyDatabase(
+    Measurements, Leases, Searches, Runs, Queries, Sql, Statistics, Exchange, Comparing, Covering, Sampling, Pruning
+):
     """What was measured, where and when; the searches that asked for it; the schedules they found.
 
     url: a file's path, `sqlite:///PATH`, `sqlite://` (in memory) or `postgresql://USER:PASSWORD@HOST/DATABASE`;

@@ -23,6 +23,10 @@ class TransientDatabaseError(DatabaseError):
     """
 
 
+class MissingRowError(DatabaseError):
+    """A row refers to one that is not there: a number of another database, or a row that was pruned meanwhile."""
+
+
 class DatabaseUrlError(DatabaseError, UsageError):
     """A database URL that cannot be used: malformed, of another kind of database, or without its driver."""
 
@@ -92,7 +96,8 @@ def translate(error: Exception, name: str) -> DatabaseError:
     if known is None and isinstance(error, TimeoutError):
         known = _LOCKED
     if known is not None:
-        kind = TransientDatabaseError if known in _PASSING else DatabaseError
+        kind = MissingRowError if known is _MISSING_ROW else DatabaseError
+        kind = TransientDatabaseError if known in _PASSING else kind
         return kind(known[0], where=name, hint=known[1])
     lines = str(original).strip().splitlines() or [type(original).__name__]
     if isinstance(error, DBAPIError) and not isinstance(original, sqlite3.Error) and sqlstate is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,12 +17,50 @@ from iosfarm.db.handle import Handle
 from iosfarm.ir.errors import UsageError
 
 if TYPE_CHECKING:
-    from iosfarm.db.importing import Importer, ImportReport
+    from iosfarm.db.importing import Importer
 
 LONGEST_LINE = 64 * 2**20
 """Bytes: a longer one is rejected without being read as a whole."""
 
 _PARQUET = b"PAR1"
+
+
+MOST_TOLD = 1000
+"""Rejected lines that are named; all are counted."""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A line that was not taken. line: from 1; 0 where a source has no lines."""
+
+    line: int
+    reason: str
+
+
+@dataclass
+class ImportReport:
+    """What became of an import. Counts are measurements, but for the last three.
+
+    stored: new here. known: there already. quarantined: there already, and not to be believed any more. rejected: lines
+    of any type; the first thousand are named. complete: False where the source was cut short.
+    """
+
+    source: str
+    stored: int = 0
+    known: int = 0
+    quarantined: int = 0
+    rejected: int = 0
+    named: list[Rejected] = field(default_factory=list)
+    complete: bool = True
+    runs: int = 0
+    searches: int = 0
+    schedules: int = 0
+
+    def reject(self, line: int, reason: str) -> None:
+        """Counts a line that is not taken."""
+        self.rejected += 1
+        if len(self.named) < MOST_TOLD:
+            self.named.append(Rejected(line, reason))
 
 
 class Exchange(Handle):

@@ -17,7 +17,7 @@ from iosfarm.db.location import Location, check_file, locate, overlay_location
 class Handle:
     """What all methods of `LatencyDatabase` share; its contract is written there."""
 
-    overlay: Handle | None
+    overlay: Handle | None = None
     """The database beneath this one: what is not found here is looked for there, and nothing is ever written there."""
 
     def __init__(
@@ -34,10 +34,10 @@ class Handle:
             raise
 
     def _lay(self, beneath: Location | None) -> None:
-        self.overlay = None
         if beneath is not None and beneath != self._location:
-            self.overlay = Handle.__new__(Handle)
-            self.overlay.__setstate__({"location": beneath, "readonly": True, "timeout": self.timeout, "overlay": None})
+            lower = Handle.__new__(Handle)
+            lower.__setstate__({"location": beneath, "readonly": True, "timeout": self.timeout, "overlay": None})
+            self.overlay = lower
 
     def _open(self) -> None:
         self._engine: Engine | None = None

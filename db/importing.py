@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
@@ -11,6 +11,7 @@ from sqlalchemy import Connection, insert, select, update
 from iosfarm.db import tables
 from iosfarm.db.dialect import texts
 from iosfarm.db.encoding import Place, encode, place_of
+from iosfarm.db.exchange import ImportReport
 from iosfarm.db.handle import Handle
 from iosfarm.db.measurements import USABLE, insert_measurements
 from iosfarm.db.portable import (
@@ -34,43 +35,6 @@ from iosfarm.ir.summary import StageSummary
 
 BATCH = 5000
 """Measurements of one transaction."""
-
-MOST_TOLD = 1000
-"""Rejected lines that are named; all are counted."""
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A line that was not taken. line: from 1; 0 where a source has no lines."""
-
-    line: int
-    reason: str
-
-
-@dataclass
-class ImportReport:
-    """What became of an import. Counts are measurements, but for the last three.
-
-    stored: new here. known: there already. quarantined: there already, and not to be believed any more. rejected: lines
-    of any type; the first thousand are named. complete: False where the source was cut short.
-    """
-
-    source: str
-    stored: int = 0
-    known: int = 0
-    quarantined: int = 0
-    rejected: int = 0
-    named: list[Rejected] = field(default_factory=list)
-    complete: bool = True
-    runs: int = 0
-    searches: int = 0
-    schedules: int = 0
-
-    def reject(self, line: int, reason: str) -> None:
-        """Counts a line that is not taken."""
-        self.rejected += 1
-        if len(self.named) < MOST_TOLD:
-            self.named.append(Rejected(line, reason))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from sqlalchemy import cast as sql_cast
 from iosfarm.db import tables
 from iosfarm.db.dialect import insert_rows, texts
 from iosfarm.db.encoding import decode, encode, place_of, storable
+from iosfarm.db.errors import MissingRowError
 from iosfarm.db.handle import Handle
 from iosfarm.db.lease_rows import end_leases
 from iosfarm.db.rows import device_row, environment_row, stage_rows
@@ -85,6 +86,21 @@ class Measurements(Handle):
         encoded = [encode(measurement, place) for _, measurement in items]
         if not encoded:
             return []
+        try:
+            return self._record(items, encoded, device, environment, search_id, owner)
+        except MissingRowError:
+            # Stages without measurements may have been pruned since they were looked up: this time they are stored.
+            return self._record(items, encoded, device, environment, search_id, owner)
+
+    def _record(
+        self,
+        items: Sequence[tuple[StageSummary, Measurement]],
+        encoded: Sequence[dict[str, Any]],
+        device: Device,
+        environment: Environment,
+        search_id: int | None,
+        owner: str | None,
+    ) -> list[int]:
         with self._transaction(write=True) as connection:
             stages = stage_rows(connection, [summary for summary, _ in items])
             shared = {

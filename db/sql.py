@@ -26,7 +26,7 @@ _READS = {
     sqlite3.SQLITE_FUNCTION,
     sqlite3.SQLITE_RECURSIVE,
 }
-_REFUSED = ("25006", "0A000")  # read-only transaction, not a query
+_WRONG = ("0A", "22", "25", "34", "42")  # classes of SQLSTATE: not supported, data, transaction, cursor, syntax
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _postgres(connection: Connection, text: str, limit: int, timeout: float, nam
             raise UsageError(f"the query took longer than {timeout:g} s", hint=hint) from error
         except psycopg.Error as error:
             state = error.sqlstate or ""
-            if state in _REFUSED or state.startswith(("22", "34", "42")):
+            if state.startswith(_WRONG):
                 line = str(error).splitlines()[0]
                 raise UsageError(f"the query is wrong or may not be asked: {line}", hint="write one SELECT") from error
             raise translate(error, name) from error

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from iosfarm.cli import db_query
+from iosfarm.cli import db_devices, db_exchange, db_prune, db_query
 from iosfarm.cli.db_options import Json, Url
 from iosfarm.cli.db_query import device_name, plain
 from iosfarm.cli.output import print_json, print_table
@@ -22,6 +22,13 @@ app = typer.Typer(
 )
 
 app.command("query")(db_query.query)
+app.command("coverage")(db_devices.coverage)
+app.command("compare")(db_devices.compare)
+app.command("verify")(db_devices.verify)
+app.command("export")(db_exchange.export)
+app.command("import")(db_exchange.import_file)
+app.command("merge")(db_exchange.merge)
+app.command("prune")(db_prune.prune)
 
 
 @app.command()

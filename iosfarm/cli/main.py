@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from iosfarm.cli import db, doctor, export, models, reproduce, search, show
+from iosfarm.cli import db, doctor, export, models, reproduce, runs, search, show
 from iosfarm.cli import run as run_command
 from iosfarm.ir.errors import IosfarmError
 
@@ -59,6 +59,7 @@ app.command("run")(run_command.command)
 app.command("export")(export.command)
 app.add_typer(models.app, name="models")
 app.add_typer(db.app, name="db")
+app.add_typer(runs.app, name="runs")
 app.add_typer(reproduce.app, name="reproduce")
 app.command("doctor")(doctor.command)
 

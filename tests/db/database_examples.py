@@ -31,10 +31,11 @@ def stage(
     batch: int = 1,
     flops: int = 3_000_000_000,  # more than 32 bits hold
 ) -> StageSummary:
+    canonical = f'{{"number":{number}}}'
     return StageSummary(
-        key=hashlib.sha256(str(number).encode()).hexdigest(),
+        key=hashlib.sha256(canonical.encode()).hexdigest(),
         key_version=1,
-        canonical=f'{{"number":{number}}}',
+        canonical=canonical,
         strategy=strategy,
         dtype=dtype,
         layout=layout,

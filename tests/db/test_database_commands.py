@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
+import re
+import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +17,8 @@ from database_examples import CPU, ENVIRONMENT, SIM, bad, conv, ok, stage
 from typer.testing import CliRunner
 
 from iosfarm.cli.db import app
-from iosfarm.db import DatabaseError, LatencyDatabase, schema
+from iosfarm.cli.runs import app as runs_app
+from iosfarm.db import DatabaseError, LatencyDatabase, RunSummary, schema
 from iosfarm.ir.errors import IosfarmError, UsageError
 
 
@@ -35,10 +41,13 @@ def run(*arguments: str) -> tuple[str, str]:
     return result.stdout, result.stderr
 
 
-@pytest.mark.parametrize("name", ["query", "stats", "migrate"])
+COMMANDS = ["query", "stats", "migrate", "coverage", "compare", "verify", "export", "import", "merge", "prune"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_has_an_example(name: str) -> None:
     out, _ = run(name, "--help")
-    assert f"Example: iosfarm db {name} --" in " ".join(out.split())
+    assert f"Example: iosfarm db {name} " in " ".join(out.split())
 
 
 @pytest.mark.parametrize(
@@ -138,4 +147,206 @@ def test_url_from_the_environment(path: str, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_app_is_a_group_of_commands() -> None:
     assert isinstance(app, typer.Typer)
-    assert {c.callback.__name__ for c in app.registered_commands if c.callback} >= {"query", "stats", "migrate"}
+    assert {c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands} == set(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (["--channels", "64..256"], 3),
+        (["--channels", "97.."], 0),
+        (["--in-channels", "..64", "--out-channels", "90..100"], 2),
+        (["--height", "28", "--width", "28..28"], 3),
+        (["--shape", "1x64x28x28"], 2),
+        (["--batch", "2..64"], 1),
+        (["--units", "1"], 3),
+        (["--groups", "2.."], 0),
+        (["--driver", "1.*"], 3),
+        (["--library", "precision=float32", "--library", "runtime=cpu*"], 3),
+        (["--library", "torch=2"], 0),
+        (["--stage", "0"], 0),
+        (["--since", "2024-05-01T12:00:30"], 1),
+        (["--until", "2024-05-01T12:00:30+00:00"], 2),
+        (["--since", "1h"], 0),
+        (["--until", "1d"], 3),
+    ],
+)
+def test_query_by_ranges_versions_and_age(path: str, arguments: list[str], found: int) -> None:
+    document = json.loads(run("query", "--db", path, "--json", *arguments)[0])
+    assert len(document["measurements"]) == found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["--channels", "many"], "--channels many: not a number or a range; write 64, 64..256"),
+        (["--channels", "256..64"], "--channels 256..64: upside down; write 64..256"),
+        (["--channels", ".."], "not a number or a range"),
+        (["--channels", "-3"], "not a number or a range"),
+        (["--batch", "1...2"], "not a number or a range"),
+        (["--shape", "64x28x28"], "--shape 64x28x28: not NxCxHxW; write 1x64x56x56"),
+        (["--kernel", "3x3x3"], "--kernel 3x3x3: not HxW; write 3 or 1x7"),
+        (["--since", "soon"], "--since soon: neither an age nor a date; write an age such as 90s"),
+        (["--since", "9999999999d"], "neither an age nor a date"),
+        (["--library", "torch"], "--library torch: not a name and a version"),
+        (["--stage", "xyz"], "no stage key: 'xyz'"),
+        (["--format", "xml"], "no format 'xml'; choose one of table, csv, json, parquet"),
+        (["--format", "csv", "--json"], "--json and --format csv"),
+        (["--out", "x.doc"], "x.doc: no format 'doc'"),
+        (["--sql", "SELECT 1", "--op", "conv2d"], "--sql together with conditions"),
+        (["--sql", "DELETE FROM stage"], "it may only read"),
+        (["--out", "/nowhere/x.csv"], "cannot write: No such file"),
+    ],
+)
+def test_query_that_does_not_parse(path: str, arguments: list[str], what: str) -> None:
+    with pytest.raises(IosfarmError, match=re.escape(what)):
+        run("query", "--db", path, *arguments)
+
+
+def test_query_as_csv(path: str, tmp_path: Path) -> None:
+    out, _ = run("query", "--db", path, "--format", "csv", "--sort", "median", "--ascending")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [row["median"] for row in rows] == ["0.0015", "0.002", ""]
+    assert json.loads(rows[0]["operators"])[0]["kind"] == "conv2d"
+    run("query", "--db", path, "--sort", "median", "--ascending", "--out", str(tmp_path / "rows.csv"))
+    assert (tmp_path / "rows.csv").read_text() == out
+
+
+def test_csv_cells_are_no_formulas(tmp_path: Path) -> None:
+    url = str(tmp_path / "latency.db")
+    with LatencyDatabase(url) as database:
+        item = replace(bad(stage(1)), reason="=HYPERLINK(1)", worker="@x")
+        database.record([(stage(1), item)], CPU, ENVIRONMENT)
+    (row,) = csv.DictReader(io.StringIO(run("query", "--db", url, "--format", "csv")[0]))
+    assert (row["reason"], row["worker"]) == ("'=HYPERLINK(1)", "'@x")
+
+
+def test_query_as_parquet_arrow_and_pandas(path: str, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pytest.importorskip("pandas")
+    run("query", "--db", path, "--out", str(tmp_path / "rows.parquet"))
+    table = parquet.read_table(tmp_path / "rows.parquet")
+    with LatencyDatabase(path, readonly=True) as database:
+        rows = database.query()
+        assert table.equals(database.query_arrow())
+        frame = database.query_pandas(status="ok")
+        assert len(database.query_pandas(op="nothing")) == 0
+    assert table["median"].to_pylist() == [row.median for row in rows]
+    assert table["measured_at"].to_pylist() == [row.measured_at for row in rows]
+    assert sorted(frame["median"]) == [1.5e-3, 2e-3]
+    assert str(frame["measured_at"].dtype).startswith("datetime64[us, UTC")
+
+
+def test_own_sql(path: str) -> None:
+    out, _ = run("query", "--db", path, "--sql", "SELECT status, count(*) AS n FROM latency GROUP BY status", "--json")
+    document = json.loads(out)
+    assert (document["columns"], document["rows"]) == (["status", "n"], [["failed", 1], ["ok", 2]])
+    out, err = run("query", "--db", path, "--sql", "SELECT 1 AS one UNION ALL SELECT 2", "--limit", "1")
+    assert out.split() == ["one", "─" * 3, "1"]
+    assert "--limit shows more" in err
+    assert run("query", "--db", path, "--sql", "SELECT 9e999 AS x", "--format", "csv")[0] == "x\ninf\n"
+
+
+def test_export_import_and_merge(path: str, tmp_path: Path) -> None:
+    file, copy, third = (str(tmp_path / name) for name in ("all.jsonl", "copy.db", "third.db"))
+    assert run("export", file, "--db", path)[0] == f"wrote 3 measurements to {file}\n"
+    assert json.loads(run("export", file, "--db", path, "--json")[0])["measurements"] == 3
+    assert run("import", file, "--db", copy)[0] == f"{file}: 3 new measurements; 0 were known\n"
+    report = json.loads(run("merge", copy, path, "--db", third, "--json")[0])
+    assert [(r["stored"], r["known"]) for r in report["imports"]] == [(3, 0), (0, 3)]
+    with pytest.raises(UsageError, match="cannot be merged into itself"):
+        run("merge", third, "--db", third)
+    with pytest.raises(IosfarmError, match="cannot write: No such file"):
+        run("export", str(tmp_path / "no" / "file.jsonl"), "--db", path)
+
+
+def test_import_names_what_it_leaves_out(path: str, tmp_path: Path) -> None:
+    file = tmp_path / "all.jsonl"
+    run("export", str(file), "--db", path)
+    lines = file.read_text().splitlines()
+    lines[-2] = lines[-2].replace('"attempt":2', '"attempt":-2').replace('"attempt":1', '"attempt":-2')
+    file.write_text("\n".join(lines[:-1]))
+    result = CliRunner().invoke(app, ["import", str(file), "--db", str(tmp_path / "copy.db")])
+    assert result.exit_code == 1
+    assert "2 new measurements; 0 were known" in result.stdout
+    assert f"{file}:{len(lines) - 1}: left out: attempt: Input should be" in result.stderr
+    assert "1 rows were left out" in result.stderr
+    assert "the file ends too early" in result.stderr
+
+
+def test_compare(path: str) -> None:
+    out, _ = run("compare", "cpu", "sim:v100", "--db", path)
+    assert "latency on Tesla V100 (simulated) over Example CPU" in out
+    assert json.loads(run("compare", "cpu", "sim:v100", "--db", path, "--json")[0])["all"]["stages"] == 1
+    with pytest.raises(DatabaseError, match="no device 'tpu'"):
+        run("compare", "cpu", "tpu", "--db", path)
+
+
+def test_prune_asks(path: str, tmp_path: Path) -> None:
+    assert run("prune", "--status", "failed", "--db", path, "--dry-run")[0].endswith(
+        "1 measurements would be deleted\n"
+    )
+    with pytest.raises(UsageError, match="nobody is there to be asked; add --yes"):
+        run("prune", "--status", "failed", "--db", path)
+    with pytest.raises(UsageError, match="prune needs a condition"):
+        run("prune", "--db", path, "--yes")
+    assert json.loads(run("prune", "--status", "failed", "--db", path, "--yes", "--json")[0])["measurements"] == 1
+    assert json.loads(run("stats", "--db", path, "--json")[0])["by_status"] == {"ok": 2}
+    for command in (["prune", "--status", "ok", "--yes"], ["verify"]):
+        with pytest.raises(DatabaseError, match="there is no latency database here"):
+            run(*command, "--db", str(tmp_path / "none.db"))
+
+
+def test_overlay_by_option_and_by_variable(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = str(tmp_path / "own.db")
+    LatencyDatabase(own).close()
+    assert len(json.loads(run("query", "--db", own, "--db-overlay", path, "--json")[0])["measurements"]) == 3
+    monkeypatch.setenv("IOSFARM_DB_OVERLAY", path)
+    assert len(json.loads(run("query", "--db", own, "--json")[0])["measurements"]) == 3
+    assert len(json.loads(run("query", "--db", path, "--json")[0])["measurements"]) == 3  # not twice
+    with pytest.raises(DatabaseError, match="there is no latency database here"):
+        run("query", "--db", own, "--db-overlay", str(tmp_path / "none.db"))
+    with pytest.raises(UsageError, match="an empty --db-overlay"):
+        run("query", "--db", own, "--db-overlay", "")
+
+
+def runs_of(*arguments: str) -> str:
+    result = CliRunner().invoke(runs_app, arguments)
+    if isinstance(result.exception, IosfarmError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_runs(path: str) -> None:
+    assert runs_of("list", "--db", path) == ""
+    with LatencyDatabase(path) as database:
+        run_id = database.begin_run(["nasnet", "vgg", "resnet"], ["cpu"], settings={"gap": 0.05}, host="box")
+        search = database.start_search("nasnet", {}, run_id=run_id)
+        database.finish_search(search, "finished", {"measured": 4, "found": 5})
+        database.finish_run(run_id, "interrupted", RunSummary(9, 4, 5, {"worker died": 2}, 0.975, 0.031), note="Ctrl-C")
+        database.begin_run([], [])
+    listed = runs_of("list", "--db", path)
+    for text in ("nasnet, vgg and 1 more", "interrupted", "97.5%", "3.1%", "box", "running"):
+        assert text in listed
+    assert len(json.loads(runs_of("list", "--db", path, "--json", "--outcome", "interrupted"))["runs"]) == 1
+    shown = runs_of("show", str(run_id), "--db", path)
+    for text in ("failed: worker died", "Ctrl-C", "nasnet", "gap", "finished"):
+        assert text in shown
+    document = json.loads(runs_of("show", str(run_id), "--db", path, "--json"))
+    assert document["run"]["summary"]["failed"] == {"worker died": 2}
+    assert document["searches"][0]["counts"] == {"measured": 4, "found": 5}
+    with pytest.raises(DatabaseError, match="there is no run 99; `iosfarm runs list`"):
+        runs_of("show", "99", "--db", path)
+    with pytest.raises(UsageError, match="no outcome 'good'"):
+        runs_of("list", "--db", path, "--outcome", "good")
+
+
+def test_a_run_that_died_is_doubted(path: str) -> None:
+    with LatencyDatabase(path) as database:
+        database.begin_run(["x"], ["cpu"])
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE run SET updated = updated - 600")
+    connection.commit()
+    connection.close()
+    assert "running? (silent for 10 min)" in runs_of("list", "--db", path)

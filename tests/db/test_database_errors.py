@@ -13,8 +13,8 @@ import pytest
 from database_examples import CPU, ENVIRONMENT, ok, stage
 from sqlalchemy import event
 
-from iosfarm.db import DatabaseError, DatabaseUrlError, LatencyDatabase
-from iosfarm.db.location import default_path, locate
+from iosfarm.db import DatabaseError, DatabaseUrlError, LatencyDatabase, TransientDatabaseError
+from iosfarm.db.location import default_path, locate, network_file_system
 from iosfarm.db.schema import VERSION_TABLE
 from iosfarm.ir.errors import UsageError
 
@@ -37,7 +37,7 @@ def test_locked(path: Path) -> None:
     other = sqlite3.connect(path, isolation_level=None)
     with LatencyDatabase(str(path), timeout=0.1) as database:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(DatabaseError, match=f"^{path}: another process holds the database; wait"):
+        with pytest.raises(TransientDatabaseError, match=f"^{path}: another process holds the database; wait"):
             database.record([(stage(2), ok(stage(2)))], CPU, ENVIRONMENT)
         other.execute("ROLLBACK")
         database.record([(stage(2), ok(stage(2)))], CPU, ENVIRONMENT)
@@ -63,7 +63,7 @@ def test_disk_full_keeps_what_was_recorded(tmp_path: Path) -> None:
                 database.record(items, CPU, ENVIRONMENT)
                 recorded += 10
 
-        with pytest.raises(DatabaseError, match="the disk is full; free some space"):
+        with pytest.raises(TransientDatabaseError, match="the disk is full; free some space"):
             fill()
     assert recorded > 0
     assert count(path) == recorded
@@ -229,6 +229,52 @@ def test_schemes_in_capitals(path: Path) -> None:
     with LatencyDatabase(f"SQLite:///{path}", readonly=True) as database:
         assert database.name == str(path)
     assert locate("PostgreSQL://farm@host/db").name == "postgresql+psycopg://farm@host/db"
+
+
+MOUNTS = r"""
+/dev/vda / ext4 rw 0 0
+server:/home /home nfs4 rw 0 0
+/dev/vdb /home/local\040disk xfs rw 0 0
+//box/share /mnt/share cifs rw 0 0
+host:/ /mnt/ssh fuse.sshfs rw 0 0
+tmpfs /mnt/over nfs rw 0 0
+tmpfs /mnt/over tmpfs rw 0 0
+broken
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "kind"),
+    [
+        ("/data/latency.db", None),
+        ("/home/me/latency.db", "nfs4"),
+        ("/home", "nfs4"),
+        ("/homeless/latency.db", None),
+        ("/home/local disk/latency.db", None),
+        ("/mnt/share/x", "cifs"),
+        ("/mnt/ssh/x", "fuse.sshfs"),
+        ("/mnt/over/x", None),
+    ],
+)
+def test_network_file_systems_are_told(place: str, kind: str | None) -> None:
+    assert network_file_system(Path(place), MOUNTS) == kind
+
+
+def test_sqlite_on_a_network_file_system_is_refused_and_can_be_read(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(place: Path, mounts: str | None = None) -> str | None:
+        return "nfs4"
+
+    monkeypatch.setattr("iosfarm.db.location.network_file_system", told)
+    monkeypatch.setattr("iosfarm.db.dialect.network_file_system", told)
+    with pytest.raises(
+        DatabaseError, match=r"cannot be shared on a network file system \(nfs4\): its locks fail"
+    ) as caught:
+        LatencyDatabase(str(path))
+    assert "or a PostgreSQL server" in caught.value.hint
+    assert count(path) == 1
+    assert sorted(os.listdir(path.parent)) == [path.name]  # no log, no index of one: nothing was locked
 
 
 def test_nothing_to_read_in_memory() -> None:

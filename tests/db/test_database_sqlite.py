@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 from database_conformance import LatencyDatabaseConformance
 from database_examples import CPU, ENVIRONMENT, ok, stage
+from product_conformance import ProductConformance
 
 from iosfarm.db import DatabaseError, LatencyDatabase, default_path, schema
 
 
-class TestSqlite(LatencyDatabaseConformance):
+class TestSqlite(LatencyDatabaseConformance, ProductConformance):
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'latency.db'}"
@@ -97,6 +98,7 @@ RECORD_UNTIL_KILLED = """
 import sys
 sys.path.insert(0, sys.argv[2])
 from database_examples import CPU, ENVIRONMENT, ok, stage
+from product_conformance import ProductConformance
 from iosfarm.db import LatencyDatabase
 database = LatencyDatabase(sys.argv[1])
 for n in range(1_000_000):
