@@ -37,6 +37,7 @@ from iosfarm.db.errors import DatabaseUrlError
 from iosfarm.db.location import Location, network_file_system
 
 _WRITES = "iosfarm_writes"
+_CACHE = 65_536  # KiB of SQLite's pages at most: its default of 2 MiB is little for an import of millions of rows
 _SCHEMA_LOCK = 0x105FA12  # any number, the same in every iosfarm
 
 
@@ -180,6 +181,7 @@ def _sqlite_engine(location: Location, *, readonly: bool, timeout: float) -> Eng
             isolation_level=None,
         )
         connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute(f"PRAGMA cache_size={-_CACHE}")  # negative: in KiB
         connection.execute("PRAGMA synchronous=FULL")  # a commit outlives a power cut, not only a killed process
         return connection
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,7 +19,7 @@ import psycopg
 DEBIAN = "/usr/lib/postgresql"
 USER = "farm"
 START = 60.0  # seconds: a loaded machine takes its time
-_FAST = ("fsync=off", "full_page_writes=off", "max_connections=200", "timezone=UTC", "listen_addresses=")
+_FAST = ("fsync=off", "full_page_writes=off", "max_connections=200", "timezone=UTC")
 
 
 def binaries() -> Path | None:
@@ -32,9 +33,11 @@ def binaries() -> Path | None:
 class PostgresServer:
     """Listens on a Unix socket in a temporary folder; nothing of it outlives `close`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, parent: Path | None = None, settings: Sequence[str] = _FAST) -> None:
+        """folder: of the binaries. parent: of the temporary folder. settings: `name=value` each."""
         self._binaries = folder
-        self._folder = Path(tempfile.mkdtemp(prefix="iosfarm-postgres-"))
+        self._folder = Path(tempfile.mkdtemp(prefix="iosfarm-postgres-", dir=parent))
+        self._settings = ["-c", "listen_addresses=", *(text for setting in settings for text in ("-c", setting))]
         self._data = self._folder / "data"
         self._user: str | None = None
         if os.geteuid() == 0:  # the server refuses to run as root
@@ -64,11 +67,10 @@ class PostgresServer:
     def start(self) -> None:
         """Start the server, and wait until it answers."""
         arguments = [self._binaries / "postgres", "-D", self._data, "-k", self._folder]
-        settings = [text for setting in _FAST for text in ("-c", setting)]
         log = (self._folder / "log").open("ab")
         with log:
             self._server = subprocess.Popen(
-                [*arguments, *settings], stdout=log, stderr=log, user=self._user, cwd=self._folder
+                [*arguments, *self._settings], stdout=log, stderr=log, user=self._user, cwd=self._folder
             )
         deadline = time.monotonic() + START
         while True:
