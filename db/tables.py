@@ -230,5 +230,5 @@ schedule_stage = Table(
     Column("stage_key", Digest, nullable=False, index=True),  # no foreign key: a prediction needs no measured stage
     Column("strategy", Text, nullable=False),
     Column("predicted", Float, nullable=True),
-    Column("measurement_id", BigId, ForeignKey("measurement.id")),
+    Column("measurement_id", BigId, ForeignKey("measurement.id"), index=True),
 )

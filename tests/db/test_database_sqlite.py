@@ -9,12 +9,14 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from database_conformance import LatencyDatabaseConformance
 from database_examples import CPU, ENVIRONMENT, ok, stage
 from product_conformance import ProductConformance
+from sqlalchemy import event
 
 from iosfarm.db import DatabaseError, LatencyDatabase, default_path, schema
 
@@ -78,6 +80,41 @@ def test_any_sql_tool_can_read_the_file(tmp_path: Path) -> None:
     connection.close()
 
 
+def test_queries_are_planned_as_for_a_large_database(tmp_path: Path) -> None:
+    """A plan is chosen when there are no rows yet, and must be right when there are millions."""
+    s, plans = stage(1), []
+    with LatencyDatabase(str(tmp_path / "latency.db")) as database:
+        database.record([(s, ok(s))], CPU, ENVIRONMENT)
+        assert database._engine is not None
+        connection = sqlite3.connect(tmp_path / "latency.db")
+        told = {row[0] for row in connection.execute("SELECT idx FROM sqlite_stat1")}
+        assert told <= {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
+
+        @event.listens_for(database._engine, "before_cursor_execute")
+        def explain(_: object, __: object, statement: str, values: tuple[object, ...], *___: object) -> None:
+            if "FROM measurement" in statement or "JOIN measurement" in statement:
+                rows = connection.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+                plans.append(" ".join(row[3] for row in rows))
+
+        def plan_of(work: Callable[[], object]) -> str:
+            plans.clear()
+            work()
+            return plans[0]
+
+        by_stage = "ix_measurement_stage_id_device_id_environment_id (stage_id=?"
+        assert by_stage in plan_of(lambda: database.lookup([s.key], CPU, ENVIRONMENT))
+        assert by_stage in plan_of(lambda: database.query(in_channels=7))
+        for index, conditions in (
+            ("ix_measurement_device_id_measured_at", {"device": "cpu"}),
+            ("ix_measurement_wrong (status=?", {"status": "failed"}),
+            ("ix_measurement_median", {"order_by": "median"}),
+            ("ix_measurement_measured_at", {}),
+        ):
+            assert index in plan_of(lambda wanted=conditions: database.query(limit=3, **wanted))  # type: ignore[misc]
+        assert "SCAN schedule_stage" not in plan_of(lambda: database.prune(status="ok", dry_run=True))
+        connection.close()
+
+
 def test_readers_and_a_writer_do_not_wait_for_each_other(tmp_path: Path) -> None:
     s, url = stage(1), str(tmp_path / "latency.db")
     with LatencyDatabase(url, timeout=0.2) as database:
@@ -99,6 +136,7 @@ import sys
 sys.path.insert(0, sys.argv[2])
 from database_examples import CPU, ENVIRONMENT, ok, stage
 from product_conformance import ProductConformance
+from sqlalchemy import event
 from iosfarm.db import LatencyDatabase
 database = LatencyDatabase(sys.argv[1])
 for n in range(1_000_000):

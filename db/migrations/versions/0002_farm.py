@@ -26,6 +26,26 @@ ROWS = (
     " m.worker, m.attempt, m.status, m.samples, m.conditions FROM measurement m JOIN stage s ON s.id = m.stage_id"
     " JOIN device d ON d.id = m.device_id JOIN environment e ON e.id = m.environment_id"
 )
+STATISTICS = (
+    # Rows of the index, and how many of them agree in its first column, in its first two, …
+    ("measurement", "ix_measurement_measured_at", "10000000 1"),
+    ("measurement", "ix_measurement_search_id", "10000000 100000"),
+    ("measurement", "ix_measurement_stage_id_device_id_environment_id", "10000000 4 2 1"),
+    ("measurement", "ix_measurement_device_id_measured_at", "10000000 2500000 1"),
+    ("measurement", "ix_measurement_median", "10000000 1"),
+    ("measurement", "ix_measurement_wrong", "100000 30000 1"),
+    ("measurement", "uq_measurement_uid", "10000000 1"),
+    ("stage", "sqlite_autoindex_stage_1", "2500000 1"),
+    ("stage_operator", "sqlite_autoindex_stage_operator_1", "5000000 2 1"),
+    ("stage_operator", "ix_stage_operator_kind_in_channels_out_channels", "5000000 500000 5000 500"),
+    ("device", "sqlite_autoindex_device_1", "10 1 1"),
+    ("environment", "sqlite_autoindex_environment_1", "10 1"),
+    ("environment", "ix_environment_hard_key", "10 2"),
+    ("schedule_stage", "ix_schedule_stage_stage_key", "100000 2"),
+    ("schedule_stage", "ix_schedule_stage_measurement_id", "100000 2"),
+    ("lease", "sqlite_autoindex_lease_1", "1000 1 1 1"),
+    ("lease", "ix_lease_owner", "1000 250"),
+)
 WRITE = sa.text("UPDATE measurement SET uid = :uid WHERE id = :id")
 
 
@@ -71,10 +91,24 @@ def upgrade() -> None:
     op.create_index("uq_measurement_uid", "measurement", ["uid"], unique=True)
     for columns in (["device_id", "measured_at"], ["median"]):
         op.create_index(op.f("ix_measurement_" + "_".join(columns)), "measurement", columns, unique=False)
+    op.create_index(op.f("ix_schedule_stage_measurement_id"), "schedule_stage", ["measurement_id"], unique=False)
     wrong = sa.text("status <> 'ok'")
     columns = ["status", "measured_at"]
     op.create_index("ix_measurement_wrong", "measurement", columns, sqlite_where=wrong, postgresql_where=wrong)
     _make_view(op.get_bind())
+    if op.get_bind().dialect.name == "sqlite":
+        _tell_planner()
+
+
+def _tell_planner() -> None:
+    """What a large database looks like. SQLite plans queries by this table, which it fills only when it is told to;
+    without it, it takes a device for as good a clue as a stage, and goes through millions of rows to look one up.
+    """
+    op.execute("ANALYZE")
+    op.execute("DELETE FROM sqlite_stat1")
+    for table, index, rows in STATISTICS:
+        op.execute(f"INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES ('{table}', '{index}', '{rows}')")
+    op.execute("ANALYZE sqlite_master")  # reads it again
 
 
 def _make_view(connection: sa.Connection) -> None:
@@ -122,6 +156,7 @@ def _uid(row: sa.Row[Any], suffix: str = "") -> str:
 
 def downgrade() -> None:
     op.execute("DROP VIEW latency")
+    op.drop_index(op.f("ix_schedule_stage_measurement_id"), table_name="schedule_stage")
     for name in ("wrong", "median", "device_id_measured_at"):
         op.drop_index(f"ix_measurement_{name}", table_name="measurement")
     op.drop_index("uq_measurement_uid", table_name="measurement")
