@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from iosfarm.cli import db, doctor, export, models, reproduce, runs, search, show
+from iosfarm.cli import db, doctor, export, models, report, reproduce, runs, search, show
 from iosfarm.cli import run as run_command
 from iosfarm.ir.errors import IosfarmError
 
@@ -55,6 +55,7 @@ def _root(
 
 app.command("search")(search.command)
 app.command("show")(show.command)
+app.command("report")(report.command)
 app.command("run")(run_command.command)
 app.command("export")(export.command)
 app.add_typer(models.app, name="models")

@@ -35,7 +35,7 @@ def draw_svg(content: ScheduleFile, graph: Graph, part: int | None = None) -> st
     for stage, width in zip(stages, widths, strict=True):
         wide = width * scale
         shapes.append(f'<line x1="{x:.1f}" y1="{TOP - 8}" x2="{x:.1f}" y2="{height - 24}" stroke="#999"/>')
-        weights = [[_weight(graph, name) for name in names] for names in stage.groups]
+        weights = [[unit_weight(graph, name) for name in names] for names in stage.groups]
         longest = max(map(sum, weights))
         for row, names in enumerate(stage.groups):
             left = x
@@ -54,7 +54,8 @@ def draw_svg(content: ScheduleFile, graph: Graph, part: int | None = None) -> st
     )
 
 
-def _weight(graph: Graph, unit_name: str) -> float:
+def unit_weight(graph: Graph, unit_name: str) -> float:
+    """How long a unit may take, in no unit of measurement: from its floating-point operations and bytes."""
     unit = next(unit for unit in graph.units if unit.name == unit_name)
     operators = [graph.operator(name) for name in unit.operators]
     elements = sum(_size(graph.shape(o.name)) for o in operators)

@@ -6,7 +6,7 @@ The search's problem is made again from the schedule file, and told what the dat
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from iosfarm.db import LatencyDatabase, Recorded
@@ -43,7 +43,20 @@ def explain(
     if not 0 <= stage < len(content.stages):
         what = f"there is no stage {stage}"
         raise UsageError(what, where=where, hint=f"stages are 0 to {len(content.stages) - 1}")
-    return _Explaining(content, graph, database).explain(stage, most)
+    return _Explaining(content, graph, database, [stage]).explain(stage, most)
+
+
+def explain_all(
+    content: ScheduleFile, graph: Graph, database: LatencyDatabase, *, most: int = 10
+) -> Iterator[Explanation]:
+    """As `explain`, of every stage in order; the search's problem is made once.
+
+    Raises:
+        SpaceTooLargeError. DatabaseError.
+    """
+    explaining = _Explaining(content, graph, database, range(len(content.stages)))
+    for stage in range(len(content.stages)):
+        yield explaining.explain(stage, most)
 
 
 _Form = tuple[str, tuple[tuple[int, ...], ...]]
@@ -51,7 +64,9 @@ _Form = tuple[str, tuple[tuple[int, ...], ...]]
 
 
 class _Explaining:
-    def __init__(self, content: ScheduleFile, graph: Graph, database: LatencyDatabase) -> None:
+    """stages: those that will be explained."""
+
+    def __init__(self, content: ScheduleFile, graph: Graph, database: LatencyDatabase, stages: Sequence[int]) -> None:
         self._content = content
         self._graph = graph
         self._database = database
@@ -79,12 +94,15 @@ class _Explaining:
         self._part_of = {unit: number for number, part in enumerate(self._job.parts) for unit in part.units}
         self._costs: dict[int, PartCosts] = {}
         self._notes: list[str] = []
+        split = [forms for stage in stages for forms in self._simpler(self._forms[stage])]
+        keys = [self._key(form) for forms in (self._forms, *split) for form in forms]
+        self._recorded = database.lookup([*self._classes, *keys], self._device.device, self._device.environment)
+        self._tell()
+        self._general = tuple(self._notes)
 
     def explain(self, stage: int, most: int) -> Explanation:
+        self._notes = [*self._general]
         split = self._simpler(self._forms[stage])
-        keys = [self._key(form) for forms in (self._forms, *split) for form in forms]
-        self._recorded = self._database.lookup([*self._classes, *keys], self._device.device, self._device.environment)
-        self._tell()
         parts = self._parts(stage)
         involved = [n for n in range(len(self._forms)) if parts & self._parts(n)]
         own = self._sum([stage])

@@ -319,7 +319,20 @@ def save(content: ScheduleFile, path: Path) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    text = content.model_dump_json(indent=1) + "\n"
+    write_whole(
+        content.model_dump_json(indent=1) + "\n",
+        path,
+        what="the schedule",
+        hint="what was measured is in the database; search again with another --out",
+    )
+
+
+def write_whole(text: str, path: Path, *, what: str, hint: str = "") -> None:
+    """Write a file whole or not at all. what, hint: of the error.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         temporary.write_text(text, encoding="utf-8")
@@ -327,11 +340,7 @@ def save(content: ScheduleFile, path: Path) -> None:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise OutputError(
-            f"cannot write the schedule: {error.strerror or error}",
-            where=str(path),
-            hint="what was measured is in the database; search again with another --out",
-        ) from error
+        raise OutputError(f"cannot write {what}: {error.strerror or error}", where=str(path), hint=hint) from error
 
 
 def target(folder: Path, name: str, content: ScheduleFile) -> Path:
@@ -351,12 +360,16 @@ def load(path: Path, graph: Graph | None = None) -> tuple[ScheduleFile, Graph]:
         UsageError: the file is missing, truncated, of another format or version, or for another graph; the line says
             what does not fit.
     """
-    where = str(path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
-        raise UsageError(f"cannot read the schedule: {reason}", where=where) from error
+        raise UsageError(f"cannot read the schedule: {reason}", where=str(path)) from error
+    return parse(text, str(path), graph)
+
+
+def parse(text: str, where: str, graph: Graph | None = None) -> tuple[ScheduleFile, Graph]:
+    """As `load`, of a schedule file's text. where: what messages call it."""
     try:
         raw = json.loads(text)
     except (ValueError, RecursionError) as error:

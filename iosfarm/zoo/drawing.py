@@ -64,12 +64,12 @@ def as_dot(graph: Graph) -> str:
 
 def as_svg(graph: Graph) -> str:
     """An SVG document: units in layers from top to bottom, a unit below everything that it reads."""
-    layers = _layers(graph)
-    widest = max(len(layer) for layer in layers)
+    rows = layers(graph)
+    widest = max(len(row) for row in rows)
     width = widest * (_BOX_WIDTH + _GAP_X) - _GAP_X + 2 * _MARGIN
-    height = len(layers) * (_BOX_HEIGHT + _GAP_Y) - _GAP_Y + 2 * _MARGIN
+    height = len(rows) * (_BOX_HEIGHT + _GAP_Y) - _GAP_Y + 2 * _MARGIN
     place: dict[int, tuple[float, float]] = {}
-    for row, layer in enumerate(layers):
+    for row, layer in enumerate(rows):
         left = (width - len(layer) * (_BOX_WIDTH + _GAP_X) + _GAP_X) / 2
         for column, unit in enumerate(layer):
             place[unit] = (left + column * (_BOX_WIDTH + _GAP_X), _MARGIN + row * (_BOX_HEIGHT + _GAP_Y))
@@ -89,7 +89,7 @@ def _source(graph: Graph, name: str) -> str:
     return str(graph.unit_of[name]) if name in graph.unit_of else name
 
 
-def _layers(graph: Graph) -> list[list[int]]:
+def layers(graph: Graph) -> list[list[int]]:
     """Units by longest path from the inputs, each layer ordered by where its neighbours are (barycentre method)."""
     before = graph.unit_predecessors
     after: list[list[int]] = [[] for _ in before]
@@ -98,20 +98,20 @@ def _layers(graph: Graph) -> list[list[int]]:
         depth.append(max((depth[s] + 1 for s in sources), default=0))
         for source in sources:
             after[source].append(unit)
-    layers: list[list[int]] = [[] for _ in range(max(depth) + 1)]
+    rows: list[list[int]] = [[] for _ in range(max(depth) + 1)]
     for unit, row in enumerate(depth):
-        layers[row].append(unit)
+        rows[row].append(unit)
     for sweep in range(_SWEEPS):
-        position = {unit: (i + 0.5) / len(layer) for layer in layers for i, unit in enumerate(layer)}
+        position = {unit: (i + 0.5) / len(layer) for layer in rows for i, unit in enumerate(layer)}
         downwards = sweep % 2 == 0
-        for layer in layers if downwards else reversed(layers):
+        for layer in rows if downwards else reversed(rows):
             weight = {}
             for unit in layer:
                 near = before[unit] if downwards else after[unit]
                 weight[unit] = sum(position[n] for n in near) / len(near) if near else position[unit]
             layer.sort(key=lambda unit: weight[unit])
             position |= {unit: (i + 0.5) / len(layer) for i, unit in enumerate(layer)}
-    return layers
+    return rows
 
 
 def _edge(source: tuple[float, float], target: tuple[float, float]) -> str:

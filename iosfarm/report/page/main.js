@@ -1,0 +1,82 @@
+// Draws what is visible, and the rest when it becomes so.
+const views = report.schedules.map((schedule, index) => {
+  const article = document.getElementById(`schedule-${index}`);
+  const host = (name) => article.querySelector(`[data-view="${name}"]`);
+  let timeline = null, graph = null;
+  const choose = (number) => {
+    timeline.select(number);
+    graph.select(number);
+    drawDetail(host("detail"), schedule, number);
+  };
+  // What is won the most is what one wants to see first.
+  const saved = schedule.stages.map((stage) => (stage.alone ?? 0) - (stage.predicted ?? 0));
+  const first = Math.max(0, saved.indexOf(Math.max(...saved)));
+  const redraw = () => {
+    timeline.draw();
+    graph.draw();
+    drawSamples(host("samples"), schedule.latencies.map((entry) => [entry.name, entry.samples]), "Samples of whole schedules");
+    if (host("proof")) drawProof(host("proof"), schedule);
+  };
+  const draw = () => {
+    if (timeline) { redraw(); return; }
+    timeline = new Timeline(host("timeline"), schedule, `s${index}`, choose);
+    graph = new GraphView(host("graph"), schedule, `s${index}`, (number) => choose(number));
+    redraw();
+    choose(first);
+  };
+  let before = null;
+  return {
+    article, draw,
+    drawn: () => timeline !== null,
+    whole: () => { draw(); before = [timeline.range, graph.view]; timeline.show(0, timeline.total); graph.fit(); },
+    back: () => { [timeline.range, graph.view] = before; redraw(); },
+  };
+});
+const compare = document.querySelector('[data-view="compare"]');
+
+const tabs = [...document.querySelectorAll('[role="tab"]')];
+function open(index) {
+  tabs.forEach((tab, number) => {
+    tab.setAttribute("aria-selected", String(number === index));
+    tab.tabIndex = number === index ? 0 : -1;
+    views[number].article.hidden = number !== index;
+  });
+  views[index].draw();
+}
+tabs.forEach((tab, index) => {
+  tab.addEventListener("click", () => open(index));
+  tab.addEventListener("keydown", (event) => {
+    const to = { ArrowRight: index + 1, ArrowLeft: index - 1, Home: 0, End: tabs.length - 1 }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    const next = (to + tabs.length) % tabs.length;
+    open(next);
+    tabs[next].focus();
+  });
+});
+
+function drawAll() {
+  if (compare) drawCompare(compare);
+  for (const view of views) if (view.drawn() && !view.article.hidden) view.draw();
+}
+if (compare) drawCompare(compare);
+views[0].draw();
+let width = innerWidth;
+addEventListener("resize", () => {
+  if (innerWidth === width) return;
+  width = innerWidth;
+  requestAnimationFrame(drawAll);
+});
+// On paper there is nothing to click: all schedules, whole.
+let open_ = [];
+addEventListener("beforeprint", () => {
+  open_ = [...document.querySelectorAll("details:not([open])")];
+  for (const item of open_) item.open = true;
+  for (const view of views) view.whole();
+});
+addEventListener("afterprint", () => {
+  for (const item of open_) item.open = false;
+  for (const view of views) view.back();
+});
+performance.mark("interactive");
+document.documentElement.dataset.ready = String(Math.round(performance.now()));
