@@ -41,10 +41,9 @@ def alternatives(source: Source, database: LatencyDatabase) -> Sequence[Alternat
             found.measured,
             found.infeasible,
             _cost(found.chosen.whole),
-            tuple(
-                _choice(row, index, simpler)
-                for simpler in (False, True)
-                for row in (found.best, found.simpler)[simpler]
+            (
+                *(_choice(row, index, simpler=False) for row in found.best),
+                *(_choice(row, index, simpler=True) for row in found.simpler),
             ),
             found.notes,
         )

@@ -48,6 +48,10 @@ function tickLabel(seconds, step) {
   return (seconds * 1e3).toFixed(places);
 }
 
+// How wide to draw, in pixels: on paper letters have to stay large enough.
+let paper = false;
+const drawingWidth = (host) => (paper ? 720 : Math.max(480, host.clientWidth || 1200));
+
 const tip = document.querySelector(".tip");
 function showTip(event, text) {
   tip.textContent = text;

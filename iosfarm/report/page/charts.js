@@ -5,11 +5,11 @@ function quantile(sorted, share) {
 }
 
 // One row of dots for each series: [name, samples in seconds].
-function drawSamples(host, series, label, wide = null) {
+function drawSamples(host, series, label) {
   const rows = series.filter(([, samples]) => samples.length);
   if (!rows.length) return;
   host.replaceChildren();
-  const width = wide ?? Math.max(480, host.clientWidth || 1200), left = 120, right = 44, row = 44, top = 8;
+  const width = drawingWidth(host), left = 120, right = 44, row = 44, top = 8;
   const height = top + rows.length * row + 26, all = rows.flatMap(([, samples]) => samples);
   const margin = (Math.max(...all) - Math.min(...all) || Math.max(...all) * 0.02) * 0.06;
   const [from, to] = [Math.min(...all) - margin, Math.max(...all) + margin];
@@ -35,7 +35,7 @@ function drawSamples(host, series, label, wide = null) {
 function drawProof(host, schedule) {
   const { proof } = schedule, points = proof.history;
   host.replaceChildren();
-  const width = Math.max(480, host.clientWidth || 1200), height = 260, left = 74, right = 96, top = 22, bottom = 34;
+  const width = drawingWidth(host), height = 260, left = 74, right = 96, top = 22, bottom = 34;
   const last = points[points.length - 1], end = Math.max(last.seconds, 1e-9);
   const values = points.flatMap((point) => [point.lower, point.upper]);
   const pad = (Math.max(...values) - Math.min(...values) || Math.max(...values) * 0.1) * 0.12;
@@ -84,7 +84,7 @@ function drawCompare(host) {
   const shown = report.schedules.filter((schedule) => schedule.timed);
   if (!shown.length) return;
   const last = (items) => items[items.length - 1].begin + items[items.length - 1].seconds;
-  const width = Math.max(480, host.clientWidth || 1200), left = 210, right = 70, row = 62, top = 24;
+  const width = drawingWidth(host), left = 210, right = 70, row = 62, top = 24;
   const total = Math.max(...shown.flatMap((schedule) => [last(schedule.units), last(schedule.stages)]));
   const x = (seconds) => left + seconds / total * (width - left - right);
   const words = shown.map((s) => `${s.model} on ${s.spec}, batch ${s.batch}: ${ms(last(s.units))} becomes ${ms(last(s.stages))}`);

@@ -1,9 +1,10 @@
 // Draws what is visible, and the rest when it becomes so.
 const views = report.schedules.map((schedule, index) => {
-  const article = document.getElementById(`schedule-${index}`);
-  const host = (name) => article.querySelector(`[data-view="${name}"]`);
-  let timeline = null, graph = null;
+  const panel = document.getElementById(`schedule-${index}`);
+  const host = (name) => panel.querySelector(`[data-view="${name}"]`);
+  let timeline = null, graph = null, chosen = 0;
   const choose = (number) => {
+    chosen = number;
     timeline.select(number);
     graph.select(number);
     drawDetail(host("detail"), schedule, number);
@@ -16,6 +17,7 @@ const views = report.schedules.map((schedule, index) => {
     graph.draw();
     drawSamples(host("samples"), schedule.latencies.map((entry) => [entry.name, entry.samples]), "Samples of whole schedules");
     if (host("proof")) drawProof(host("proof"), schedule);
+    drawDetail(host("detail"), schedule, chosen);
   };
   const draw = () => {
     if (timeline) { redraw(); return; }
@@ -26,10 +28,16 @@ const views = report.schedules.map((schedule, index) => {
   };
   let before = null;
   return {
-    article, draw,
+    panel, draw,
     drawn: () => timeline !== null,
-    whole: () => { draw(); before = [timeline.range, graph.view]; timeline.show(0, timeline.total); graph.fit(); },
-    back: () => { [timeline.range, graph.view] = before; redraw(); },
+    whole: () => {
+      if (!timeline) draw();
+      before = [timeline.range, graph.view];
+      timeline.range = [0, timeline.total];
+      graph.fit();
+      redraw();
+    },
+    back: () => { [timeline.range, graph.view] = before; if (!panel.hidden) redraw(); },
   };
 });
 const compare = document.querySelector('[data-view="compare"]');
@@ -39,7 +47,7 @@ function open(index) {
   tabs.forEach((tab, number) => {
     tab.setAttribute("aria-selected", String(number === index));
     tab.tabIndex = number === index ? 0 : -1;
-    views[number].article.hidden = number !== index;
+    views[number].panel.hidden = number !== index;
   });
   views[index].draw();
 }
@@ -57,7 +65,7 @@ tabs.forEach((tab, index) => {
 
 function drawAll() {
   if (compare) drawCompare(compare);
-  for (const view of views) if (view.drawn() && !view.article.hidden) view.draw();
+  for (const view of views) if (view.drawn() && !view.panel.hidden) view.draw();
 }
 if (compare) drawCompare(compare);
 views[0].draw();
@@ -68,14 +76,18 @@ addEventListener("resize", () => {
   requestAnimationFrame(drawAll);
 });
 // On paper there is nothing to click: all schedules, whole.
-let open_ = [];
+let opened = [];
 addEventListener("beforeprint", () => {
-  open_ = [...document.querySelectorAll("details:not([open])")];
-  for (const item of open_) item.open = true;
+  opened = [...document.querySelectorAll("details:not([open])")];
+  for (const item of opened) item.open = true;
+  paper = true;
+  if (compare) drawCompare(compare);
   for (const view of views) view.whole();
 });
 addEventListener("afterprint", () => {
-  for (const item of open_) item.open = false;
+  for (const item of opened) item.open = false;
+  paper = false;
+  if (compare) drawCompare(compare);
   for (const view of views) view.back();
 });
 performance.mark("interactive");

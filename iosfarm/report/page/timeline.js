@@ -126,7 +126,7 @@ class Timeline {
   }
 
   draw() {
-    this.width = Math.max(480, this.host.clientWidth || 1200);
+    this.width = drawingWidth(this.host);
     this.room = this.width - GUTTER - RIGHT;
     const { svg, schedule } = this;
     svg.replaceChildren();

@@ -1,0 +1,341 @@
+"""The page of a report in a real browser: what a reader sees, clicks, prints, and hears."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from conftest import Searched, Visit
+from playwright.sync_api import Page
+from pypdf import PdfReader
+
+from iosfarm.ir.graph import Graph
+from iosfarm.report.building import report_on
+from iosfarm.report.contents import Report
+from iosfarm.report.rendering import render
+
+Open = Callable[..., Visit]
+
+STAGE = re.compile(r"Stage (\d+) of part")
+
+
+def chosen(page: Page, schedule: int = 0) -> int:
+    """The stage whose details are shown."""
+    found = STAGE.search(page.locator(f"#schedule-{schedule} [data-view=detail] h4").first.inner_text())
+    assert found is not None
+    return int(found[1])
+
+
+def shown(page: Page) -> str:
+    """The part of the time axis that is to be seen."""
+    return page.locator("#schedule-0 [data-view=timeline] output").inner_text()
+
+
+def width(page: Page, stage: int) -> float:
+    box = page.locator(f"#s0-stage-{stage} > .back").bounding_box()
+    assert box is not None
+    return box["width"]
+
+
+def test_it_loads_nothing(both: Path, visit: Open) -> None:
+    page = visit(both)
+    assert page.requests == [both.as_uri()]
+    assert "http" not in both.read_text().replace("http://www.w3.org/2000/svg", "").replace("http-equiv", "")
+
+
+def test_it_shows_every_stage_and_every_unit(both: Path, report: Report, visit: Open) -> None:
+    page = visit(both).page
+    schedule = report.schedules[0]
+    assert page.locator("#schedule-0 [role=option]").count() == len(schedule.stages)
+    assert page.locator("#schedule-0 .before .unit").count() == len(schedule.units)
+    assert page.locator("#schedule-0 .node").count() == len(schedule.units)
+    for kind in ("timeline", "samples", "proof", "graph"):
+        assert page.locator(f"#schedule-0 [data-view={kind}] svg").count() == 1
+    for number in range(len(schedule.stages)):
+        label = page.locator(f"#s0-stage-{number}").get_attribute("aria-label")
+        assert label is not None
+        assert all(schedule.units[unit].name in label for box in schedule.stages[number].boxes for unit in box.units)
+
+
+def test_the_sequential_schedule_is_drawn_on_the_same_axis(both: Path, report: Report, visit: Open) -> None:
+    page = visit(both).page
+    schedule = report.schedules[0]
+    ends = []
+    for selector in ("#schedule-0 .before .unit >> nth=-1", "#schedule-0 .stage >> nth=-1"):
+        box = page.locator(selector).bounding_box()
+        start = page.locator("#schedule-0 .before .unit >> nth=0").bounding_box()
+        assert box is not None
+        assert start is not None
+        ends.append(box["x"] + box["width"] - start["x"])
+    assert ends[1] / ends[0] == pytest.approx(schedule.length / schedule.sequential_length, rel=0.01)
+    assert "saved" in page.locator("#schedule-0 .saved").text_content()  # type: ignore[operator]
+
+
+def test_a_click_chooses_a_stage_everywhere(both: Path, report: Report, visit: Open) -> None:
+    page = visit(both).page
+    stages = report.schedules[0].stages
+    longest = max(range(len(stages)), key=lambda number: stages[number].seconds)
+    for number in (longest, 0):
+        page.locator(f"#s0-stage-{number} .unit").first.click()
+        assert chosen(page) == number
+        assert page.locator(f"#s0-stage-{number}").get_attribute("aria-selected") == "true"
+        assert page.locator("#schedule-0 [aria-selected=true]").count() == 1
+        nodes = page.locator("#schedule-0 .node.chosen")
+        assert nodes.count() == sum(len(box.units) for box in stages[number].boxes)
+        units = {report.schedules[0].units[unit].name for box in stages[number].boxes for unit in box.units}
+        text = page.locator("#schedule-0 [data-view=detail]").inner_text()
+        assert all(name in text for name in units)
+        assert f"{len(stages[number].samples or ())} samples of the stage, simulated" in text
+        for choice in stages[number].alternatives.choices:  # type: ignore[union-attr]
+            assert choice.why in text
+
+
+def test_a_unit_of_the_sequential_schedule_leads_to_its_stage(both: Path, report: Report, visit: Open) -> None:
+    page = visit(both).page
+    unit = max(report.schedules[0].units, key=lambda unit: unit.seconds)
+    page.locator(f'#schedule-0 .before [data-unit="{report.schedules[0].units.index(unit)}"]').click()
+    assert chosen(page) == unit.stage
+
+
+def test_a_unit_of_the_graph_leads_to_its_stage(both: Path, report: Report, visit: Open) -> None:
+    page = visit(both).page
+    page.locator('#schedule-0 .node[data-unit="1"]').click()
+    assert chosen(page) == report.schedules[0].units[1].stage
+
+
+def test_the_keyboard_does_what_the_mouse_does(both: Path, report: Report, visit: Open) -> None:
+    page = visit(both).page
+    last = len(report.schedules[0].stages) - 1
+    page.locator("#schedule-0 [role=listbox]").focus()
+    page.keyboard.press("Home")
+    assert chosen(page) == 0
+    page.keyboard.press("ArrowLeft")
+    assert chosen(page) == 0
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert chosen(page) == 2
+    page.keyboard.press("End")
+    assert chosen(page) == last
+    assert page.locator("#schedule-0 [role=listbox]").get_attribute("aria-activedescendant") == f"s0-stage-{last}"
+    whole, before = shown(page), width(page, last)
+    page.keyboard.press("+")
+    assert shown(page) != whole
+    assert width(page, last) > before
+    page.keyboard.press("0")
+    assert shown(page) == whole
+
+
+def test_zoom_keeps_the_chosen_stage_in_view(both: Path, visit: Open) -> None:
+    page = visit(both).page
+    stage, whole = chosen(page), shown(page)
+    before = width(page, stage)
+    for _ in range(3):
+        page.get_by_role("button", name="zoom in").first.click()
+    assert width(page, stage) == pytest.approx(before * 1.6**3, rel=0.02)
+    page.get_by_role("button", name="show the whole schedule").click()
+    assert (shown(page), width(page, stage)) == (whole, pytest.approx(before))
+    page.get_by_role("button", name="zoom to the chosen stage").click()
+    assert width(page, stage) > before
+    page.keyboard.press("ArrowLeft")
+
+
+def test_the_wheel_zooms_where_the_pointer_is_and_only_with_control(both: Path, visit: Open) -> None:
+    page = visit(both).page
+    page.locator("#s0-stage-3").hover()
+    whole = shown(page)
+    page.mouse.wheel(0, 1)
+    assert shown(page) == whole
+    before = page.locator("#s0-stage-3").bounding_box()
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -100)
+    page.wait_for_function("old => document.querySelector('#schedule-0 output').textContent !== old", arg=whole)
+    page.keyboard.up("Control")
+    after = page.locator("#s0-stage-3").bounding_box()
+    assert before is not None
+    assert after is not None
+    middle = [box["x"] + box["width"] / 2 for box in (before, after)]
+    assert middle[1] == pytest.approx(middle[0], abs=3)
+    assert after["width"] > before["width"]
+
+
+def test_a_drag_moves_and_chooses_nothing(both: Path, visit: Open) -> None:
+    page = visit(both).page
+    page.get_by_role("button", name="zoom to the chosen stage").click()
+    stage, before = chosen(page), shown(page)
+    box = page.locator("#schedule-0 [role=listbox]").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2 - 200, box["y"] + 60, steps=4)
+    page.mouse.up()
+    assert shown(page) != before
+    assert chosen(page) == stage
+
+
+def test_hovering_tells_what_a_unit_is(both: Path, report: Report, visit: Open) -> None:
+    page = visit(both).page
+    schedule = report.schedules[0]
+    unit = max(range(len(schedule.units)), key=lambda number: schedule.units[number].seconds)
+    assert not page.locator(".tip").is_visible()
+    page.locator(f'#schedule-0 .before [data-unit="{unit}"]').hover()
+    tip = page.locator(".tip").inner_text()
+    assert schedule.units[unit].name in tip
+    assert schedule.units[unit].words in tip
+    page.locator("#schedule-0 h2").hover()
+    assert not page.locator(".tip").is_visible()
+
+
+def test_several_schedules_are_tabs_and_a_table(both: Path, report: Report, visit: Open) -> None:
+    page = visit(both).page
+    rows = page.locator("section[aria-labelledby=compared] tbody tr")
+    assert [row.locator("th").inner_text() for row in rows.all()] == [s.model for s in report.schedules]
+    assert page.locator("#schedule-0").is_visible()
+    assert not page.locator("#schedule-1").is_visible()
+    page.get_by_role("tab").nth(1).click()
+    assert page.locator("#schedule-1 [role=option]").count() == len(report.schedules[1].stages)
+    assert not page.locator("#schedule-0").is_visible()
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("#schedule-0").is_visible()
+    assert page.get_by_role("tab").nth(0).get_attribute("aria-selected") == "true"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_can_be_read_without_eyes(both: Path, visit: Open, scheme: str) -> None:
+    page = visit(both, color_scheme=scheme).page
+    for summary in page.locator("#schedule-0 summary").all():
+        summary.click()
+    found = Axe().run(page)
+    problems = [
+        (item["id"], item["nodes"][0]["html"][:200], item["nodes"][0]["failureSummary"])
+        for item in found.response["violations"]
+    ]
+    assert problems == []
+
+
+def test_every_picture_has_a_table(both: Path, report: Report, visit: Open) -> None:
+    page = visit(both).page
+    schedule = report.schedules[0]
+    for summary in page.locator("#schedule-0 summary").all():
+        summary.click()
+    text = page.locator("#schedule-0").inner_text()
+    assert all(unit.words in text for unit in schedule.units)
+    assert schedule.proof is not None
+    captions = {
+        "Stages in the order in which they run": len(schedule.stages),
+        "Bounds over time": len(schedule.proof.history),
+    }
+    captions |= {"Whole schedules": len(schedule.latencies), "Units in the order of the network": len(schedule.units)}
+    for caption, count in captions.items():
+        assert page.get_by_role("table", name=caption).first.locator("tbody tr").count() == count
+
+
+def test_on_paper_everything_is_there(both: Path, report: Report, visit: Open, tmp_path: Path) -> None:
+    page = visit(both).page
+    page.get_by_role("button", name="zoom to the chosen stage").click()
+    before = shown(page)
+    page.pdf(path=tmp_path / "report.pdf", prefer_css_page_size=True)
+    sheets = PdfReader(tmp_path / "report.pdf").pages
+    text = unicodedata.normalize("NFKC", " ".join(sheet.extract_text() for sheet in sheets))  # without ligatures
+    for schedule in report.schedules:
+        assert schedule.model in text
+        for unit in schedule.units:
+            assert unit.name in text
+    assert text.count("What runs beside what") == len(report.schedules)
+    assert text.count("streams") >= len(report.schedules)  # the tables are open
+    assert "zoom" not in text
+    assert shown(page) == before
+    assert not page.locator("#schedule-1").is_visible()
+
+
+def test_a_small_screen_scrolls_in_one_direction(both: Path, visit: Open) -> None:
+    page = visit(both, viewport={"width": 390, "height": 800}).page
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_it_draws_anew_for_another_width(both: Path, visit: Open) -> None:
+    page = visit(both).page
+    selector = "#schedule-0 [role=listbox]"
+    before = page.locator(selector).get_attribute("viewBox")
+    page.set_viewport_size({"width": 900, "height": 900})
+    page.wait_for_function(
+        "([selector, old]) => document.querySelector(selector).getAttribute('viewBox') !== old", arg=[selector, before]
+    )
+    assert page.evaluate("document.documentElement.scrollWidth") <= 900
+
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7 * 7 }}${alert(3)}\u2028"
+
+
+def hostile(document: dict[str, Any]) -> None:
+    """Every name that a file can hold."""
+    names = {unit["name"]: f"{unit['name']}{HOSTILE}" for unit in document["graph"]["units"]}
+    for unit in document["graph"]["units"]:
+        unit["name"] = names[unit["name"]]
+    for stage in document["stages"]:
+        stage["groups"] = [[names[name] for name in group] for group in stage["groups"]]
+    document["alone"] = {names[name]: seconds for name, seconds in document["alone"].items()}
+    document["model"] = document["graph"]["name"] = HOSTILE
+    document["notes"] = [HOSTILE]
+    document["device"] |= {"spec": HOSTILE, "model": HOSTILE, "properties": {HOSTILE: HOSTILE}}
+    document["certificate"]["assumptions"] = [HOSTILE]
+    document["settings"]["strategies"] = [HOSTILE]
+
+
+def test_names_are_data(searched: Searched, tmp_path: Path, visit: Open) -> None:
+    path = searched.changed(tmp_path, hostile)
+    document = json.loads(path.read_text())
+    document["graph_hash"] = Graph.from_json(document["graph"]).content_hash
+    path.write_text(json.dumps(document))
+    target = tmp_path / "hostile.html"
+    target.write_text(render(report_on([str(path)])), encoding="utf-8")
+    opened = visit(target)
+    page = opened.page
+    assert page.locator("h1").inner_text() == HOSTILE
+    assert page.locator("img").count() == 0
+    assert page.locator("script").count() == 2
+    page.locator("#s0-stage-0 .unit").first.click()
+    page.locator("#s0-stage-0 .unit").first.hover()
+    assert "onerror=alert(2)" in page.locator(".tip").inner_text()
+    assert "onerror=alert(2)" in page.locator("[data-view=detail]").inner_text()
+    assert opened.requests == [target.as_uri()]
+
+
+def test_the_policy_lets_nothing_else_run(both: Path, visit: Open) -> None:
+    opened = visit(both)
+    page = opened.page
+    page.evaluate(
+        """() => { window.blocked = []; document.addEventListener("securitypolicyviolation", (event) =>
+            window.blocked.push(event.effectiveDirective)); const script = document.createElement("script");
+            script.textContent = "window.ran = true"; document.body.append(script);
+            const image = document.createElement("img"); image.src = "https://example.org/x.png";
+            document.body.append(image); }"""
+    )
+    page.wait_for_function("window.blocked.length === 2")
+    assert page.evaluate("[...window.blocked].sort().join()") == "img-src,script-src-elem"
+    assert page.evaluate("window.ran") is None
+    assert all("Content Security Policy" in problem for problem in opened.problems)
+    opened.problems.clear()
+
+
+def unmeasured(document: dict[str, Any]) -> None:
+    document["stages"][0]["predicted"] = None
+    document["certificate"] = None
+    del document["alone"]
+    for entry in document["latencies"].values():
+        entry |= {"measured": None, "samples": [], "predicted": None}
+
+
+def test_a_file_with_hardly_anything_in_it(searched: Searched, tmp_path: Path, visit: Open) -> None:
+    target = tmp_path / "bare.html"
+    target.write_text(render(report_on([str(searched.changed(tmp_path, unmeasured))])), encoding="utf-8")
+    page = visit(target).page
+    assert page.locator("[role=option]").count() > 0
+    assert "Not in this report" in page.locator("#main").inner_text()
+    assert "NaN" not in page.content()
+    assert "undefined" not in page.locator("#main").inner_text()
