@@ -24,10 +24,11 @@ def main(site: Path, checkout: Path) -> None:
         if origin is None or not Path(origin).resolve().is_relative_to(site.resolve()):
             sys.exit(f"error: {name} comes from {origin}, not from the wheel in {site}")
 
-    for room, pattern in (("kernels", "*.cu"), ("kernels", "*.cuh"), ("db", "*.mako"), ("db", "*.py")):
+    data = (("kernels", "*.cu"), ("kernels", "*.cuh"), ("db", "*.mako"), ("db", "*.py"), ("report", "page/*"))
+    for room, pattern in data:
         packaged = importlib.resources.files(f"iosfarm.{room}")
-        for source in sorted((checkout / room).rglob(pattern)):
-            path = source.relative_to(checkout / room)
+        for source in sorted((checkout / "iosfarm" / room).rglob(pattern)):
+            path = source.relative_to(checkout / "iosfarm" / room)
             copy = packaged.joinpath(*path.parts)
             if not copy.is_file() or copy.read_bytes() != source.read_bytes():
                 sys.exit(f"error: {room}/{path} is not in the wheel")

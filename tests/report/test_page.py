@@ -269,6 +269,20 @@ def test_it_draws_anew_for_another_width(both: Path, visit: Open) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 900
 
 
+@pytest.mark.parametrize(("simulated", "badge"), [(True, "simulated, not measured"), (False, "measured on the device")])
+def test_it_says_plainly_whether_it_was_measured(
+    searched: Searched, tmp_path: Path, visit: Open, simulated: bool, badge: str
+) -> None:
+    path = searched.changed(tmp_path, lambda document: document["device"].update(simulated=simulated))
+    target = tmp_path / "badge.html"
+    target.write_text(render(report_on([str(path)])), encoding="utf-8")
+    page = visit(target).page
+    assert page.locator(".badge").inner_text() == badge
+    said = " ".join(page.locator(".head, h3, figcaption").all_inner_texts()).lower()
+    assert ("simulated" in said) is simulated
+    assert ("measured on the device" in said or "as they were measured" in said) is not simulated
+
+
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7 * 7 }}${alert(3)}\u2028"
 
 
