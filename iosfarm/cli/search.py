@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from iosfarm.farm.api import Saved
+    from iosfarm.farm.run_record import Saved
 
 
 def command(
     models: Annotated[Path, typer.Option("--models", "-m", help="The zoo.yaml that says what to search.")],
     device: Annotated[
-        str | None, typer.Option("--device", "-d", help="auto, cpu or sim:v100; overrides the zoo.", show_default=False)
+        str | None,
+        typer.Option("--device", "-d", help="auto, cpu, sim:v100?count=8; overrides the zoo.", show_default=False),
     ] = None,
     db: Annotated[
         str | None, typer.Option("--db", help="Latency database: a file or URL.", show_default="the user's own")
@@ -46,7 +47,14 @@ def command(
     ] = None,
     executor: Annotated[str, typer.Option("--executor", help="ray, or inline: no Ray, this process.")] = "ray",
     ray_address: Annotated[
-        str | None, typer.Option("--ray-address", help="A Ray cluster to use.", show_default="a local one")
+        str | None, typer.Option("--ray-address", help="A Ray cluster: auto, or host:port.", show_default="a local one")
+    ] = None,
+    log: Annotated[
+        Path | None, typer.Option("--log", help="A file of JSON lines for what happens.", show_default=False)
+    ] = None,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option("--metrics-port", min=1, max=65535, help="Serve Prometheus metrics there.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -57,6 +65,9 @@ def command(
 
     It ends when no other schedule can be better by more than --gap, measured or not; --certificate says what may prove
     that. --budget 0 measures nothing and answers from the database.
+
+    With --ray-address it uses every device of the cluster that the zoo selects, and goes on when workers fail. Several
+    searches on one database share the work.
 
     Example: iosfarm search --models zoo.yaml --device cpu --gap 0.05 --budget "500 stages"
     """
@@ -92,6 +103,8 @@ def command(
                 executor=executor,
                 ray_address=ray_address,
                 out=out,
+                log=log,
+                metrics_port=metrics_port,
                 report=display.update,
                 finished=finished,
                 stop=interrupt,

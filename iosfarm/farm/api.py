@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iosfarm.farm.jobs import Job, JobResult, SearchSettings
+from iosfarm.farm.jobs import Job, SearchSettings
 from iosfarm.ir.errors import UsageError
 from iosfarm.search.budget import Budget
 from iosfarm.search.method import Method
@@ -17,23 +16,16 @@ from iosfarm.search.space import SpaceSettings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from iosfarm.db import LatencyDatabase
-    from iosfarm.farm.driver import Progress
     from iosfarm.farm.executor import Executor
+    from iosfarm.farm.policy import Policy
+    from iosfarm.farm.progress import Progress
+    from iosfarm.farm.run_record import Saved
     from iosfarm.ir.graph import Graph
     from iosfarm.ir.schedule import Schedule
     from iosfarm.kernels.runtime import Weights
     from iosfarm.workers.evaluating import EvaluationSettings
 
 EXECUTORS = ("ray", "inline")
-
-
-@dataclass(frozen=True)
-class Saved:
-    """A job's result and the file it was written to (None: no folder was given)."""
-
-    result: JobResult
-    path: Path | None
 
 
 def search(
@@ -78,17 +70,24 @@ def run_jobs(
     executor: str = "ray",
     ray_address: str | None = None,
     out: Path | None = None,
+    log: Path | None = None,
+    metrics_port: int | None = None,
     evaluation: EvaluationSettings | None = None,
+    policy: Policy | None = None,
     report: Callable[[Progress], None] = lambda _: None,
     finished: Callable[[Saved], None] = lambda _: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[Saved]:
     """Search jobs, write a schedule file for each into `out`, and record everything in the database.
 
-    Raises what `Driver.run` raises, and OutputError before anything is measured if `out` cannot be written.
+    log: a file for what happens, see `EventLog`. metrics_port: serve metrics there, through Ray.
+
+    Raises what `Driver.run` raises, and OutputError or LogError before anything is measured if `out` or `log` cannot be
+    written.
     """
-    from iosfarm.db import DatabaseError, LatencyDatabase
-    from iosfarm.farm.driver import Driver
+    from iosfarm.db import LatencyDatabase
+    from iosfarm.farm.events import EventLog, Sink, to_all
+    from iosfarm.farm.run_record import RecordedRun
     from iosfarm.farm.schedule_file import check_folder
 
     names = [job.name for job in jobs]
@@ -97,32 +96,37 @@ def run_jobs(
         raise UsageError(f"two jobs are named {repeated[0]!r}", hint="give one of them another label")
     if out is not None:
         check_folder(out)
-    with LatencyDatabase(database) as memory:
-        unfinished = {job.name: memory.start_search(job.label, _settings(job)) for job in jobs}
-        done: dict[str, Saved] = {}
+    with ExitStack() as stack:
+        sinks: list[Sink] = [stack.enter_context(EventLog(log))] if log is not None else []
+        memory = stack.enter_context(LatencyDatabase(database))
+        devices = stack.enter_context(open_executor(executor, ray_address, metrics_port))
+        tell = report
+        if executor == "ray":
+            from iosfarm.farm.metrics import Metrics
 
-        def keep(result: JobResult) -> None:
-            _record(memory, result, unfinished.pop(result.job.name))
-            saved = Saved(result, _write(result, out))
-            done[result.job.name] = saved
-            finished(saved)
+            metrics = Metrics()
+            sinks.append(metrics)
 
-        try:
-            with open_executor(executor, ray_address) as devices:
-                driver = Driver(jobs, memory, devices, evaluation=evaluation, report=report, finished=keep, stop=stop)
-                driver.run()
-        except BaseException as error:
-            # What went wrong is worth more than a row that says so.
-            if not isinstance(error, DatabaseError):
-                with suppress(DatabaseError):
-                    _finish(memory, unfinished, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
-            raise
-        _finish(memory, unfinished, "interrupted")
-        return [done[name] for name in names if name in done]
+            def tell(progress: Progress) -> None:
+                metrics.update(progress)
+                report(progress)
+
+        return RecordedRun(
+            jobs,
+            memory,
+            devices,
+            policy=policy,
+            evaluation=evaluation,
+            out=out,
+            report=tell,
+            finished=finished,
+            stop=stop,
+            emit=to_all(sinks),
+        ).run()
 
 
 @contextmanager
-def open_executor(kind: str, ray_address: str | None = None) -> Iterator[Executor]:
+def open_executor(kind: str, ray_address: str | None = None, metrics_port: int | None = None) -> Iterator[Executor]:
     """An executor by name, closed at the end.
 
     Raises:
@@ -132,13 +136,16 @@ def open_executor(kind: str, ray_address: str | None = None) -> Iterator[Executo
         raise UsageError(f"unknown executor {kind!r}", hint=f"use one of {', '.join(EXECUTORS)}")
     if kind == "inline" and ray_address is not None:
         raise UsageError("the inline executor takes no Ray address", hint="leave --ray-address or --executor out")
+    if metrics_port is not None and (kind == "inline" or ray_address is not None):
+        what = "metrics are served by Ray" if kind == "inline" else "the cluster serves metrics on a port of its own"
+        raise UsageError(what, where="--metrics-port", hint="leave it out")
     opened: Executor
     if kind == "ray":
         from iosfarm.farm.ray_executor import RayExecutor
 
-        opened = RayExecutor(ray_address)
+        opened = RayExecutor(ray_address, metrics_port=metrics_port)
     else:
-        from iosfarm.farm.executor import InlineExecutor
+        from iosfarm.farm.inline_executor import InlineExecutor
 
         opened = InlineExecutor()
     try:
@@ -166,72 +173,3 @@ def resolve_device(spec: str) -> str:
     from iosfarm.kernels import best_device
 
     return best_device() if spec == "auto" else spec
-
-
-def _settings(job: Job) -> dict[str, object]:
-    space = job.settings.space
-    return {
-        "device": job.device,
-        "batch": job.graph.batch,
-        "dtype": job.graph.dtype,
-        **_method(job),
-        "budget": job.settings.budget.seconds,
-        "budget_stages": job.settings.budget.stages,
-        "max_group_size": space.max_group_size,
-        "max_groups": space.max_groups,
-        "strategies": list(space.strategies),
-        "endings": space.endings,
-        "max_part_size": job.settings.max_part_size,
-    }
-
-
-def _method(job: Job) -> dict[str, object]:
-    method = job.settings.method
-    if method.name == "exhaustive":
-        return {"method": method.name}
-    bounds = {"certificate": method.certificate, "confidence": method.confidence}
-    return {"method": method.name, "gap": method.gap, **bounds}
-
-
-def _finish(memory: LatencyDatabase, searches: Mapping[str, int], state: str) -> None:
-    for identifier in searches.values():
-        memory.finish_search(identifier, state, {})
-
-
-def _record(memory: LatencyDatabase, result: JobResult, identifier: int) -> None:
-    """The rows of one result."""
-    from iosfarm.db import ScheduledStageRow
-    from iosfarm.farm.schedule_file import document
-
-    schedule, job = result.schedule, result.job
-    certificate = result.schedules["optimised"].certificate
-    memory.record_schedule(
-        search_id=identifier,
-        model=job.label,
-        graph_hash=job.graph.content_hash,
-        batch=job.graph.batch,
-        dtype=job.graph.dtype,
-        device=result.device.device,
-        environment=result.device.environment,
-        predicted=schedule.predicted,
-        measured=result.latency(result.chosen),
-        lower_bound=certificate.lower if certificate else None,
-        document=document(result).model_dump_json(),
-        stages=[
-            ScheduledStageRow(position, s.part, s.key, s.strategy, s.predicted, s.measurement)
-            for position, s in enumerate(schedule.stages)
-        ],
-    )
-    memory.finish_search(identifier, "interrupted" if result.interrupted else "finished", asdict(result.counts))
-
-
-def _write(result: JobResult, out: Path | None) -> Path | None:
-    """The schedule file of one result."""
-    from iosfarm.farm.schedule_file import document, save, target
-
-    if out is None:
-        return None
-    content = document(result)
-    path = target(out, result.job.name, content)
-    save(content, path)
-    return path

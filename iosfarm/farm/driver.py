@@ -1,4 +1,4 @@
-"""The farm's loop: one queue of wanted stages for each device, fed by all jobs; what returns is recorded at once.
+"""The farm's loop: what jobs want is fed to devices, and what returns is recorded at once and told to all jobs.
 
 A stage that two jobs want is measured once. Whatever ends the loop (a budget, Ctrl-C, a kill), what the workers
 returned is in the database, and the next search starts from there.
@@ -8,30 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from time import monotonic
 
 from iosfarm.db import LatencyDatabase
-from iosfarm.farm.executor import MEASURES_AHEAD, DeviceInfo, EvaluateTask, Executor, MeasureTask, Outcome
-from iosfarm.farm.job_search import JobSearch, Request
+from iosfarm.farm import progress
+from iosfarm.farm.dispatcher import Answer, Dispatcher, Evaluated, GivenUp, Known
+from iosfarm.farm.events import Event, Sink
+from iosfarm.farm.executor import EvaluateTask, Executor
+from iosfarm.farm.job_search import JobSearch
 from iosfarm.farm.jobs import Job, JobResult
+from iosfarm.farm.policy import Policy
+from iosfarm.farm.pool import Pool
+from iosfarm.farm.progress import JobProgress, Progress
 from iosfarm.farm.remembered import JobMemory, remembered
 from iosfarm.farm.verdict import verdict
-from iosfarm.ir.measurement import Measurement, Status
-from iosfarm.ir.stage import Stage
 from iosfarm.search.compiled import NOTE, compiled_before
-from iosfarm.search.latency_model import LatencyModel
 from iosfarm.search.solver import NoScheduleError
 from iosfarm.workers.evaluating import Evaluation, EvaluationSettings
-from iosfarm.workers.settings import Effort
-
-CHUNK = 12
-"""Stages of one task: they are measured in turns, so that a slow moment hits all alike."""
-
-SIMULATED_CHUNK = 48
-
-MAX_ATTEMPTS = 3
-"""How often a stage is tried when the infrastructure fails."""
 
 DRAIN = 20.0
 """Seconds to wait, when asked to stop, for the task that each device is in the middle of: its samples are paid for."""
@@ -39,69 +33,8 @@ DRAIN = 20.0
 POLL = 0.5
 """Seconds between two looks at the clock while devices are busy."""
 
-
-@dataclass(frozen=True)
-class Progress:
-    """The state of a run, for people. stages: distinct ones that there are; known, measured, checked (again), failed:
-    of these. gap: largest of the jobs that have one. busy: what each device has queued.
-    """
-
-    stages: int
-    known: int
-    measured: int
-    checked: int
-    failed: int
-    gap: float | None
-    finished_jobs: int
-    jobs: int
-    busy: dict[str, int]
-    message: str = ""
-
-
-@dataclass
-class _Queue:
-    """What one device still has to measure, by key and effort, and what is under way by task."""
-
-    info: DeviceInfo
-    stages: dict[tuple[str, Effort], Stage] = field(default_factory=dict)
-    attempts: dict[str, int] = field(default_factory=dict)
-    flying: dict[int, tuple[Effort, dict[str, Stage]]] = field(default_factory=dict)
-
-    @property
-    def chunk(self) -> int:
-        """Stages of a task: a model of a device answers at once, so larger ones make fewer trips."""
-        return SIMULATED_CHUNK if self.info.device.simulated else CHUNK
-
-    @property
-    def ahead(self) -> int:
-        """Tasks to hand over at once. A processor is to do nothing else while it measures: not decide what is next."""
-        return 1 if self.info.device.kind == "cpu" else MEASURES_AHEAD
-
-    def add(self, key: str, request: Request) -> None:
-        """Queue a stage, if it is not queued or under way with as much effort; one that is with less waits no more."""
-        flying = {effort for effort, stages in self.flying.values() if key in stages}
-        queued = {effort for effort in Effort if (key, effort) in self.stages}
-        if any(_enough(effort, request.effort) for effort in flying | queued):
-            return
-        for effort in queued:
-            del self.stages[key, effort]
-        self.stages[key, request.effort] = request.stage
-
-    def next(self) -> tuple[Effort, dict[str, Stage]]:
-        """Takes the stages of the next task out of the queue: of one effort. One that has failed goes alone: should it
-        be what fails, it takes no others with it.
-        """
-        (first, effort), *_ = self.stages
-        chosen = [first]
-        if first not in self.attempts:
-            alike = [key for key, other in self.stages if other is effort and key not in self.attempts]
-            chosen = alike[: self.chunk]
-        return effort, {key: self.stages.pop((key, effort)) for key in chosen}
-
-
-def _enough(effort: Effort, wanted: Effort) -> bool:
-    efforts = list(Effort)
-    return efforts.index(effort) >= efforts.index(wanted)
+REPORT = 0.2
+"""Seconds between two reports that say nothing new but numbers."""
 
 
 class Driver:
@@ -114,28 +47,39 @@ class Driver:
         executor: Executor,
         *,
         evaluation: EvaluationSettings | None = None,
+        policy: Policy | None = None,
         report: Callable[[Progress], None] = lambda _: None,
+        started: Callable[[Job], None] = lambda _: None,
         finished: Callable[[JobResult], None] = lambda _: None,
         stop: Callable[[], bool] = lambda: False,
+        emit: Sink = lambda event: None,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
-        """report: called often. finished: called with each result as soon as it is there. stop: asked often; once it
-        says yes, what is under way is recorded and the rest is left.
+        """report: called often. started: called with each job as it was found to be (one for each model of a device);
+        finished: with each result as soon as it is there. stop: asked often; once it says yes, what is under way is
+        recorded and the rest is left. emit: told what happens.
         """
         self._jobs = list(jobs)
         self._database = database
-        self._executor = executor
         self._evaluation = evaluation or EvaluationSettings()
         self._report = report
+        self._started_job = started
         self._finished = finished
         self._stop = stop
-        self._queues: dict[str, _Queue] = {}
-        self._models: dict[str, LatencyModel] = {}
+        self._emit = emit
+        self._clock = clock
+        self._dispatcher = Dispatcher(
+            executor, database, policy or Policy(), wanted=self._wanted, emit=emit, clock=clock
+        )
         self._searches: list[JobSearch] = []
+        self._pools: dict[int, Pool] = {}  # of each search, by its id
+        self._of: dict[int, list[JobSearch]] = {}  # of each pool, by its id
         self._evaluating: dict[int, JobSearch] = {}
         self._awaited: dict[int, set[int]] = {}  # of a job whose budget is over: tasks that were under way then
         self._results: dict[int, JobResult] = {}
         self._failures: dict[int, NoScheduleError] = {}
-        self._started = monotonic()
+        self._began = clock()
+        self._reported = -REPORT
 
     def run(self) -> list[JobResult]:
         """Search all jobs; results in the order of the jobs.
@@ -145,135 +89,121 @@ class Driver:
 
         Raises:
             UsageError: a job that cannot be. NoScheduleError: a job has no schedule, or its budget was too small for
-            one; all others have been finished before. DatabaseError: what was measured cannot be recorded.
+            one; all others have been finished before. DatabaseError: what was measured cannot be recorded. FarmError:
+            no device is left.
         """
+        try:
+            return self._run()
+        finally:
+            self._dispatcher.close()
+
+    def _run(self) -> list[JobResult]:
         for job in self._jobs:
             if not self._stop():
                 self._prepare(job)
         self._expire()
-        self._feed()
+        self._ask()
         while len(self._results) + len(self._failures) < len(self._searches) and not self._stop():
             self._tell_progress()
-            for outcome in self._executor.wait(POLL):
-                self._take(outcome)
+            self._hear(self._dispatcher.step(POLL))
             self._expire()
-            self._feed()
+            self._ask()
         if self._stop():
-            for outcome in self._executor.drain(DRAIN):
-                self._take(outcome)
+            self._hear(self._dispatcher.drain(DRAIN))
         elif self._failures:
             raise next(iter(self._failures.values()))
         for search in self._searches:
             if id(search) not in self._results:
                 with suppress(NoScheduleError):
                     self._conclude(search, None, interrupted=True)
-        self._tell_progress()
+        self._tell_progress(force=True)
         return [self._results[id(search)] for search in self._searches if id(search) in self._results]
 
     # -- stages --------------------------------------------------------------------------------------------------
 
     def _prepare(self, job: Job) -> None:
-        self._report(self._progress(f"opening {job.device}"))
-        info = self._executor.open(job.device)
-        self._queues.setdefault(job.device, _Queue(info))
+        self._tell_progress(f"opening {job.device}")
+        pools = self._dispatcher.open(job.device)
+        for pool in pools:
+            # A selector of several models makes a job of each; two selectors of one make one.
+            model = f"{pool.info.device.kind}?model={pool.info.device.model}"
+            own = job if len(pools) == 1 else replace(job, device=model)
+            same = [s.job for s in self._of.get(id(pool), [])]
+            if not any(s.label == own.label and s.graph.content_hash == own.graph.content_hash for s in same):
+                self._begin(own, pool)
+
+    def _begin(self, job: Job, pool: Pool) -> None:
         note = "" if self._searches or compiled_before() else f" ({NOTE})"
-        self._report(self._progress(f"enumerating {job.label}{note}"))
+        self._tell_progress(f"enumerating {job.label}{note}")
+        info = pool.info
         memory = JobMemory(self._database, job, info)
-        search = JobSearch(job, info, self._models.setdefault(job.device, LatencyModel()), memory)
+        search = JobSearch(job, info, pool.model, memory)
         recorded = self._database.lookup(search.keys(), info.device, info.environment)
         soft: set[str] = set()
         for key, found in recorded.items():
+            pool.ids[key] = found.id
             search.tell(key, found.measurement, found.id, found=True)
             soft.update(found.soft_differences)
         if soft:
             search.notes.append(f"some latencies were measured with another {', '.join(sorted(soft))}")
         self._searches.append(search)
+        self._pools[id(search)] = pool
+        self._of.setdefault(id(pool), []).append(search)
+        self._started_job(job)
+        self._emit(Event("job_started", {"job": job.name, "stages": search.counts().stages, "found": len(recorded)}))
 
-    def _feed(self) -> None:
+    def _wanted(self, pool: Pool, key: str) -> bool:
+        return any(search.wants(key) for search in self._of.get(id(pool), ()))
+
+    def _ask(self) -> None:
         """Keep every device busy, and have finished jobs evaluated."""
-        hungry = {spec for spec, queue in self._queues.items() if self._hungry(queue)}
+        hungry = {id(pool) for pool in self._dispatcher.fleet.pools if self._dispatcher.hungry(pool)}
+        under_way = self._dispatcher.under_way() if self._awaited else set()
         for search in self._searches:
             if self._concluded(search):
                 continue
-            queue, requests = self._queues[search.job.device], {}
+            pool, asked = self._pools[id(search)], False
             try:
-                if search.job.device in hungry:
-                    requests = search.next(MEASURES_AHEAD * queue.chunk)
-                    for key, request in requests.items():
-                        queue.add(key, request)
-                idle = search.job.device in hungry and search.done and not requests
-                if idle or (search.expired and not self._awaited[id(search)]):
+                if id(pool) in hungry:
+                    for request in search.next(pool.capacity).values():
+                        self._dispatcher.want(pool, request)
+                        asked = True
+                idle = id(pool) in hungry and search.done and not asked
+                if idle or (search.expired and not self._awaited[id(search)] & under_way):
                     self._evaluate(search)
             except NoScheduleError as error:
                 self._failures[id(search)] = _too_small(search) or error
-        for spec, queue in self._queues.items():
-            while queue.stages and self._executor.pending(spec) < queue.ahead:
-                effort, stages = queue.next()
-                task = MeasureTask(tuple(s.canonical for s in stages.values()), effort)
-                queue.flying[self._executor.submit(spec, task)] = effort, stages
 
     def _concluded(self, search: JobSearch) -> bool:
         evaluating = any(other is search for other in self._evaluating.values())
         return evaluating or id(search) in self._results or id(search) in self._failures
 
-    def _hungry(self, queue: _Queue) -> bool:
-        """Whether a device is about to run out of work: asking before that would be asking with less knowledge."""
-        return not queue.stages and self._executor.pending(queue.info.spec) < queue.ahead
-
-    def _take(self, outcome: Outcome) -> None:
-        for tasks in self._awaited.values():
-            tasks.discard(outcome.task)
-        if outcome.task in self._evaluating:
-            search = self._evaluating.pop(outcome.task)
-            if outcome.error:
-                search.notes.append(f"not measured end to end: {outcome.error}")
-            self._conclude(search, outcome.evaluation, interrupted=False)
-            return
-        queue = self._queues[outcome.spec]
-        effort, stages = queue.flying.pop(outcome.task)
-        measurements = list(outcome.measurements)
-        if outcome.error:
-            measurements = [Measurement(key, Status.FAILED, reason=outcome.error) for key in stages]
-        numbers = self._database.record(
-            [(stages[m.stage_key].summary, m) for m in measurements], queue.info.device, queue.info.environment
-        )
-        for measurement, number in zip(measurements, numbers, strict=True):
-            self._tell(queue, Request(stages[measurement.stage_key], effort), measurement, number)
-
-    def _tell(self, queue: _Queue, request: Request, measurement: Measurement, number: int) -> None:
-        key = measurement.stage_key
-        searches = self._of(queue.info.spec)
-        if measurement.status in (Status.OK, Status.INFEASIBLE):
-            for search in searches:
-                search.tell(key, measurement, number, found=False)
-            return
-        queue.attempts[key] = queue.attempts.get(key, 0) + 1
-        if queue.attempts[key] < MAX_ATTEMPTS and any(search.wants(key) for search in searches):
-            queue.add(key, request)  # behind all others: a passing cause may have passed by then
-            return
-        for search in searches:
-            if search.give_up(key):
-                what = f"{request.stage.describe()} ({request.stage.strategy})"
-                search.notes.append(f"gave up on {what}: {measurement.status}, {measurement.reason}")
-
-    def _of(self, spec: str) -> list[JobSearch]:
-        return [search for search in self._searches if search.device.spec == spec]
+    def _hear(self, answers: Sequence[Answer]) -> None:
+        for answer in answers:
+            if isinstance(answer, Known):
+                for search in self._of[id(answer.pool)]:
+                    search.tell(answer.key, answer.measurement, answer.number, found=answer.found)
+            elif isinstance(answer, GivenUp):
+                stage = answer.request.stage
+                for search in self._of[id(answer.pool)]:
+                    if search.give_up(answer.request.key):
+                        what = f"{stage.describe()} ({stage.strategy})"
+                        search.notes.append(f"gave up on {what}: {answer.reason}")
+            else:
+                self._evaluated(answer)
 
     def _expire(self) -> None:
         """A job whose budget is over wants no more: stages that no other job of the device wants leave the queue."""
-        elapsed = monotonic() - self._started
-        expired = False
+        elapsed = self._clock() - self._began
+        expired: list[JobSearch] = []
         for search in self._searches:
             over = search.job.settings.budget.spent(elapsed, 0)
             if over and not search.expired and not self._concluded(search):
                 search.expire()
-                expired = True
-                self._awaited[id(search)] = set(self._queues[search.job.device].flying)
-        if expired:
-            for spec, queue in self._queues.items():
-                searches = self._of(spec)
-                wanted = {item: any(s.wants(item[0]) for s in searches) for item in queue.stages}
-                queue.stages = {item: stage for item, stage in queue.stages.items() if wanted[item]}
+                expired.append(search)
+                self._awaited[id(search)] = {flight.number for flight in self._pools[id(search)].flights()}
+        for pool in {id(self._pools[id(search)]): self._pools[id(search)] for search in expired}.values():
+            self._dispatcher.drop(pool)
 
     # -- answers -------------------------------------------------------------------------------------------------
 
@@ -284,17 +214,23 @@ class Driver:
             self._conclude(search, earlier, interrupted=earlier is None)
             return
         task = EvaluateTask(job.graph, schedules, job.weights, job.seed, self._settings(search))
-        self._evaluating[self._executor.submit(job.device, task)] = search
+        self._evaluating[self._dispatcher.evaluate(self._pools[id(search)], task)] = search
 
     def _settings(self, search: JobSearch) -> EvaluationSettings:
         # What a model of a device computes is the reference itself: there is nothing to check.
         check = self._evaluation.check and not search.device.device.simulated
         return replace(self._evaluation, check=check)
 
+    def _evaluated(self, answer: Evaluated) -> None:
+        search = self._evaluating.pop(answer.ticket)
+        if answer.error:
+            search.notes.append(f"not measured end to end: {answer.error}")
+        self._conclude(search, answer.evaluation, interrupted=False)
+
     def _conclude(self, search: JobSearch, evaluation: Evaluation | None, *, interrupted: bool) -> None:
         schedules = search.schedules()
-        seconds = monotonic() - self._started
-        notes = [*search.job.notices, *search.notes]
+        seconds = self._clock() - self._began
+        notes = [*search.job.notices, *search.notes, *self._dispatcher.fleet.notes]
         interrupted |= not search.complete
         if interrupted and (search.expired or search.out_of_stages):
             notes.append(f"the budget of {search.job.settings.budget} ended the search")
@@ -303,27 +239,40 @@ class Driver:
         result = verdict(search, schedules, evaluation, seconds, interrupted, notes)
         self._results[id(search)] = result
         self._finished(result)
+        fields = {"job": search.job.name, "chosen": result.chosen, "interrupted": interrupted, "seconds": seconds}
+        self._emit(Event("job_finished", {**fields, "gap": search.gap}))
 
     # -- progress ------------------------------------------------------------------------------------------------
 
-    def _tell_progress(self) -> None:
-        self._report(self._progress("checking schedules end to end" if self._evaluating else ""))
-
-    def _progress(self, message: str) -> Progress:
-        counts = [search.counts() for search in self._searches]
-        gaps = [gap for search in self._searches if (gap := search.gap) is not None]
+    def progress(self, message: str = "") -> Progress:
+        """The state of the run."""
+        now, fleet = self._clock(), self._dispatcher.fleet
+        jobs = [progress.job_progress(search, self._state(search)) for search in self._searches]
+        prepared = {search.job.label for search in self._searches}
+        jobs += [JobProgress(j.name, 0, 0, 0, 0, 0, None, "waiting") for j in self._jobs if j.label not in prepared]
+        elapsed = now - self._began
+        measured = sum(member.measured for _, member in fleet.members())
         return Progress(
-            stages=sum(c.stages for c in counts),
-            known=sum(c.found + c.measured for c in counts),
-            measured=sum(c.measured for c in counts),
-            checked=sum(c.checked for c in counts),
-            failed=sum(c.failed for c in counts),
-            gap=max(gaps, default=None),
-            finished_jobs=len(self._results),
-            jobs=len(self._jobs),
-            busy={spec: self._executor.pending(spec) for spec in self._queues},
-            message=message,
+            jobs,
+            progress.device_progress(fleet, now),
+            measured / elapsed if elapsed > 0 else 0.0,
+            progress.held(fleet.pools),
+            elapsed,
+            message,
+            progress.failures(fleet),
         )
+
+    def _state(self, search: JobSearch) -> str:
+        if id(search) in self._results or id(search) in self._failures:
+            return "done"
+        return "checking" if any(other is search for other in self._evaluating.values()) else "searching"
+
+    def _tell_progress(self, message: str = "", *, force: bool = False) -> None:
+        now = self._clock()
+        if message or force or now - self._reported >= REPORT:
+            self._reported = now
+            checking = "checking schedules end to end" if self._evaluating else ""
+            self._report(self.progress(message or checking))
 
 
 def _too_small(search: JobSearch) -> NoScheduleError | None:

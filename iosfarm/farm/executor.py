@@ -1,21 +1,24 @@
-"""The contract of what carries tasks to devices, and the executor that needs no Ray.
+"""The contract of what carries tasks to devices.
 
-An executor owns one worker for each device spec. A worker does one task at a time, in the order of submission.
+An executor holds one worker for each device. A worker does one task at a time, in the order of submission.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from iosfarm.ir.device import Device, Environment
+from iosfarm.ir.errors import DeviceLost
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.measurement import Measurement
 from iosfarm.ir.schedule import Schedule
 from iosfarm.kernels.runtime import Weights
 from iosfarm.workers.evaluating import Evaluation, EvaluationSettings
+from iosfarm.workers.failures import Failure
 from iosfarm.workers.settings import EFFORTS, Effort
 from iosfarm.workers.worker import Worker
 
@@ -25,12 +28,21 @@ MEASURES_AHEAD = 2
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """A device as its worker describes it."""
+    """A device as its worker describes it. spec: what opens it. name: tells it from all others of the executor (of one
+    alone it is the spec). node: the machine.
+    """
 
     spec: str
     device: Device
     environment: Environment
     layout: str
+    name: str = ""
+    node: str = ""
+
+    @property
+    def pool(self) -> tuple[str, str, str]:
+        """The same for devices that stand in for each other: what one has measured, none of the others need."""
+        return self.device.key, self.environment.hard_key, self.layout
 
 
 @dataclass(frozen=True)
@@ -57,31 +69,59 @@ Task = MeasureTask | EvaluateTask
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of task number `task`. error: why the worker could not do it (the infrastructure's fault)."""
+    """What became of task number `task`. error: why the worker could not do it (the infrastructure's fault), of the
+    kind `failure`. seconds: that the worker was busy with it.
+    """
 
     task: int
-    spec: str
+    device: str
     measurements: Sequence[Measurement] = ()
     evaluation: Evaluation | None = None
     error: str = ""
+    failure: Failure | None = None
+    seconds: float = 0.0
+
+
+class Turn(StrEnum):
+    """What has happened to a device."""
+
+    JOINED = "joined"  # found after its selector was opened
+    LOST = "lost"  # its worker has ended; another one is on its way
+    RESTORED = "restored"  # and is there
+    LEFT = "left"  # gone for good
+
+
+@dataclass(frozen=True)
+class Change:
+    """A turn of a device. selector: that found it, for one that has joined. reason: why it was lost, or left."""
+
+    turn: Turn
+    info: DeviceInfo
+    selector: str = ""
+    reason: str = ""
 
 
 class Executor(Protocol):
-    """Carries tasks to devices. Used by one thread; closing it leaves nothing running."""
+    """Carries tasks to devices, which are known by `DeviceInfo.name`. Used by one thread; closing it leaves nothing
+    running.
 
-    def open(self, spec: str) -> DeviceInfo:
-        """Start the worker of a device, if it is not running, and ask what it is.
+    A task of a worker that ends early has an outcome with an error: `LOST` where it had not begun.
+    """
+
+    def open(self, selector: str) -> list[DeviceInfo]:
+        """Start a worker on each device that is selected, where none runs, and ask what they are. Opening twice opens
+        once.
 
         Raises:
-            UsageError: no such device here. IosfarmError: the worker did not start.
+            UsageError: no such device here. IosfarmError: no worker started.
         """
         ...
 
-    def submit(self, spec: str, task: Task) -> int:
+    def submit(self, device: str, task: Task) -> int:
         """Queue a task on an open device; returns its number."""
         ...
 
-    def pending(self, spec: str) -> int:
+    def pending(self, device: str) -> int:
         """Tasks of a device that are queued or under way."""
         ...
 
@@ -89,6 +129,18 @@ class Executor(Protocol):
         """What has ended, waiting up to `timeout` seconds for something to end. An executor without threads of its
         own does a task in this call, and returns when it is done.
         """
+        ...
+
+    def changes(self) -> list[Change]:
+        """What has happened to devices since the last call; to be asked often."""
+        ...
+
+    def restart(self, device: str, failure: Failure, reason: str) -> None:
+        """End a device's worker, which hangs, and start another one. What was under way there fails, as said."""
+        ...
+
+    def drop(self, device: str) -> None:
+        """End a device's worker for good; what it had to do fails as `LOST`. Nothing where it has left already."""
         ...
 
     def drain(self, timeout: float) -> list[Outcome]:
@@ -100,62 +152,23 @@ class Executor(Protocol):
         ...
 
 
-def perform(worker: Worker, task: Task, number: int, spec: str) -> Outcome:
+def perform(worker: Worker, task: Task, number: int, device: str) -> Outcome:
     """Do a task with a worker; an exception becomes an outcome with an error."""
+    began = time.monotonic()
     try:
         if isinstance(task, MeasureTask):
-            return Outcome(number, spec, measurements=worker.measure(list(task.stages), EFFORTS[task.effort]))
+            measured = worker.measure(list(task.stages), EFFORTS[task.effort])
+            return Outcome(number, device, measured, seconds=time.monotonic() - began)
         evaluation = worker.evaluate(task.graph, task.schedules, task.weights, task.seed, task.settings)
-        return Outcome(number, spec, evaluation=evaluation)
+        return Outcome(number, device, evaluation=evaluation, seconds=time.monotonic() - began)
     except Exception as error:
-        return Outcome(number, spec, error=f"{type(error).__name__}: {error}")
+        kinds = {DeviceLost: Failure.KILLED, MemoryError: Failure.OUT_OF_MEMORY}
+        failure = next((kind for cause, kind in kinds.items() if isinstance(error, cause)), Failure.RAISED)
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        return Outcome(number, device, error=text, failure=failure, seconds=time.monotonic() - began)
 
 
-class InlineExecutor:
-    """Does tasks in the calling thread, when `wait` is called."""
-
-    def __init__(self) -> None:
-        self._workers: dict[str, Worker] = {}
-        self._queue: deque[tuple[int, str, Task]] = deque()
-        self._submitted = 0
-
-    def open(self, spec: str) -> DeviceInfo:
-        """See `Executor`."""
-        if spec not in self._workers:
-            self._workers[spec] = Worker(spec)
-        return describe(self._workers[spec])
-
-    def submit(self, spec: str, task: Task) -> int:
-        """See `Executor`."""
-        self._submitted += 1
-        self._queue.append((self._submitted, spec, task))
-        return self._submitted
-
-    def pending(self, spec: str) -> int:
-        """See `Executor`."""
-        return sum(1 for _, queued, _ in self._queue if queued == spec)
-
-    def wait(self, timeout: float) -> list[Outcome]:
-        """See `Executor`."""
-        if not self._queue:
-            return []
-        number, spec, task = self._queue.popleft()
-        return [perform(self._workers[spec], task, number, spec)]
-
-    def drain(self, timeout: float) -> list[Outcome]:
-        """See `Executor`."""
-        self._queue.clear()
-        return []
-
-    def close(self) -> None:
-        """See `Executor`."""
-        self._queue.clear()
-        for worker in self._workers.values():
-            worker.close()
-        self._workers.clear()
-
-
-def describe(worker: Worker) -> DeviceInfo:
+def describe(worker: Worker, name: str = "", node: str = "") -> DeviceInfo:
     """What a worker measures on."""
     device, environment = worker.fingerprint()
-    return DeviceInfo(worker.spec, device, environment, worker.layout)
+    return DeviceInfo(worker.spec, device, environment, worker.layout, name or worker.spec, node)

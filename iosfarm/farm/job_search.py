@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +12,7 @@ from iosfarm.farm.executor import DeviceInfo
 from iosfarm.farm.job_knowledge import JobKnowledge
 from iosfarm.farm.jobs import Job
 from iosfarm.farm.refining import Refined, Refining
+from iosfarm.farm.request import Request
 from iosfarm.ir.measurement import Measurement
 from iosfarm.ir.schedule import Certificate, Schedule
 from iosfarm.ir.stage import Stage
@@ -31,14 +31,6 @@ REPEATS = 16
 
 MOST_COPIES = 8
 """Copies of a unit that show what the device can do of it, where the groups of a stage have no limit."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """A stage to measure."""
-
-    stage: Stage
-    effort: Effort
 
 
 class Memory(Protocol):
@@ -86,7 +78,7 @@ class JobSearch(JobKnowledge):
         if self.expired:
             return {}
         requests = {
-            key: Request(stage, Effort.NORMAL)
+            key: Request.of(stage, Effort.NORMAL)
             for key, stage in self._baseline.items()
             if key not in self._waiting and not self.ledger.settled(key)
         }
@@ -130,7 +122,7 @@ class JobSearch(JobKnowledge):
         keys = {self.search.factory.key_of(n): n for n in sorted(units, key=lambda n: -self.search.seconds[n])}
         missing = min(REPEATS, len(keys)) - len(self.ledger.sure & keys.keys())
         again = [key for key in keys if key not in self.ledger.sure][: max(0, missing)]
-        return {key: Request(self._stage(keys[key]), Effort.CAREFUL) for key in again}
+        return {key: Request.of(self._stage(keys[key]), Effort.CAREFUL) for key in again}
 
     def _saturating(self) -> dict[str, Request]:
         """For structural bounds: as many copies of each unit as a stage may have groups."""
@@ -146,7 +138,7 @@ class JobSearch(JobKnowledge):
         new = {
             key: item for key, item in self._copies.items() if key not in self.ledger.known and key not in self._waiting
         }
-        return {key: Request(s, Effort.NORMAL) for key, (_, s) in new.items() if key not in self.ledger.given_up}
+        return {key: Request.of(s, Effort.NORMAL) for key, (_, s) in new.items() if key not in self.ledger.given_up}
 
     def _affordable(self, requests: Mapping[str, Request], limit: int) -> dict[str, Request]:
         """What is not under way, and within the budget's stages; those known already cost nothing of it."""
@@ -166,7 +158,8 @@ class JobSearch(JobKnowledge):
         for number in numbers:
             quick = certified and self.search.kind[number] != Kind.UNIT
             effort = Effort.QUICK if quick else Effort.NORMAL
-            requests[self.search.factory.key_of(number)] = Request(self._stage(number), effort)
+            key = self.search.factory.key_of(number)
+            requests[key] = Request(key, self.search.factory.canonical_of(number), effort)
         return requests
 
     def _stages_left(self) -> int:
@@ -191,7 +184,7 @@ class JobSearch(JobKnowledge):
         if self._checks >= MOST_CHECKS:
             return {}
         self._checks += bool(stages)
-        return {key: Request(stage, Effort.CAREFUL) for key, stage in stages.items()}
+        return {key: Request.of(stage, Effort.CAREFUL) for key, stage in stages.items()}
 
     def _refine(self, most: int) -> dict[str, Request]:
         """Stages that the refinement needs; once it is done, those of its schedule that rest on few samples."""
@@ -209,7 +202,9 @@ class JobSearch(JobKnowledge):
         while wanted := self._refining.next(most) if most else {}:
             self._refinements.update(wanted)
             self._recall(wanted)
-            requests = {k: Request(stage, Effort.NORMAL) for k, stage in wanted.items() if k not in self.ledger.known}
+            requests = {
+                k: Request.of(stage, Effort.NORMAL) for k, stage in wanted.items() if k not in self.ledger.known
+            }
             if requests:
                 return requests
         made = {stage.key for stage in self._refining.schedule.stages} & self._refinements.keys() - self.ledger.sure

@@ -44,8 +44,12 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Label, device, batch and dtype: the name of the schedule's file."""
-        device = "".join(c if c.isalnum() else "-" for c in self.device).strip("-")
+        """Label, device, batch and dtype: the name of the schedule's file. How many devices there are is no part of it:
+        it may be another number tomorrow.
+        """
+        kind, _, options = self.device.partition("?")
+        kept = [option for option in options.split("&") if option and not option.startswith("count=")]
+        device = "".join(c if c.isalnum() else "-" for c in "-".join([kind, *kept])).strip("-")
         return f"{self.label}-{device}-b{self.graph.batch}-{self.graph.dtype}"
 
 

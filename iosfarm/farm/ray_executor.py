@@ -2,145 +2,264 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import signal
-import socket
-import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from time import monotonic
+from typing import Any
 
-from iosfarm.farm.executor import DeviceInfo, Outcome, Task, describe, perform
+from iosfarm.farm.executor import Change, DeviceInfo, Outcome, Task, Turn
+from iosfarm.farm.ray_cluster import RayError, alive_nodes, connect
+from iosfarm.farm.ray_host import Host, start
+from iosfarm.farm.ray_places import places
+from iosfarm.farm.selector import Selector
 from iosfarm.ir.errors import IosfarmError, UsageError
-
-if TYPE_CHECKING:
-    from iosfarm.workers.worker import Worker
-
-ANSWER_TIMEOUT = 5.0
-"""Seconds that a cluster may take to answer."""
+from iosfarm.workers.failures import Failure
 
 START_TIMEOUT = 120.0
 """Seconds that a worker may take to start: a first import of torch on a cold disk is slow."""
 
+STARTS = 3
+"""How often in a row a worker may fail to start."""
 
-class RayError(IosfarmError):
-    """Ray did not start, or a worker's process died."""
+LOOK = 2.0
+"""Seconds between two looks at which machines there are."""
 
 
 class RayExecutor:
-    """See `Executor`. Starts a local Ray unless `address` names a cluster (`auto`, `ray://…`)."""
+    """See `Executor`. Starts a local Ray unless `address` names a cluster (`auto`, `ray://…`). Machines that join the
+    cluster are used, those that leave are not waited for. metrics_port: where a local Ray serves metrics.
+    """
 
-    def __init__(self, address: str | None = None) -> None:
-        # Ray reports usage to its makers unless told otherwise; and it would set one thread for torch in each worker.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        if address is None:
-            # Ray's processes end when this one is killed; its agent first tries for so long to tell the dead server.
-            os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "5")
-        if address is not None:
-            _check_address(address)
-        import ray
-
-        self._ray: Any = ray
-        self._ours = not ray.is_initialized()
-        if self._ours:
-            handler = signal.getsignal(signal.SIGTERM)
-            try:
-                ray.init(
-                    address=address or "local",
-                    # A Ray of our own listens to this machine alone.
-                    **({} if address else {"_node_ip_address": "127.0.0.1", "include_dashboard": False}),
-                    log_to_driver=False,
-                    configure_logging=True,
-                    logging_level="error",
-                    runtime_env={"env_vars": {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}},
-                )
-            except (OSError, RuntimeError, ConnectionError, ValueError) as error:
-                raise RayError(
-                    f"Ray did not start: {' '.join(str(error).split())[:200]}", hint="try --executor inline"
-                ) from error
-            if callable(handler) and threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, handler)  # Ray has put its own in place of ours
-        self._actors: dict[str, Any] = {}
-        self._devices: dict[str, DeviceInfo] = {}
-        self._running: dict[Any, tuple[int, str, Any]] = {}  # reference -> number, device, actor
+    def __init__(self, address: str | None = None, *, metrics_port: int | None = None) -> None:
+        self._ray, self._ours = connect(address, metrics_port)
+        self._hosts: dict[str, Host] = {}  # by device
+        self._infos: dict[str, DeviceInfo] = {}
+        self._opened: dict[str, Selector] = {}
+        self._running: dict[str, dict[Any, int]] = {}  # by device: references and task numbers, in order
+        self._ended: list[Outcome] = []
+        self._changes: list[Change] = []
         self._submitted = 0
+        self._looked = monotonic()
 
-    def open(self, spec: str) -> DeviceInfo:
+    def open(self, selector: str) -> list[DeviceInfo]:
         """See `Executor`."""
-        if spec in self._devices:
-            return self._devices[spec]
-        actor = self._actor(spec)
-        try:
-            self._devices[spec] = self._ray.get(actor.describe.remote(), timeout=START_TIMEOUT)
-        except (self._ray.exceptions.RayError, self._ray.exceptions.GetTimeoutError) as error:
-            del self._actors[spec]
-            self._ray.kill(actor)
-            cause = getattr(error, "cause", None)
-            if isinstance(cause, IosfarmError):
-                raise cause from None
-            raise RayError(f"the worker of {spec} did not start: {_reason(error)}") from error
-        return self._devices[spec]
+        if selector not in self._opened:
+            chosen = Selector.parse(selector)
+            hosts = self._start(selector, chosen)
+            references = [reference for host in hosts for reference in host.starting]
+            self._ray.wait(references, num_returns=len(references), timeout=START_TIMEOUT)
+            errors = [error for host in hosts for error in self._describe(host, chosen)]
+            if not self._of(chosen):
+                raise errors[0] if errors else UsageError("no such device in the cluster", where=selector)
+            self._opened[selector] = chosen
+        return self._of(self._opened[selector])
 
-    def _actor(self, spec: str) -> Any:
-        """The process of a device, started if there is none."""
-        if spec not in self._actors:
-            actor_class = self._ray.remote(_Actor)
-            # One actor for a device, and an actor does one call at a time. It is not restarted behind our back. It
-            # asks Ray for no cores, or devices beyond the number of cores would wait for ever.
-            self._actors[spec] = actor_class.options(num_cpus=0, max_restarts=0, max_concurrency=1).remote(spec)
-        return self._actors[spec]
+    def _of(self, chosen: Selector) -> list[DeviceInfo]:
+        if chosen.simulated:
+            return [self._infos[name] for name in chosen.names if name in self._infos]
+        found = []
+        for name, info in self._infos.items():
+            node, spec = self._hosts[name].node, self._hosts[name].specs[name]
+            if spec == chosen.worker and chosen.takes_node(*node.names) and chosen.takes_model(info.device.model):
+                found.append(info)
+        return found[: chosen.count]
 
-    def submit(self, spec: str, task: Task) -> int:
+    def _start(self, selector: str, chosen: Selector) -> list[Host]:
+        """Actors for the devices of a selector that have none."""
+        hosts = places(alive_nodes(self._ray), selector, chosen, self._hosts)
+        for host in hosts:
+            start(self._ray, host, os.cpu_count() or 1)
+            self._hosts.update(dict.fromkeys(host.specs, host))
+        return hosts
+
+    def _describe(self, host: Host, chosen: Selector) -> list[IosfarmError]:
+        """Take the descriptions of an actor that has just started; what is wrong with it ends it."""
+        errors: list[IosfarmError] = []
+        for reference, name in list(host.starting.items()):
+            try:
+                info = self._ray.get(reference, timeout=0)
+            except (self._ray.exceptions.RayError, self._ray.exceptions.GetTimeoutError) as error:
+                cause = getattr(error, "cause", None)
+                late = isinstance(error, self._ray.exceptions.GetTimeoutError)
+                why = f"no answer for {START_TIMEOUT:.0f} s: is it free?" if late else _reason(error)
+                if not isinstance(cause, IosfarmError):
+                    cause = RayError(f"the worker of {name} did not start: {why}")
+                errors.append(cause)
+                continue
+            if chosen.takes_model(info.device.model):
+                self._infos[name] = info
+            else:
+                errors.append(UsageError("no device of that model", where=name, hint=f"it is {info.device.model}"))
+        host.starting.clear()
+        for name in [name for name in host.specs if name not in self._infos]:
+            self._forget(name)
+        return errors
+
+    # -- tasks ---------------------------------------------------------------------------------------------------
+
+    def submit(self, device: str, task: Task) -> int:
         """See `Executor`."""
         self._submitted += 1
-        actor = self._actor(spec)
-        self._running[actor.perform.remote(self._submitted, task)] = (self._submitted, spec, actor)
+        reference = self._hosts[device].actor.perform.remote(device, self._submitted, task)
+        self._running.setdefault(device, {})[reference] = self._submitted
         return self._submitted
 
-    def pending(self, spec: str) -> int:
+    def pending(self, device: str) -> int:
         """See `Executor`."""
-        return sum(1 for _, running, _ in self._running.values() if running == spec)
+        return len(self._running.get(device, ())) + sum(1 for outcome in self._ended if outcome.device == device)
 
     def wait(self, timeout: float) -> list[Outcome]:
         """See `Executor`."""
-        return self._wait(1, timeout)
+        if not self._ended:
+            # Only the oldest of each device can be: Ray may tell of two results in another order than they were made.
+            oldest = {next(iter(running)): device for device, running in self._running.items() if running}
+            starting = [reference for host in self._all_hosts() for reference in host.starting]
+            if oldest or starting:
+                self._ray.wait([*oldest, *starting], num_returns=1, timeout=timeout)
+            self._collect(oldest)
+        ended, self._ended = self._ended, []
+        return ended
 
     def drain(self, timeout: float) -> list[Outcome]:
         """See `Executor`."""
-        outcomes = self._wait(None, timeout)
+        oldest = {next(iter(running)): device for device, running in self._running.items() if running}
+        if oldest:
+            self._ray.wait(list(oldest), num_returns=len(oldest), timeout=timeout)
+            self._collect(oldest)
         self._running.clear()
-        return outcomes
+        ended, self._ended = self._ended, []
+        return [outcome for outcome in ended if outcome.failure is not Failure.LOST]
 
-    def _wait(self, count: int | None, timeout: float) -> list[Outcome]:
-        """Wait for so many tasks that are under way, None for all of them, one a device."""
-        # Only the oldest of each device can be: Ray may tell of two results in another order than they were made in.
-        oldest: dict[str, Any] = {}
-        for reference, (_, spec, _) in self._running.items():
-            oldest.setdefault(spec, reference)
-        if not oldest:
-            return []
-        done, _ = self._ray.wait(list(oldest.values()), num_returns=count or len(oldest), timeout=timeout)
-        return [self._collect(reference) for reference in done]
+    def _collect(self, references: dict[Any, str]) -> None:
+        """Of these, what has ended."""
+        if not references:
+            return
+        done, _ = self._ray.wait(list(references), num_returns=len(references), timeout=0)
+        for reference in done:
+            device = references[reference]
+            number = self._running.get(device, {}).pop(reference, None)
+            if number is None:
+                continue  # its host has ended, and that is told
+            try:
+                outcome = self._ray.get(reference)
+            except self._ray.exceptions.RayActorError as error:
+                self._running[device] = {reference: number, **self._running[device]}
+                failure = Failure.KILLED
+                if isinstance(error, self._ray.exceptions.OutOfMemoryError):
+                    failure = Failure.OUT_OF_MEMORY
+                self._end(device, failure, f"the worker died: {_reason(error)}")
+            except self._ray.exceptions.RayError as error:
+                memory = isinstance(error, self._ray.exceptions.OutOfMemoryError)
+                kind = Failure.OUT_OF_MEMORY if memory else Failure.RAISED
+                self._ended.append(Outcome(number, device, error=_reason(error), failure=kind))
+            else:
+                self._ended.append(outcome)
+                if outcome.failure is Failure.KILLED:  # it has lost its device
+                    self._end(device, Failure.KILLED, outcome.error)
 
-    def _collect(self, reference: Any) -> Outcome:
-        number, spec, actor = self._running.pop(reference)
-        try:
-            return self._ray.get(reference)  # type: ignore[no-any-return]
-        except self._ray.exceptions.RayActorError as error:
-            # The process is gone, and with it what was queued there; a new one takes what comes next.
-            if self._actors.get(spec) is actor:
-                del self._actors[spec]
-            return Outcome(number, spec, error=f"the worker died: {_reason(error)}")
-        except self._ray.exceptions.RayError as error:
-            return Outcome(number, spec, error=_reason(error))
+    # -- devices that come and go --------------------------------------------------------------------------------
+
+    def changes(self) -> list[Change]:
+        """See `Executor`."""
+        now = monotonic()
+        if now - self._looked >= LOOK:
+            self._looked = now
+            self._look()
+        for host in list(self._all_hosts()):
+            if host.starting:
+                done, _ = self._ray.wait(list(host.starting), num_returns=len(host.starting), timeout=0)
+                if len(done) == len(host.starting):
+                    self._started(host)
+        changes, self._changes = self._changes, []
+        return changes
+
+    def _look(self) -> None:
+        """Machines that have joined, or left without a word."""
+        alive = {node.id for node in alive_nodes(self._ray)}
+        for name, host in list(self._hosts.items()):
+            if host.node.id not in alive and name in self._hosts:
+                self._end(name, Failure.KILLED, f"the machine {host.node.name} has left the cluster")
+        for selector, chosen in self._opened.items():
+            if chosen.count is None or len(self._of(chosen)) < chosen.count:
+                self._start(selector, chosen)
+
+    def _started(self, host: Host) -> None:
+        """An actor has started after its selector was opened, or has not."""
+        again = {name: self._infos.get(name) for name in host.specs}
+        errors = []
+        for reference, name in list(host.starting.items()):
+            try:
+                info = self._ray.get(reference)
+            except self._ray.exceptions.RayError as error:
+                errors.append(_reason(error))
+                continue
+            known = again[name]
+            if known is not None:
+                self._changes.append(Change(Turn.RESTORED, known))
+            elif self._opened[host.selector].takes_model(info.device.model):
+                self._infos[name] = info
+                self._changes.append(Change(Turn.JOINED, info, host.selector))
+            else:
+                self._forget(name)
+        host.starting.clear()
+        host.failures = host.failures + 1 if errors else 0
+        if errors and host.failures < STARTS:
+            self._ray.kill(host.actor)
+            start(self._ray, host, os.cpu_count() or 1)
+        elif errors:
+            for name in list(host.specs):
+                self._leave(name, f"its worker did not start {STARTS} times: {errors[0]}")
+
+    def _end(self, device: str, failure: Failure, reason: str) -> None:
+        """A host has ended, or is to: what was under way on its devices fails, and another one is started."""
+        host = self._hosts[device]
+        self._ray.kill(host.actor)
+        for name in host.specs:
+            for position, number in enumerate(self._running.pop(name, {}).values()):
+                kind = Failure.LOST if position else failure if name == device else Failure.KILLED
+                self._ended.append(Outcome(number, name, error=reason, failure=kind))
+            if name in self._infos and not host.starting:
+                self._changes.append(Change(Turn.LOST, self._infos[name], reason=reason))
+        if host.node.id in {node.id for node in alive_nodes(self._ray)}:
+            start(self._ray, host, os.cpu_count() or 1)
+        else:
+            for name in list(host.specs):
+                self._leave(name, reason)
+
+    def _leave(self, name: str, reason: str) -> None:
+        info = self._infos.get(name)
+        self._forget(name)
+        if info is not None:
+            self._changes.append(Change(Turn.LEFT, info, reason=reason))
+
+    def restart(self, device: str, failure: Failure, reason: str) -> None:
+        """See `Executor`."""
+        self._end(device, failure, reason)
+
+    def drop(self, device: str) -> None:
+        """See `Executor`."""
+        for number in self._running.pop(device, {}).values():
+            self._ended.append(Outcome(number, device, error="the device was dropped", failure=Failure.LOST))
+        if device in self._hosts:
+            self._forget(device)
+
+    def _forget(self, name: str) -> None:
+        """A device that is not used; its actor ends with its last one."""
+        host = self._hosts.pop(name)
+        self._infos.pop(name, None)
+        del host.specs[name]
+        if not host.specs:
+            self._ray.kill(host.actor)
+
+    def _all_hosts(self) -> Iterable[Host]:
+        return {id(host): host for host in self._hosts.values()}.values()
 
     def close(self) -> None:
         """See `Executor`."""
-        for actor in self._actors.values():
-            self._ray.kill(actor)
-        self._actors.clear()
-        self._devices.clear()
-        self._running.clear()
+        for host in self._all_hosts():
+            self._ray.kill(host.actor)
+        for known in (self._hosts, self._infos, self._opened, self._running, self._ended):
+            known.clear()
         if self._ours and self._ray.is_initialized():
             self._ray.shutdown()
 
@@ -150,47 +269,3 @@ def _reason(error: Exception) -> str:
     raised = getattr(error, "cause", None) or error
     lines = str(raised).strip().splitlines() or [""]
     return f"{type(raised).__name__}: {lines[0][:200]}"
-
-
-class _Actor:
-    """A `Worker` in a Ray process. It is made at the first call: what fails there, unlike in a constructor, reaches
-    the caller as the error that it is.
-    """
-
-    def __init__(self, spec: str) -> None:
-        self._spec = spec
-        self._made: Worker | None = None
-
-    def _worker(self) -> Worker:
-        if self._made is None:
-            from iosfarm.workers.worker import Worker
-
-            self._made = Worker(self._spec)
-        return self._made
-
-    def describe(self) -> DeviceInfo:
-        return describe(self._worker())
-
-    def perform(self, number: int, task: Task) -> Outcome:
-        return perform(self._worker(), task, number, self._spec)
-
-
-def _check_address(address: str) -> None:
-    """Ray itself would try for minutes, and write to the terminal meanwhile.
-
-    Raises:
-        UsageError: not an address. RayError: nobody answers there.
-    """
-    hint = "give host:port as `ray start --head` prints it, or auto"
-    if address == "auto":
-        return
-    if address.startswith("ray://") and importlib.util.find_spec("grpc") is None:
-        raise RayError("a ray:// address needs Ray's client", where=address, hint="pip install 'ray[client]'")
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise UsageError("not the address of a Ray cluster", where=address or "--ray-address", hint=hint)
-    try:
-        with socket.create_connection((host, int(port)), timeout=ANSWER_TIMEOUT):
-            pass
-    except OSError as error:
-        raise RayError(f"no Ray cluster answers: {error.strerror or error}", where=address, hint=hint) from error

@@ -1,13 +1,15 @@
-"""`sim:NAME?noise=0&seed=3`: how a user writes a simulated device."""
+"""`sim:NAME?noise=0&seed=3&kill=0.01`: how a user writes a simulated device."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any
 from urllib.parse import parse_qsl
 
 from iosfarm.ir.errors import UsageError
 from iosfarm.kernels.sim.devices import device
+from iosfarm.kernels.sim.faults import FaultSpec, parse_fault
 
 PREFIX = "sim:"
 DEFAULT_NOISE = 0.015
@@ -18,12 +20,14 @@ MAX_NOISE = 1.0
 class SimSpec:
     """A device's name in `devices.DEVICES`, and how its samples scatter.
 
-    noise: standard deviation of the logarithm of a sample, 0 for none. seed: of the noise.
+    noise: standard deviation of the logarithm of a sample, 0 for none. seed: of the noise. faults: that it has on
+    purpose.
     """
 
     name: str
     seed: int = 0
     noise: float = DEFAULT_NOISE
+    faults: FaultSpec = field(default_factory=FaultSpec)
 
 
 def parse_spec(text: str) -> SimSpec:
@@ -41,14 +45,19 @@ def parse_spec(text: str) -> SimSpec:
     except ValueError:
         raise UsageError(f"options {query!r}", where=text, hint="write name=value, joined by &") from None
     seed, noise = 0, DEFAULT_NOISE
+    faults: dict[str, Any] = {}
+    known = [option.name for option in fields(FaultSpec)]
     for key, value in pairs:
         if key == "seed":
             seed = _seed(value, text)
         elif key == "noise":
             noise = _noise(value, text)
+        elif key in known:
+            faults[key] = parse_fault(key, value, text)
         else:
-            raise UsageError(f"unknown option {key!r}", where=text, hint="there are noise and seed")
-    return SimSpec(name, seed, noise)
+            hint = f"there are noise and seed, the faults {', '.join(known)}, and count, node and model in a search"
+            raise UsageError(f"unknown option {key!r}", where=text, hint=hint)
+    return SimSpec(name, seed, noise, FaultSpec(**faults))
 
 
 def _seed(value: str, where: str) -> int:

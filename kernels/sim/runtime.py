@@ -1,4 +1,4 @@
-"""`SimRuntime`: the Runtime contract over the analytic model. Nothing is executed to tell the time; nothing sleeps."""
+"""`SimRuntime`: the Runtime contract over the analytic model. Nothing is executed to tell the time."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from iosfarm.ir.stage import Stage
 from iosfarm.kernels.network import Busy
 from iosfarm.kernels.runtime import Array, Weights
 from iosfarm.kernels.sim.devices import device
+from iosfarm.kernels.sim.faults import Faults, FaultSpec
 from iosfarm.kernels.sim.model import MODEL_VERSION, StageModel
 from iosfarm.kernels.sim.options import DEFAULT_NOISE, parse_spec
 
@@ -27,7 +28,7 @@ Compute = Callable[[Sequence[Array]], list[Array]]
 class SimRuntime:
     """The device `sim:NAME`. Sample number n of a stage depends on the seed, the stage and n, and on nothing else.
 
-    noise: standard deviation of the logarithm of a sample; None for the default of 1.5 %.
+    noise: standard deviation of the logarithm of a sample; None for the default of 1.5 %. faults: on purpose.
 
     Raises:
         UsageError: there is no device of that name.
@@ -36,18 +37,19 @@ class SimRuntime:
     layout = "nhwc"
     forms = ("stages",)
 
-    def __init__(self, name: str, seed: int = 0, noise: float | None = None) -> None:
+    def __init__(self, name: str, seed: int = 0, noise: float | None = None, faults: FaultSpec | None = None) -> None:
         self._device = device(name)
         self._seed = seed
         self._noise = DEFAULT_NOISE if noise is None else noise
         self._model = StageModel(self._device)
+        self._faults = Faults(faults or FaultSpec(), seed)
         self._closed = False
 
     @classmethod
     def from_spec(cls, text: str) -> Self:
-        """The runtime of `sim:NAME?noise=0&seed=3`; errors as in `parse_spec`."""
+        """The runtime of `sim:NAME?noise=0&seed=3&kill=0.01`; errors as in `parse_spec`."""
         spec = parse_spec(text)
-        return cls(spec.name, spec.seed, spec.noise)
+        return cls(spec.name, spec.seed, spec.noise, spec.faults)
 
     def fingerprint(self) -> tuple[Device, Environment]:
         kind = f"sim:{self._device.name}"
@@ -78,6 +80,7 @@ class SimRuntime:
 
             return run_stage(stage, weights or _random_weights(stage), inputs)
 
+        self._faults.strike(stage.key)
         return self._executable(self._model.seconds(stage), stage.key, stage.inputs, compute)
 
     def prepare_schedule(self, graph: Graph, schedule: Schedule, weights: Weights) -> SimExecutable:
@@ -107,13 +110,13 @@ class SimRuntime:
         seconds = sum(self._model.seconds(item.stage) for item in placed)
         key = hashlib.sha256("".join(item.stage.key for item in placed).encode()).hexdigest()
         inputs = tuple(graph.shape(i.name) for i in graph.inputs)
-        return SimNetwork(seconds, self._noise, self._generator(key), inputs, compute, utilisation)
+        return SimNetwork(seconds * self._faults.factor, self._noise, self._generator(key), inputs, compute, utilisation)
 
     def close(self) -> None:
         self._closed = True
 
     def _executable(self, seconds: float, key: str, inputs: Sequence[Shape], compute: Compute) -> SimExecutable:
-        return SimExecutable(seconds, self._noise, self._generator(key), inputs, compute)
+        return SimExecutable(seconds * self._faults.factor, self._noise, self._generator(key), inputs, compute)
 
     def _generator(self, key: str) -> np.random.Generator:
         return np.random.Generator(np.random.Philox(key=[self._seed, int(key[:16], 16)]))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm.driver import Driver
-from iosfarm.farm.executor import DeviceInfo, EvaluateTask, InlineExecutor, MeasureTask, Outcome, Task
+from iosfarm.farm.executor import Change, DeviceInfo, EvaluateTask, MeasureTask, Outcome, Task
+from iosfarm.farm.inline_executor import InlineExecutor
 from iosfarm.farm.jobs import Job, JobResult, SearchSettings
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.graph import Graph
@@ -15,6 +16,7 @@ from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.stage import Stage
 from iosfarm.search.method import Method
 from iosfarm.search.space import SpaceSettings
+from iosfarm.workers.failures import Failure
 from iosfarm.workers.settings import EFFORTS, Effort
 
 SIM = "sim:v100"
@@ -64,19 +66,28 @@ class Recorder:
         self.evaluated: list[list[str]] = []
         self._efforts: dict[int, Effort] = {}
 
-    def open(self, spec: str) -> DeviceInfo:
-        return self.inner.open(spec)
+    def open(self, selector: str) -> list[DeviceInfo]:
+        return self.inner.open(selector)
 
-    def submit(self, spec: str, task: Task) -> int:
-        number = self.inner.submit(spec, task)
+    def submit(self, device: str, task: Task) -> int:
+        number = self.inner.submit(device, task)
         if isinstance(task, MeasureTask):
             self._efforts[number] = task.effort
         else:
             self.evaluated.append(list(task.schedules))
         return number
 
-    def pending(self, spec: str) -> int:
-        return self.inner.pending(spec)
+    def pending(self, device: str) -> int:
+        return self.inner.pending(device)
+
+    def changes(self) -> list[Change]:
+        return self.inner.changes()
+
+    def restart(self, device: str, failure: Failure, reason: str) -> None:
+        self.inner.restart(device, failure, reason)
+
+    def drop(self, device: str) -> None:
+        self.inner.drop(device)
 
     def wait(self, timeout: float) -> list[Outcome]:
         outcomes = self.inner.wait(timeout)
@@ -105,8 +116,8 @@ class Failing(Recorder):
         self.attempts: dict[str, int] = {}
         self._tasks: dict[int, Task] = {}
 
-    def submit(self, spec: str, task: Task) -> int:
-        number = super().submit(spec, task)
+    def submit(self, device: str, task: Task) -> int:
+        number = super().submit(device, task)
         self._tasks[number] = task
         return number
 
@@ -116,7 +127,9 @@ class Failing(Recorder):
     def _spoiled(self, outcome: Outcome) -> Outcome:
         task = self._tasks.pop(outcome.task)
         if isinstance(task, EvaluateTask):
-            return Outcome(outcome.task, outcome.spec, error=self.evaluation) if self.evaluation else outcome
+            if not self.evaluation:
+                return outcome
+            return Outcome(outcome.task, outcome.device, error=self.evaluation, failure=Failure.RAISED)
         assert isinstance(task, MeasureTask)
         stages = [Stage.from_json(text) for text in task.stages]
         how = {stage.key: self.fails(stage) for stage in stages}
@@ -124,21 +137,19 @@ class Failing(Recorder):
             if task.effort is not Effort.CAREFUL:
                 self.attempts[stage.key] = self.attempts.get(stage.key, 0) + 1
         if "crash" in how.values():
-            return Outcome(outcome.task, outcome.spec, error="the worker died: killed")
-        return Outcome(outcome.task, outcome.spec, [_spoil(m, how[m.stage_key]) for m in outcome.measurements])
+            return Outcome(outcome.task, outcome.device, error="the worker died: killed", failure=Failure.KILLED)
+        return Outcome(outcome.task, outcome.device, [_spoil(m, how[m.stage_key]) for m in outcome.measurements])
 
 
 def _spoil(measurement: Measurement, how: str | Status | None) -> Measurement:
     return Measurement(measurement.stage_key, Status(how), reason="it broke") if how else measurement
 
 
-def drive(
-    jobs: list[Job], database: LatencyDatabase, executor: object = None, stop: Callable[[], bool] = lambda: False
-) -> list[JobResult]:
-    """Run jobs; the executor is closed afterwards."""
+def drive(jobs: list[Job], database: LatencyDatabase, executor: object = None, **named: object) -> list[JobResult]:
+    """Run jobs; the executor is closed afterwards. named: of `Driver`."""
     used = executor or InlineExecutor()
     try:
-        return Driver(jobs, database, used, stop=stop).run()  # type: ignore[arg-type]
+        return Driver(jobs, database, used, **named).run()  # type: ignore[arg-type]
     finally:
         used.close()  # type: ignore[attr-defined]
 

@@ -12,7 +12,8 @@ from farm_examples import EXHAUSTIVE, Failing, Recorder, branches, drive, job, r
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm.driver import MAX_ATTEMPTS
-from iosfarm.farm.executor import InlineExecutor, Outcome
+from iosfarm.farm.executor import Outcome
+from iosfarm.farm.inline_executor import InlineExecutor
 from iosfarm.farm.job_search import JobSearch
 from iosfarm.farm.jobs import JobResult, SearchSettings
 from iosfarm.ir.measurement import Measurement, Status

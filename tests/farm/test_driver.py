@@ -13,9 +13,10 @@ from farm_examples import EXHAUSTIVE, Failing, Recorder, branches, drive, job, p
 
 from iosfarm.db import DatabaseError, LatencyDatabase
 from iosfarm.farm.api import run_jobs
-from iosfarm.farm.driver import MAX_ATTEMPTS, Driver
+from iosfarm.farm.driver import Driver
 from iosfarm.farm.executor import Outcome
 from iosfarm.farm.jobs import JobResult
+from iosfarm.farm.policy import Policy
 from iosfarm.farm.schedule_file import document
 from iosfarm.farm.verdict import fastest
 from iosfarm.ir.builder import GraphBuilder
@@ -29,6 +30,7 @@ from iosfarm.search.budget import Budget
 from iosfarm.search.method import Method
 from iosfarm.search.parts import cut
 from iosfarm.search.solver import NoScheduleError, solve
+from iosfarm.workers.failures import Failure
 from iosfarm.workers.settings import EFFORTS, Effort
 from iosfarm.zoo.load import load
 
@@ -44,10 +46,8 @@ def database(path: Path) -> Iterator[LatencyDatabase]:
         yield database
 
 
-@pytest.fixture
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tasks of two stages, so that much can happen between two of them."""
-    monkeypatch.setattr("iosfarm.farm.driver.SIMULATED_CHUNK", 2)
+SMALL = Policy(most_simulated_stages=2)
+"""Tasks of two stages, so that much can happen between two of them."""
 
 
 def is_pool_alone(stage: Stage) -> bool:
@@ -159,7 +159,7 @@ class Unlucky(Failing):
         if self._efforts.get(outcome.task) is not Effort.CAREFUL:
             return super()._spoiled(outcome)
         self._tasks.pop(outcome.task)
-        return Outcome(outcome.task, outcome.spec, error="the worker died: killed")
+        return Outcome(outcome.task, outcome.device, error="the worker died: killed", failure=Failure.KILLED)
 
 
 def test_a_check_that_fails_leaves_the_first_latency(database: LatencyDatabase) -> None:
@@ -188,11 +188,11 @@ def after(polls: int) -> Callable[[], bool]:
 @pytest.mark.parametrize("method", [EXHAUSTIVE, Method(gap=0)], ids=lambda method: method.name)
 @pytest.mark.parametrize("polls", range(14))
 def test_stopped_at_any_moment_nothing_is_lost(
-    database: LatencyDatabase, path: Path, small_chunks: None, polls: int, method: Method
+    database: LatencyDatabase, path: Path, polls: int, method: Method
 ) -> None:
     first = Recorder()
     quiet = job(device="sim:v100?noise=0", method=method)  # noise leaves a gap, however small
-    results = drive([quiet], database, first, stop=after(polls))
+    results = drive([quiet], database, first, stop=after(polls), policy=SMALL)
     assert Counter(recorded(path)) == Counter(first.measured)
     for result in results:
         result.schedule.place(result.job.graph, result.device.layout)
@@ -214,25 +214,37 @@ def test_stopped_at_any_moment_nothing_is_lost(
         assert complete.schedules["optimised"].certificate.kind == "exhaustive"  # type: ignore[union-attr]
 
 
-def test_some_stops_come_before_the_first_schedule_and_some_after(path: Path, small_chunks: None) -> None:
+def test_some_stops_come_before_the_first_schedule_and_some_after(path: Path) -> None:
     # Otherwise the test above does not stop where it is meant to.
     for method in (EXHAUSTIVE, Method(gap=0)):
         outcomes = []
         for polls in (1, 8, 13):
             with LatencyDatabase(str(path.with_name(f"{method.name}-{polls}.db"))) as database:
-                results = drive([job(method=method)], database, stop=after(polls))
+                results = drive([job(method=method)], database, stop=after(polls), policy=SMALL)
                 outcomes.append([r.interrupted for r in results])
         assert [] in outcomes
         assert [True] in outcomes
 
 
-def test_a_budget_ends_the_search_with_what_is_known(
-    database: LatencyDatabase, path: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = iter(range(1000))
-    monkeypatch.setattr("iosfarm.farm.driver.monotonic", lambda: float(next(clock)))
+class Timed(Recorder):
+    """Each task takes a second on its `clock`."""
+
+    now = 0.0
+
+    def wait(self, timeout: float) -> list[Outcome]:
+        outcomes = super().wait(timeout)
+        self.now += len(outcomes)
+        return outcomes
+
+    def clock(self) -> float:
+        return self.now
+
+
+def test_a_budget_ends_the_search_with_what_is_known(database: LatencyDatabase, path: Path) -> None:
     limits = {"budget": Budget(seconds=7.0), "method": EXHAUSTIVE}
-    limited, unlimited = drive([job(label="limited", **limits), job(load("sample"), method=EXHAUSTIVE)], database)
+    timed = Timed()
+    jobs = [job(label="limited", **limits), job(load("sample"), method=EXHAUSTIVE)]
+    limited, unlimited = drive(jobs, database, timed, policy=SMALL, clock=timed.clock)
     assert limited.interrupted
     assert limited.counts.left > 0
     assert limited.counts.measured > 0
@@ -245,16 +257,13 @@ def test_a_budget_ends_the_search_with_what_is_known(
     assert limited.counts.measured + unlimited.counts.measured == len(recorded(path))
 
 
-def test_a_budget_too_small_for_any_schedule_says_so(
-    database: LatencyDatabase, path: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = iter(range(1000))
-    monkeypatch.setattr("iosfarm.farm.driver.monotonic", lambda: float(next(clock)))
+def test_a_budget_too_small_for_any_schedule_says_so(database: LatencyDatabase, path: Path) -> None:
+    timed = Timed()
     with pytest.raises(NoScheduleError) as caught:
-        drive([job(budget=Budget(seconds=2.0))], database)
+        drive([job(budget=Budget(seconds=1.0))], database, timed, policy=SMALL, clock=timed.clock)
     measured = len(recorded(path))
     assert str(caught.value) == (
-        f"branches-sim-v100-b1-float32: no schedule yet: the budget of 2 s ended before {6 - measured} single units "
+        f"branches-sim-v100-b1-float32: no schedule yet: the budget of 1 s ended before {6 - measured} single units "
         "had been measured; raise the budget; what was measured is kept"
     )
     assert 0 < measured < 6  # what was under way when the budget ended
@@ -279,7 +288,8 @@ def test_a_stage_that_always_fails_is_given_up_and_named(
 ) -> None:
     executor = Failing(lambda stage: how if stage.strategy == "merge" else None)
     (result,) = drive([job(method=EXHAUSTIVE)], database, executor)
-    merges = {key for key, count in executor.attempts.items() if count == MAX_ATTEMPTS}
+    tried = Policy().attempts + (how == "crash")  # the first time in company, which proves nothing
+    merges = {key for key, count in executor.attempts.items() if count == tried}
     assert result.counts.failed == len(merges) == 1
     assert result.counts.measured == result.counts.stages - 1
     assert result.counts.left == result.counts.infeasible == 0
@@ -294,7 +304,7 @@ def test_a_stage_that_always_fails_is_given_up_and_named(
     assert ("it broke" in note) or ("the worker died" in note)
     # A failure is recorded as what it is, each time, and is no latency.
     rows = [row for row in database.query() if row.stage_key in merges]
-    assert len(rows) == MAX_ATTEMPTS
+    assert len(rows) == Policy().attempts
     assert {row.status for row in rows} == {Status.FAILED if how == "crash" else how}
     assert all(row.median is None for row in rows)
     assert not merges & recorded(path).keys()
@@ -322,7 +332,7 @@ def test_where_everything_fails_there_is_no_schedule(database: LatencyDatabase) 
     executor = Failing(lambda stage: "crash")
     with pytest.raises(NoScheduleError, match="single units were not measured"):
         drive([job()], database, executor)
-    assert max(executor.attempts.values()) == MAX_ATTEMPTS
+    assert max(executor.attempts.values()) == Policy().attempts + 1
     assert {row.status for row in database.query()} == {Status.FAILED}
 
 
@@ -367,7 +377,7 @@ def test_wrong_numbers_are_looked_at_again(path: Path) -> None:
 def run_with(executor: Recorder, path: Path) -> list[JobResult]:
     """As a user's search does it: what comes out is recorded."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("iosfarm.farm.executor.InlineExecutor", lambda: executor)
+        patch.setattr("iosfarm.farm.inline_executor.InlineExecutor", lambda: executor)
         return [saved.result for saved in run_jobs([job()], database=str(path), executor="inline")]
 
 
@@ -462,11 +472,11 @@ class Breaking(Recorder):
         return super().wait(timeout)
 
 
-def test_a_database_that_is_locked_in_the_middle(database: LatencyDatabase, path: Path, small_chunks: None) -> None:
+def test_a_database_that_is_locked_in_the_middle(database: LatencyDatabase, path: Path) -> None:
     other = sqlite3.connect(path, isolation_level=None)
     executor = Breaking(3, lambda: other.execute("BEGIN IMMEDIATE") and None)
     with pytest.raises(DatabaseError, match="another process holds the database"):
-        drive([job(method=EXHAUSTIVE)], database, executor)
+        drive([job(method=EXHAUSTIVE)], database, executor, policy=SMALL)
     other.execute("ROLLBACK")
     other.close()
     before = executor.measured[:-2]  # the last task's stages could not be recorded
@@ -478,13 +488,11 @@ def test_a_database_that_is_locked_in_the_middle(database: LatencyDatabase, path
     assert len(again.measured) == result.counts.stages - len(before)
 
 
-def test_a_database_that_becomes_read_only_in_the_middle(
-    database: LatencyDatabase, path: Path, small_chunks: None
-) -> None:
+def test_a_database_that_becomes_read_only_in_the_middle(database: LatencyDatabase, path: Path) -> None:
     def forbid() -> None:
         database.readonly = True
 
     executor = Breaking(3, forbid)
     with pytest.raises(DatabaseError, match="read-only"):
-        drive([job()], database, executor)
+        drive([job()], database, executor, policy=SMALL)
     assert set(recorded(path)) == set(executor.measured[:-2])

@@ -12,7 +12,8 @@ import pytest
 from farm_examples import EXHAUSTIVE, branches, job
 from processes import MARK, eventually, marked
 
-from iosfarm.farm.executor import DeviceInfo, EvaluateTask, Executor, InlineExecutor, MeasureTask, Outcome
+from iosfarm.farm.executor import DeviceInfo, EvaluateTask, Executor, MeasureTask, Outcome
+from iosfarm.farm.inline_executor import InlineExecutor
 from iosfarm.farm.job_search import JobSearch
 from iosfarm.farm.ray_executor import RayExecutor
 from iosfarm.ir.errors import UsageError
@@ -74,11 +75,11 @@ def collect(executor: Executor, spec: str) -> list[Outcome]:
 
 
 def test_opening_twice_opens_once(executor: Executor, mark: str) -> None:
-    first = executor.open(SIM)
+    (first,) = executor.open(SIM)
     before = marked(mark)
-    assert executor.open(SIM) == first
+    assert executor.open(SIM) == [first]
     assert marked(mark).keys() == before.keys()
-    assert first.spec == SIM
+    assert first.spec == first.name == SIM
     assert first.device.simulated
     assert first.layout == "nhwc"
     assert pickle.loads(pickle.dumps(first)) == first
@@ -92,7 +93,7 @@ def test_an_unknown_device_is_wrong_usage(executor: Executor, spec: str) -> None
         assert "\n" not in str(caught.value)
         assert spec in str(caught.value) or "noise" in str(caught.value) or "nothing" in str(caught.value)
     # Other devices are none the worse for it.
-    assert executor.open(SIM).spec == SIM
+    assert executor.open(SIM)[0].spec == SIM
 
 
 def test_nothing_to_wait_for(executor: Executor) -> None:
@@ -103,7 +104,7 @@ def test_nothing_to_wait_for(executor: Executor) -> None:
 
 
 def test_tasks_of_a_device_run_one_at_a_time_and_in_order(executor: Executor) -> None:
-    texts = stages(executor.open(SIM))
+    texts = stages(executor.open(SIM)[0])
     numbers = [executor.submit(SIM, MeasureTask(tuple(texts))) for _ in range(4)]
     assert executor.pending(SIM) == 4
     outcomes = collect(executor, SIM)
@@ -119,7 +120,7 @@ def test_tasks_of_a_device_run_one_at_a_time_and_in_order(executor: Executor) ->
 
 
 def test_a_measurement_is_the_same_everywhere(executor: Executor) -> None:
-    texts = stages(executor.open(SIM))[:5]
+    texts = stages(executor.open(SIM)[0])[:5]
     executor.submit(SIM, MeasureTask(tuple(texts)))
     (outcome,) = collect(executor, SIM)
     with_other = InlineExecutor()
@@ -132,10 +133,10 @@ def test_a_measurement_is_the_same_everywhere(executor: Executor) -> None:
 
 
 def test_devices_do_not_wait_for_each_other(executor: Executor) -> None:
-    texts = tuple(stages(executor.open(SIM))[:2])
+    texts = tuple(stages(executor.open(SIM)[0])[:2])
     executor.open("sim:k80")
     numbers = {spec: executor.submit(spec, MeasureTask(texts)) for spec in (SIM, "sim:k80")}
-    outcomes = {o.spec: o for o in collect(executor, SIM) + collect(executor, "sim:k80")}
+    outcomes = {o.device: o for o in collect(executor, SIM) + collect(executor, "sim:k80")}
     assert {spec: o.task for spec, o in outcomes.items()} == numbers
     assert outcomes[SIM].measurements[0].median != outcomes["sim:k80"].measurements[0].median
 
@@ -165,7 +166,7 @@ def test_an_error_becomes_an_outcome(executor: Executor) -> None:
 
 
 def test_draining_forgets_what_is_queued(executor: Executor) -> None:
-    texts = tuple(stages(executor.open(SIM))[:2])
+    texts = tuple(stages(executor.open(SIM)[0])[:2])
     numbers = [executor.submit(SIM, MeasureTask(texts)) for _ in range(3)]
     assert [o.task for o in executor.drain(60.0)] in ([], numbers[:1])
     assert executor.pending(SIM) == 0
@@ -175,7 +176,7 @@ def test_draining_forgets_what_is_queued(executor: Executor) -> None:
 
 
 def test_a_worker_that_is_killed_in_the_middle_of_a_task(ray_executor: RayExecutor) -> None:
-    texts = tuple(stages(ray_executor.open(SIM))[:2])
+    texts = tuple(stages(ray_executor.open(SIM)[0])[:2])
     ray_executor.submit(SIM, MeasureTask(texts))
     (outcome,) = collect(ray_executor, SIM)
     process = int(outcome.measurements[0].worker.split(":")[1])
@@ -215,7 +216,7 @@ def test_closing_leaves_nothing_running(ray_executor: RayExecutor, mark: str) ->
 
 def test_closing_the_inline_executor_forgets_what_is_queued() -> None:
     executor = InlineExecutor()
-    texts = stages(executor.open(SIM))
+    texts = stages(executor.open(SIM)[0])
     executor.submit(SIM, MeasureTask(tuple(texts)))
     executor.close()
     assert executor.pending(SIM) == 0

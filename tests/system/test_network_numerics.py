@@ -11,7 +11,7 @@ import pytest
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm.driver import Driver
-from iosfarm.farm.executor import InlineExecutor
+from iosfarm.farm.inline_executor import InlineExecutor
 from iosfarm.farm.jobs import Job, SearchSettings
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.schedule import Schedule

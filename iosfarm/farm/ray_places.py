@@ -1,0 +1,58 @@
+"""Where the devices of a selector are, and which processes are to hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from iosfarm.farm.ray_cluster import Node
+from iosfarm.farm.ray_host import PROCESSES, Host
+from iosfarm.farm.selector import Selector
+from iosfarm.ir.errors import UsageError
+
+
+def places(nodes: Sequence[Node], selector: str, chosen: Selector, taken: Mapping[str, Host]) -> list[Host]:
+    """Hosts for the devices that are not `taken` yet (by name): one a GPU, one a machine's processor. Simulated devices
+    are spread over the machines, and share processes where they are many.
+
+    Raises:
+        UsageError: no machine, or no GPU, of that description.
+    """
+    able = [node for node in nodes if chosen.takes_node(*node.names)]
+    if not able:
+        known = ", ".join(node.name for node in nodes[:5])
+        raise UsageError("no machine of the cluster has that name", where=selector, hint=f"there are {known}")
+    if chosen.simulated:
+        return _simulated(able, selector, chosen, taken)
+    if chosen.kind == "cuda":
+        slots = [(node, number) for node in able for number in range(node.gpus)]
+        if not slots and not taken:
+            hint = "Ray finds none on its machines: see iosfarm doctor there"
+            raise UsageError("no GPU in the cluster", where=selector, hint=hint)
+    else:
+        # A machine that gives no cores out (a head node, often) is not to measure.
+        slots = [(node, 0) for node in able if node.cores or len(able) == 1]
+    hosts = []
+    there = {(host.node.id, host.number) for host in taken.values() if chosen.worker in host.specs.values()}
+    for node, number in slots[: chosen.count]:
+        name = _name(chosen.worker, number, sum(1 for other, _ in slots if other is node), node, len(nodes))
+        if (node.id, number) not in there and name not in taken:
+            hosts.append(Host(node, {name: chosen.worker}, selector, number, gpus=int(chosen.kind == "cuda")))
+    return hosts
+
+
+def _simulated(able: Sequence[Node], selector: str, chosen: Selector, taken: Mapping[str, Host]) -> list[Host]:
+    where: dict[Node, list[str]] = {}
+    for number, name in enumerate(chosen.names):
+        if name not in taken:
+            where.setdefault(able[number % len(able)], []).append(name)
+    hosts = []
+    for node, names in where.items():
+        processes = min(PROCESSES, len(names))
+        for first in range(processes):
+            hosts.append(Host(node, dict.fromkeys(names[first::processes], chosen.worker), selector))
+    return hosts
+
+
+def _name(worker: str, number: int, on_node: int, node: Node, nodes: int) -> str:
+    name = f"{worker}#{number}" if on_node > 1 else worker
+    return name if nodes == 1 else f"{name}@{node.name}"

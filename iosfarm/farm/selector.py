@@ -1,0 +1,98 @@
+"""Which devices to search on: `KIND?option=value&…`, as `--device` and `devices:` in a zoo write it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from urllib.parse import parse_qsl, urlencode
+
+from iosfarm.ir.errors import UsageError
+
+MOST = 4096
+"""Devices of one selector."""
+
+OPTIONS = "node=NAME, model=NAME and count=N"
+
+
+@dataclass(frozen=True)
+class Selector:
+    """Devices of one kind: those on nodes whose name or address is like `node`, and whose model is like `model`, at
+    most `count` of them. Patterns are as in a shell, in upper or lower case; a part of a model's name suffices.
+
+    worker: what a worker is opened with: the kind, and the options that a simulated device has of its own. count None:
+    all that there are, or one simulated device.
+    """
+
+    worker: str
+    node: str = ""
+    model: str = ""
+    count: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Selector:
+        """`cpu`, `cuda?model=*H200*`, `cpu?node=10.0.0.*`, `sim:v100?count=8&noise=0`.
+
+        Raises:
+            UsageError: no such kind or option, or a value that cannot be.
+        """
+        kind, _, query = text.partition("?")
+        try:
+            pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+        except ValueError:
+            raise UsageError(f"options {query!r}", where=text, hint="write name=value, joined by &") from None
+        ours = dict(pair for pair in pairs if pair[0] in ("node", "model", "count"))
+        rest = [pair for pair in pairs if pair[0] not in ours]
+        worker = f"{kind}?{urlencode(rest, safe=':*,')}" if rest else kind
+        _check(kind, worker, text, [name for name, _ in rest])
+        for name in ("node", "model"):
+            if ours.get(name) == "":
+                raise UsageError(f"an empty {name}", where=text, hint="leave it out, or say which")
+        return cls(worker, ours.get("node", ""), ours.get("model", ""), _count(ours.get("count"), text))
+
+    @property
+    def kind(self) -> str:
+        """`cpu`, `cuda`, `sim:v100`."""
+        return self.worker.partition("?")[0]
+
+    @property
+    def simulated(self) -> bool:
+        """Whether devices are made for it, rather than found."""
+        return self.kind.startswith("sim:")
+
+    @property
+    def names(self) -> list[str]:
+        """Of simulated devices, which are known before they are there."""
+        count = self.count or 1
+        return [self.worker] if count == 1 else [f"{self.worker}#{number}" for number in range(count)]
+
+    def takes_node(self, *names: str) -> bool:
+        """Whether a machine with these names and addresses is meant."""
+        return not self.node or any(_like(name, self.node) for name in names)
+
+    def takes_model(self, model: str) -> bool:
+        """Whether a device of this model is meant."""
+        return not self.model or _like(model, self.model) or _like(model, f"*{self.model}*")
+
+
+def _like(name: str, pattern: str) -> bool:
+    return fnmatch(name.lower(), pattern.lower())
+
+
+def _count(value: str | None, where: str) -> int | None:
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit() and 1 <= int(value) <= MOST):
+        raise UsageError(f"count is {value!r}", where=where, hint=f"use an integer from 1 to {MOST}")
+    return int(value)
+
+
+def _check(kind: str, worker: str, where: str, options: list[str]) -> None:
+    if kind.startswith("sim:"):
+        from iosfarm.kernels.sim import parse_spec
+
+        parse_spec(worker)
+        return
+    if kind.partition(":")[0] not in ("auto", "cpu", "cuda", "replay"):
+        raise UsageError(f"unknown device {kind!r}", hint="use auto, cpu, cuda or sim:v100; see iosfarm doctor")
+    if options and kind.partition(":")[0] != "replay":
+        raise UsageError(f"unknown option {options[0]!r}", where=where, hint=f"there are {OPTIONS}")

@@ -1,0 +1,121 @@
+"""Several drivers on one database: who measures what, and what is recorded."""
+
+from __future__ import annotations
+
+import os
+import platform
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+
+from iosfarm.db import DatabaseError, LatencyDatabase
+from iosfarm.db.measurements import Recorded
+from iosfarm.farm.judging import Verdicts
+from iosfarm.farm.policy import Policy
+from iosfarm.farm.pool import Pool
+from iosfarm.farm.request import Request
+from iosfarm.farm.stage_queue import Wanted
+from iosfarm.ir.device import Device, Environment, canonical_json
+from iosfarm.ir.measurement import Measurement, Status
+from iosfarm.ir.summary import StageSummary
+
+Settled = tuple[Pool, int, Measurement, Wanted]
+
+
+class Sharing:
+    """One driver's leases and records. What another one holds is asked for again, until it is measured or free."""
+
+    def __init__(self, database: LatencyDatabase, policy: Policy, clock: Callable[[], float]) -> None:
+        self.owner = f"{platform.node()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
+        self._database = database
+        self._policy = policy
+        self._clock = clock
+        self._beat = clock()
+        self._leased = False
+
+    def claim(self, pool: Pool) -> dict[str, Recorded]:
+        """Claims what the pool's devices need next, and looks at what others held; returns what is measured already."""
+        known: dict[str, Recorded] = {}
+        now = self._clock()
+        if pool.held and now - pool.looked >= self._policy.look:
+            pool.looked = now
+            known.update(self._claim(pool, list(pool.held.values())))
+        # Half of what fills all devices is a reserve that lasts until the next claim.
+        while len(pool.queue) < pool.capacity // 2 + 1 and pool.unclaimed:
+            requests = pool.next_to_claim(pool.capacity)
+            if not requests:
+                break
+            known.update(self._claim(pool, requests))
+        return known
+
+    def _claim(self, pool: Pool, requests: Sequence[Request]) -> dict[str, Recorded]:
+        keys = [request.key for request in requests]
+        before = {key: pool.ids[key] for key in keys if key in pool.ids}
+        info = pool.info
+        claims = self._database.claim_stages(
+            keys, info.device, info.environment, self.owner, self._policy.lease, known=before
+        )
+        self._leased |= bool(claims.granted)
+        for request in requests:
+            pool.held.pop(request.key, None)
+            if request.key in claims.granted:
+                pool.queue.add(request)
+            elif request.key in claims.held:
+                pool.held[request.key] = request
+            else:
+                recorded = claims.measured[request.key]
+                pool.ids[request.key] = recorded.id
+                infeasible = recorded.measurement.status is Status.INFEASIBLE
+                if not infeasible and not pool.enough(request, len(recorded.measurement.samples)):
+                    pool.want(request)  # another driver has measured it, but less well
+        return dict(claims.measured)
+
+    def record(self, verdicts: Iterable[Verdicts]) -> list[Settled]:
+        """What has been measured, in one transaction a device; leases of what is known end with it."""
+        usable: dict[object, list[tuple[Verdicts, Measurement, Wanted]]] = {}
+        told: dict[object, list[tuple[Verdicts, Measurement, Wanted]]] = {}
+        for verdict in verdicts:
+            info = verdict.member.info
+            place = (info.pool, canonical_json(dict(info.device.instance)), info.environment.key)
+            usable.setdefault(place, []).extend((verdict, *pair) for pair in verdict.usable.values())
+            told.setdefault(place, []).extend((verdict, *pair) for pair in verdict.told)
+        settled: list[Settled] = []
+        for items in usable.values():
+            numbers = self._write(items, self.owner)
+            settled += [(v.pool, n, m, w) for (v, m, w), n in zip(items, numbers, strict=True)]
+        for items in told.values():
+            self._write(items, None)
+        return settled
+
+    def _write(self, items: Sequence[tuple[Verdicts, Measurement, Wanted]], owner: str | None) -> list[int]:
+        if not items:
+            return []
+        device, environment = _place(items[0][0])
+        rows = [(_summary(wanted), measurement) for _, measurement, wanted in items]
+        return self._database.record(rows, device, environment, owner=owner)
+
+    def release(self, pool: Pool, keys: Sequence[str]) -> None:
+        """Leases of stages that nobody here wants any more."""
+        if keys:
+            self._database.release_stages(keys, pool.info.device, pool.info.environment, self.owner)
+
+    def beat(self) -> None:
+        """Tell that this driver is alive, when it is time."""
+        now = self._clock()
+        if self._leased and now - self._beat >= self._policy.beat:
+            self._database.heartbeat(self.owner, self._policy.lease)
+            self._beat = now
+
+    def close(self) -> None:
+        """Give all leases back; where the database is away they expire."""
+        if self._leased:
+            with suppress(DatabaseError):
+                self._database.release(self.owner)
+
+
+def _place(verdict: Verdicts) -> tuple[Device, Environment]:
+    return verdict.member.info.device, verdict.member.info.environment
+
+
+def _summary(wanted: Wanted) -> StageSummary:
+    return wanted.request.stage.summary
