@@ -73,6 +73,11 @@ def delete_expired(connection: Connection) -> int:
     return _count(connection.execute(delete(tables.lease).where(_locked(_lease.expires < DatabaseClock()))))
 
 
+def lease_owners(connection: Connection) -> list[str]:
+    """Who holds leases, in order."""
+    return list(connection.scalars(select(_lease.owner).distinct().order_by(_lease.owner)))
+
+
 def count_leases(connection: Connection) -> dict[str, int]:
     """How many leases are `held`, and how many `expired`; without those of which there are none."""
     held = _lease.expires >= DatabaseClock()

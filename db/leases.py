@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from iosfarm.db.handle import Handle
-from iosfarm.db.lease_rows import end_all_leases, end_leases, renew_leases, take_leases
+from iosfarm.db.lease_rows import end_all_leases, end_leases, lease_owners, renew_leases, take_leases
 from iosfarm.db.measurements import Recorded, beneath, usable
 from iosfarm.ir.device import Device, Environment
 
@@ -80,6 +80,11 @@ class Leases(Handle):
         """Gives leases back without a measurement; returns how many there were."""
         with self._transaction(write=True) as connection:
             return end_leases(connection, keys, device, environment, owner)
+
+    def lease_owners(self) -> list[str]:
+        """Who holds leases: whoever knows that one of them is dead may `release` what he holds."""
+        with self._transaction(write=False) as connection:
+            return lease_owners(connection)
 
     def release(self, owner: str) -> int:
         """Gives all leases of an owner back; returns how many there were."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from time import monotonic
+from time import monotonic, sleep
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm.events import Event, Sink
@@ -23,6 +23,9 @@ from iosfarm.farm.stage_queue import Wanted
 from iosfarm.ir.measurement import Measurement
 from iosfarm.workers.evaluating import Evaluation
 from iosfarm.workers.failures import Failure
+
+IDLE = 0.05
+"""Seconds between two looks where no device of ours has anything to do."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Dispatcher:
         wanted: Callable[[Pool, str], bool],
         emit: Sink = lambda event: None,
         clock: Callable[[], float] = monotonic,
+        sleep: Callable[[float], None] = sleep,
     ) -> None:
         """wanted: whether a stage is still waited for."""
         self.fleet = Fleet(executor, policy, emit, clock)
@@ -86,6 +90,7 @@ class Dispatcher:
         self._wanted = wanted
         self._emit = emit
         self._clock = clock
+        self._sleep = sleep
         self._sharing = Sharing(database, policy, clock)
         self._tickets: dict[int, _Ticket] = {}
         self._ready: list[int] = []  # tickets that wait for a device
@@ -133,6 +138,8 @@ class Dispatcher:
         self._sharing.beat()
         self._feed()
         if not self._answers:
+            if not any(True for pool in self.fleet.pools for _ in pool.flights()):
+                self._sleep(min(timeout, IDLE))  # other drivers are at work, or devices start
             self._take(self._executor.wait(timeout))
         answers, self._answers = self._answers, []
         return answers

@@ -78,6 +78,7 @@ class Driver:
         self._awaited: dict[int, set[int]] = {}  # of a job whose budget is over: tasks that were under way then
         self._results: dict[int, JobResult] = {}
         self._failures: dict[int, NoScheduleError] = {}
+        self._silent: set[int] = set()  # searches that asked for nothing since they were last told something
         self._began = clock()
         self._reported = -REPORT
 
@@ -164,10 +165,11 @@ class Driver:
                 continue
             pool, asked = self._pools[id(search)], False
             try:
-                if id(pool) in hungry:
+                if id(pool) in hungry and id(search) not in self._silent:
                     for request in search.next(pool.capacity).values():
                         self._dispatcher.want(pool, request)
                         asked = True
+                    self._silent.update([] if asked else [id(search)])
                 idle = id(pool) in hungry and search.done and not asked
                 if idle or (search.expired and not self._awaited[id(search)] & under_way):
                     self._evaluate(search)
@@ -180,6 +182,8 @@ class Driver:
 
     def _hear(self, answers: Sequence[Answer]) -> None:
         for answer in answers:
+            if not isinstance(answer, Evaluated):
+                self._silent.difference_update(id(search) for search in self._of[id(answer.pool)])
             if isinstance(answer, Known):
                 for search in self._of[id(answer.pool)]:
                     search.tell(answer.key, answer.measurement, answer.number, found=answer.found)

@@ -80,7 +80,7 @@ def _quieten(ray: Any) -> None:
     """Ray prints to the driver's stdout when a worker dies, whatever its settings are. We tell of that ourselves, and
     stdout is for results.
     """
-    worker = getattr(getattr(ray, "_private", None), "worker", None)
+    worker: Any = getattr(getattr(ray, "_private", None), "worker", None)
     if hasattr(worker, "print_to_stdstream"):
         worker.print_to_stdstream = lambda *_, **__: None
 

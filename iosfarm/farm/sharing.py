@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from iosfarm.db import DatabaseError, LatencyDatabase
 from iosfarm.db.measurements import Recorded
@@ -26,16 +28,21 @@ class Sharing:
     """One driver's leases and records. What another one holds is asked for again, until it is measured or free."""
 
     def __init__(self, database: LatencyDatabase, policy: Policy, clock: Callable[[], float]) -> None:
-        self.owner = f"{platform.node()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
+        self.owner = f"{_machine()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
         self._database = database
         self._policy = policy
         self._clock = clock
         self._beat = clock()
         self._leased = False
+        self._inherited = False
+        _living.add(self.owner)
 
     def claim(self, pool: Pool) -> dict[str, Recorded]:
         """Claims what the pool's devices need next, and looks at what others held; returns what is measured already."""
         known: dict[str, Recorded] = {}
+        if not self._inherited and pool.unclaimed:
+            self._inherited = True
+            self._bury()
         now = self._clock()
         if pool.held and now - pool.looked >= self._policy.look:
             pool.looked = now
@@ -106,11 +113,49 @@ class Sharing:
             self._database.heartbeat(self.owner, self._policy.lease)
             self._beat = now
 
+    def _bury(self) -> None:
+        """A driver of this machine that was killed holds its leases until they expire: end them."""
+        for owner in self._database.lease_owners():
+            if _dead(owner):
+                self._database.release(owner)
+
     def close(self) -> None:
-        """Give all leases back; where the database is away they expire."""
+        """Give all leases back; where the database is away they expire, or the next driver here ends them."""
+        _living.discard(self.owner)
         if self._leased:
             with suppress(DatabaseError):
                 self._database.release(self.owner)
+
+
+_living: set[str] = set()
+"""The owners of this process."""
+
+
+def _machine() -> str:
+    """Where process numbers mean the same: a machine since it was started, and in it a container."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return f"{platform.node()}/{uuid.uuid4().hex[:12]}"
+    return f"{platform.node()}/{hashlib.sha256((boot + space).encode()).hexdigest()[:12]}"
+
+
+def _dead(owner: str) -> bool:
+    """Whether a lease's owner was a process of this machine that is no more."""
+    machine, _, rest = owner.partition(":")
+    process = rest.partition(":")[0]
+    if machine != _machine() or not process.isdigit():
+        return False
+    if int(process) == os.getpid():
+        return owner not in _living
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _place(verdict: Verdicts) -> tuple[Device, Environment]:

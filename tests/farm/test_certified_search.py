@@ -11,11 +11,11 @@ import pytest
 from farm_examples import EXHAUSTIVE, Failing, Recorder, branches, drive, job, recorded
 
 from iosfarm.db import LatencyDatabase
-from iosfarm.farm.driver import MAX_ATTEMPTS
 from iosfarm.farm.executor import Outcome
 from iosfarm.farm.inline_executor import InlineExecutor
 from iosfarm.farm.job_search import JobSearch
 from iosfarm.farm.jobs import JobResult, SearchSettings
+from iosfarm.farm.policy import Policy
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.schedule import Certificate
 from iosfarm.ir.stage import Stage
@@ -181,7 +181,7 @@ def ok(key: str, seconds: float, samples: int) -> Measurement:
 
 def test_a_worse_measurement_never_replaces_a_better_one() -> None:
     executor = InlineExecutor()
-    search = JobSearch(job(), executor.open("sim:v100"))
+    search = JobSearch(job(), executor.open("sim:v100")[0])
     executor.close()
     requests = search.next(1000)
     for number, key in enumerate(requests):
@@ -339,7 +339,7 @@ def is_large(stage: Stage) -> bool:
 def test_stages_that_cannot_be_measured_are_searched_around(database: LatencyDatabase, how: str | Status) -> None:
     executor = Failing(lambda stage: how if is_large(stage) else None)
     (result,) = drive([job(load("squeezenet"))], database, executor)
-    failed = {key for key, count in executor.attempts.items() if count >= MAX_ATTEMPTS and int(key, 16) % 4 == 0}
+    failed = {key for key, count in executor.attempts.items() if count >= Policy().attempts and int(key, 16) % 4 == 0}
     assert result.counts.failed > 0
     assert not failed & {stage.key for stage in result.schedules["optimised"].stages}
     assert sum(note.startswith("gave up on") for note in result.notes) == result.counts.failed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import signal
 import subprocess
@@ -10,12 +12,13 @@ import threading
 from pathlib import Path
 
 import pytest
-from farm_examples import branches, job, recorded
+from farm_examples import SIM, branches, job, recorded
 
 import iosfarm
 from iosfarm.db import DatabaseError, LatencyDatabase
 from iosfarm.farm.api import run_jobs
 from iosfarm.farm.interrupt import graceful_interrupt
+from iosfarm.farm.progress import Progress
 from iosfarm.farm.schedule_file import OutputError, load
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.schedule import Schedule
@@ -167,17 +170,48 @@ def test_jobs_without_a_schedule_are_recorded_as_failed(path: Path, tmp_path: Pa
 
 
 def test_a_stopped_search_is_recorded_as_interrupted(path: Path) -> None:
-    assert run_jobs([job()], database=str(path), executor="inline", stop=lambda: True) == []
+    looks = itertools.count()
+    assert run_jobs([job()], database=str(path), executor="inline", stop=lambda: next(looks) > 0) == []
     assert states(path) == ["interrupted"]
+    assert outcomes(path) == ["interrupted"]
 
 
 def test_a_second_interrupt_is_recorded_as_interrupted(path: Path) -> None:
-    def report(progress: object) -> None:
-        raise KeyboardInterrupt
+    def report(progress: Progress) -> None:
+        if progress.total("stages"):
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run_jobs([job()], database=str(path), executor="inline", report=report)
     assert states(path) == ["interrupted"]
+    assert outcomes(path) == ["interrupted"]
+
+
+def outcomes(path: Path) -> list[str]:
+    """Of the runs, the newest first."""
+    with LatencyDatabase(str(path), readonly=True) as database:
+        return [str(run.outcome) for run in database.runs()]
+
+
+def test_a_run_has_a_row_that_sums_it_up(path: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    run_jobs([job(), job(iosfarm.load("sample"))], database=str(path), executor="inline", log=log)
+    with LatencyDatabase(str(path), readonly=True) as database:
+        (run,) = database.runs()
+        measured = len({row.stage_key for row in database.query()})
+    assert run.outcome == "finished"
+    assert run.models == ("branches", "sample")
+    assert run.devices == (SIM,)
+    assert run.summary.measured == measured > 0
+    assert run.summary.failed == {}
+    assert 0 < (run.summary.busy or 0) <= 1
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    names = [line["event"] for line in lines]
+    assert names[0] == "run_started"
+    assert names[-1] == "run_finished"
+    assert names.count("job_finished") == names.count("job_started") == 2
+    assert sum(line["stages"] for line in lines if line["event"] == "task_done") >= measured
+    assert all(line["time"].endswith("+00:00") for line in lines)
 
 
 def test_an_error_of_the_database_is_not_hidden_by_another(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

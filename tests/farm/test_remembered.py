@@ -24,7 +24,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Job], tupl
 
     def run(wanted: Job) -> tuple[JobResult, Recorder]:
         executor = Recorder()
-        monkeypatch.setattr("iosfarm.farm.executor.InlineExecutor", lambda: executor)
+        monkeypatch.setattr("iosfarm.farm.inline_executor.InlineExecutor", lambda: executor)
         (saved,) = run_jobs([wanted], database=str(tmp_path / "latency.db"), executor="inline")
         return saved.result, executor
 

@@ -152,7 +152,8 @@ NEAR_V100 = f"did you mean sim:v100? known: {', '.join(f'sim:{name}' for name in
         (MODEL + "    devices: [sim:v10]\n", ["3: models[0].devices[0] is 'sim:v10';"
          f" unknown simulated device 'sim:v10'; {NEAR_V100}"]),
         (MODEL + "    devices: ['sim:v100?nois=0']\n", ["3: models[0].devices[0] is 'sim:v100?nois=0';"
-         " unknown option 'nois'; there are noise and seed"]),
+         " unknown option 'nois'; there are noise and seed, the faults kill, hang, oom, drift, lie, poison, pace,"
+         " and count, node and model in a search"]),
         (MODEL + "    method: exhuastive\n", ["3: models[0].method is 'exhuastive'; did you mean exhaustive?"]),
         (MODEL + "    method: fast\n", ["3: models[0].method is 'fast'; expected one of certified, exhaustive"]),
         (MODEL + "    gap: -0.01\n", ["3: models[0].gap is -0.01; expected at least 0"]),
