@@ -87,12 +87,10 @@ def _count(value: str | None, where: str) -> int | None:
 
 
 def _check(kind: str, worker: str, where: str, options: list[str]) -> None:
-    if kind.startswith("sim:"):
-        from iosfarm.kernels.sim import parse_spec
-
-        parse_spec(worker)
+    if kind in ("auto", "cpu"):
+        if options:
+            raise UsageError(f"unknown option {options[0]!r}", where=where, hint=f"there are {OPTIONS}")
         return
-    if kind.partition(":")[0] not in ("auto", "cpu", "cuda", "replay"):
-        raise UsageError(f"unknown device {kind!r}", hint="use auto, cpu, cuda or sim:v100; see iosfarm doctor")
-    if options and kind.partition(":")[0] != "replay":
-        raise UsageError(f"unknown option {options[0]!r}", where=where, hint=f"there are {OPTIONS}")
+    from iosfarm.kernels import check_spec
+
+    check_spec(worker)

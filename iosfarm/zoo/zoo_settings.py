@@ -37,14 +37,12 @@ def parse_budget(value: object) -> Budget:
 
 
 def _device(value: str) -> str:
-    """Whether the text names a device; not whether it is here."""
-    if value in ("auto", "cpu"):
-        return value
+    """Whether the text names devices; not whether they are here."""
+    from iosfarm.farm.selector import Selector
     from iosfarm.ir.errors import UsageError
-    from iosfarm.kernels import check_spec
 
     try:
-        check_spec(value)
+        Selector.parse(value)
     except UsageError as error:
         raise ValueError(f"{error.what}; {error.hint}") from None
     return value
