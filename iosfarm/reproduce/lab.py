@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from iosfarm.farm.api import Saved, open_executor, run_jobs
+from iosfarm.farm.api import open_executor, run_jobs
 from iosfarm.farm.executor import DeviceInfo, MeasureTask
 from iosfarm.farm.jobs import Job, SearchSettings
 from iosfarm.farm.schedule_file import ScheduleFile, document, settings_entry
@@ -24,7 +24,8 @@ from iosfarm.search.budget import Budget
 
 if TYPE_CHECKING:
     from iosfarm.db import LatencyDatabase
-    from iosfarm.farm.driver import Progress
+    from iosfarm.farm.progress import Progress
+    from iosfarm.farm.run_record import Saved
 
 CHUNK = 32
 """Stages measured in one task: between two of them an interrupt is seen."""
@@ -92,7 +93,7 @@ class Lab:
         spec = device or self.device
         if spec not in self._info:
             with open_executor("inline") as executor:
-                self._info[spec] = executor.open(spec)
+                (self._info[spec],) = executor.open(spec)
         return self._info[spec]
 
     def network(self, name: str, batch: int = 1) -> Graph:

@@ -107,10 +107,12 @@ class SimRuntime:
                 begin += seconds
             return timeline
 
-        seconds = sum(self._model.seconds(item.stage) for item in placed)
+        seconds = self._faults.factor * sum(self._model.seconds(item.stage) for item in placed)
         key = hashlib.sha256("".join(item.stage.key for item in placed).encode()).hexdigest()
         inputs = tuple(graph.shape(i.name) for i in graph.inputs)
-        return SimNetwork(seconds * self._faults.factor, self._noise, self._generator(key), inputs, compute, utilisation)
+        return SimNetwork(
+            seconds * self._faults.factor, self._noise, self._generator(key), inputs, compute, utilisation
+        )
 
     def close(self) -> None:
         self._closed = True
