@@ -66,7 +66,7 @@ def coverage(
     Example: iosfarm db coverage --models zoo.yaml --device "NVIDIA H200"
     """
     from iosfarm.db import LatencyDatabase
-    from iosfarm.farm.executor import InlineExecutor
+    from iosfarm.farm.inline_executor import InlineExecutor
     from iosfarm.farm.job_search import JobSearch
     from iosfarm.farm.zoo_jobs import Overrides, zoo_jobs
 
@@ -128,7 +128,7 @@ def verify(
     Example: iosfarm db verify --device cpu --sample 20
     """
     from iosfarm.db import LatencyDatabase
-    from iosfarm.farm.executor import InlineExecutor
+    from iosfarm.farm.inline_executor import InlineExecutor
     from iosfarm.farm.verifying import verify as verify_device
 
     executor = InlineExecutor()
@@ -170,7 +170,7 @@ def _described(executor: Executor, database: LatencyDatabase, spec: str) -> Devi
     from iosfarm.farm.executor import DeviceInfo
 
     try:
-        return executor.open(spec)
+        return executor.open(spec)[0]
     except UsageError as error:
         try:
             known = database.device(spec)

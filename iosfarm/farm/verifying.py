@@ -68,7 +68,7 @@ def verify(
     Raises:
         UsageError: no such device here. IosfarmError: the database has nothing of it.
     """
-    info = executor.open(spec)
+    info = executor.open(spec)[0]
     remembered = database.sample(info.device, info.environment, count, seed)
     if not remembered:
         what = f"nothing was measured on {info.device.model} in this environment"
@@ -98,7 +98,7 @@ def _measured(
     executor: Executor, info: DeviceInfo, stages: dict[str, Stage], database: LatencyDatabase
 ) -> list[Measurement]:
     """Measures stages and records what came of it; returns what can be compared."""
-    task = executor.submit(info.spec, MeasureTask(tuple(s.canonical for s in stages.values()), Effort.NORMAL))
+    task = executor.submit(info.name, MeasureTask(tuple(s.canonical for s in stages.values()), Effort.NORMAL))
     found: Sequence[Measurement] | None = None
     while found is None:
         found = next((outcome.measurements for outcome in executor.wait(1.0) if outcome.task == task), None)
