@@ -55,7 +55,7 @@ def frameworks(draft: Draft, lab: Lab) -> None:
     for network in paper.NETWORKS:
         best = schedule_latencies(draft, lab, network)["ios_both"]
         published = paper.LATENCIES[network]
-        for name, (seconds, reason) in _rows(lab, lab.network(network), names).items():
+        for name, (seconds, reason) in framework_latencies(lab, lab.network(network), names).items():
             ours[name].append(seconds)
             _add(draft, network, name, seconds, best, published.get(name), published["ios_both"], reason)
         ours["ios_both"].append(best)
@@ -82,7 +82,7 @@ def intra_inter(draft: Draft, lab: Lab) -> None:
     """Parallelism inside of operators (better kernels, one at a time) against parallelism between operators."""
     for network in paper.NETWORKS:
         ours = schedule_latencies(draft, lab, network)
-        seconds, reason = _rows(lab, lab.network(network), (TUNED,))[TUNED]
+        seconds, reason = framework_latencies(lab, lab.network(network), (TUNED,))[TUNED]
         if seconds is None:
             draft.note(f"tvm, tuned kernels: {reason}")
         draft.add(
@@ -103,7 +103,7 @@ def _search_hours() -> str:
     return f"{sum(paper.SEARCH_SECONDS.values()) / 3600:.1f} hours on one"
 
 
-def _rows(lab: Lab, graph: Graph, names: Sequence[str]) -> dict[str, tuple[float | None, str]]:
+def framework_latencies(lab: Lab, graph: Graph, names: Sequence[str]) -> dict[str, tuple[float | None, str]]:
     """Latency of each framework, or why there is none: there is always a row."""
     if lab.info().device.simulated:
         return dict.fromkeys(names, (None, "frameworks run on real devices only"))

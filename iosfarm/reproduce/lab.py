@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from iosfarm.farm.progress import Progress
     from iosfarm.farm.run_record import Saved
 
+NO_BUDGET = {"budget": None, "budget_stages": None}
+
 CHUNK = 32
 """Stages measured in one task: between two of them an interrupt is seen."""
 
@@ -154,7 +156,7 @@ class Lab:
             )
         for row in rows:
             raw = json.loads(row.document)
-            if raw.get("settings") == wanted and _ended(raw) and _refined(raw) <= job.settings.refine:
+            if _answers(raw, wanted) and _refined(raw) <= job.settings.refine:
                 try:
                     content = ScheduleFile.model_validate(raw)
                 except ValidationError:
@@ -173,7 +175,7 @@ class Lab:
             stop=self.stop,
         )
         self.check()
-        return Found(document(saved[0].result))
+        return self._recall(job) or Found(document(saved[0].result))  # the very document that later runs will find
 
     def _measured(self, spec: str, placed: Sequence[PlacedStage]) -> Mapping[str, Measurement]:
         info = self.info(spec)
@@ -209,12 +211,17 @@ def _open(url: str | None) -> LatencyDatabase:
     return LatencyDatabase(url)
 
 
-def _ended(raw: Mapping[str, Any]) -> bool:
-    """Whether a search came to an end: its own, or that of its budget, which the same budget would not change."""
+def _answers(raw: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether a search was the same one, and came to an end: its own, whatever its budget was, or that of its budget,
+    which the same budget would not change.
+    """
+    settings = raw.get("settings", {})
     if not raw.get("interrupted", True):
-        return True
-    seconds = raw["settings"].get("budget")
-    return seconds is not None and raw["seconds"] >= seconds
+        return {**settings, **NO_BUDGET} == {**wanted, **NO_BUDGET}
+    seconds, stages = settings.get("budget"), settings.get("budget_stages")
+    out_of_time = seconds is not None and raw["seconds"] >= seconds
+    out_of_stages = stages is not None and raw["counts"]["measured"] >= stages
+    return settings == wanted and (out_of_time or out_of_stages)
 
 
 def _refined(raw: Mapping[str, Any]) -> bool:

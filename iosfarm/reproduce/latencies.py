@@ -139,39 +139,6 @@ def search_cost(draft: Draft, lab: Lab) -> None:
         draft.note("a simulated device answers at once: the search on the device itself would take longer")
 
 
-BATCH_COLUMNS = (
-    Column(key="batch", heading="batch"),
-    *(Column(key=name, heading=name.replace("_", "-"), kind=Kind.SECONDS) for name in ("sequential", "greedy")),
-    Column(key="ios_both", heading="ios-both", kind=Kind.SECONDS),
-    Column(key="images_per_second", heading="ios-both images/s"),
-    Column(key="speedup", heading="speed-up", kind=Kind.RATIO),
-    *(
-        Column(key=f"paper_{name}", heading=f"paper {name.replace('_', '-')}", kind=Kind.SECONDS, paper=True)
-        for name in ("sequential", "tensorrt", "ios_both")
-    ),
-    Column(key="paper_speedup", heading="paper speed-up", kind=Kind.RATIO, paper=True),
-)
-
-
-def batch_sizes(draft: Draft, lab: Lab) -> None:
-    """Inception V3 for batches of 1 to 128: the larger the batch, the less there is to gain."""
-    for batch, published in paper.BATCH_SIZES.items():
-        graph = lab.network("inception_v3", batch)
-        found = attempt(draft, f"batch {batch}", lambda g=graph: lab.search(g, variant("ios_both")))  # type: ignore[misc]
-        ours = {name: found.seconds(name) if found else None for name in ("sequential", "greedy", "optimised")}
-        best = ours["optimised"]
-        draft.add(
-            batch=batch,
-            sequential=ours["sequential"],
-            greedy=ours["greedy"],
-            ios_both=best,
-            images_per_second=round(batch / best, 1) if best else None,
-            speedup=ratio(ours["sequential"], best),
-            **{f"paper_{name}": value for name, value in published.items()},
-            paper_speedup=published["sequential"] / published["ios_both"],
-        )
-
-
 PLAIN_COLUMNS = (
     Column(key="network", heading="network", kind=Kind.TEXT),
     Column(key="units", heading="units"),

@@ -92,9 +92,17 @@ def batch_sizes(result: Result, canvas: Canvas) -> None:
     """Throughput against the batch size; dashed: the paper's."""
     canvas.set_size_inches(8.0, 4.4)
     axes = canvas.subplots()
-    lines = {"sequential": COLOURS[0], "greedy": COLOURS[1], "ios_both": COLOURS[4]}
+    lines = {
+        "sequential": COLOURS[0],
+        "greedy": COLOURS[1],
+        "ios_both": COLOURS[4],
+        "tensorrt": COLOURS[2],
+        "taso": COLOURS[3],
+    }
     lines |= {"paper_sequential": PAPER_COLOUR, "paper_tensorrt": "#888888", "paper_ios_both": "#444444"}
     for key, colour in lines.items():
+        if all(row.get(key) is None for row in result.rows):
+            continue
         points = [(_f(r["batch"]), _f(r["batch"]) / _f(r[key])) for r in result.rows if r[key] is not None]
         label = key.replace("paper_", "paper: ").replace("_", "-")
         style = "o--" if key.startswith("paper_") else "o-"

@@ -16,6 +16,8 @@ from iosfarm.reproduce.latencies import variant
 from iosfarm.reproduce.result import Column, Draft, Kind
 from iosfarm.zoo.weights import random_weights
 
+CORES = "share of the cores"
+
 NETWORKS = ("sample", "inception_v3")
 
 COLUMNS = (
@@ -24,6 +26,7 @@ COLUMNS = (
     Column(key="seconds", heading="latency", kind=Kind.SECONDS),
     Column(key="mean", heading="in use, mean", kind=Kind.SHARE),
     Column(key="relative", heading="over sequential", kind=Kind.RATIO),
+    Column(key="gflops", heading="GFLOP/s"),
     Column(key="paper_relative", heading="paper (active warps)", kind=Kind.RATIO, paper=True),
 )
 
@@ -35,6 +38,7 @@ def utilisation(draft: Draft, lab: Lab) -> None:
         graph = lab.network(network)
         found = lab.search(graph, variant("ios_both"))
         weights = random_weights(graph)
+        work = sum(graph.flops(operator) for operator in graph.operators)
         reference: float | None = None
         runtime = open_runtime(lab.device)
         try:
@@ -46,7 +50,7 @@ def utilisation(draft: Draft, lab: Lab) -> None:
                     if isinstance(executable, TellsUtilisation):
                         busy, what = executable.utilisation(), "share of the arithmetic rate"
                     elif isinstance(executable, Traceable):
-                        busy, what = _of_cores(runtime, schedule, executable.trace()), "share of the cores"
+                        busy, what = _of_cores(runtime, schedule, executable.trace()), CORES
                     else:
                         raise NotPossible("this device cannot tell how busy it is", where=lab.device)
                     (seconds,) = executable.time(1)
@@ -60,6 +64,7 @@ def utilisation(draft: Draft, lab: Lab) -> None:
                     seconds=end,
                     mean=mean,
                     relative=mean / reference,
+                    gflops=round(work / end / 1e9, 1),
                     paper_relative=paper.ACTIVE_WARPS_RATIO if (network, name) == ("sample", "optimised") else None,
                 )
                 steps = [[b.begin, b.end, round(b.share, 4)] for b in busy]
@@ -67,7 +72,9 @@ def utilisation(draft: Draft, lab: Lab) -> None:
         finally:
             runtime.close()
     draft.data["timelines"] = timelines
-    draft.note(f"in use: {what} of the device")
+    draft.note(f"in use: {what} of the device; GFLOP/s: the network's arithmetic over its latency")
+    if what == CORES:
+        draft.note("a core counts while an operator holds it, be it that its threads wait for each other")
 
 
 def _of_cores(runtime: Runtime, schedule: Schedule, spans: Sequence[Span]) -> list[Busy]:
