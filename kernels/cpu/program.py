@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from iosfarm.ir.merge import merged_convolution
-from iosfarm.ir.operators import Attributes
+from iosfarm.ir.operators import Attributes, Shape
 from iosfarm.ir.stage import Stage, StageUnit
+from iosfarm.kernels.cpu.convolution import packed_convolution
 from iosfarm.kernels.torch_operators import bind
 
 Values = list[Tensor | None]
@@ -47,7 +48,8 @@ def lower(stage: Stage, weights: Sequence[Bound], slot_of: Callable[[int], int])
         steps, owners = [], []
         for unit in stream.units:
             for number, operator in enumerate(unit.operators, unit.first):
-                function = bind(operator.kind, operator.attributes, weights[number])
+                shape = stage.shape_of(operator.references[0])
+                function = _function(operator.kind, operator.attributes, weights[number], shape)
                 steps.append(_step(function, [slot_of(r) for r in operator.references], slot_of(number)))
                 owners.append((place[unit.first],))
         groups.append(tuple(steps))
@@ -71,6 +73,12 @@ def dense(tensor: Tensor) -> Tensor:
     if tensor.dim() == 4:
         return tensor.contiguous(memory_format=torch.channels_last)
     return tensor.contiguous()
+
+
+def _function(kind: str, attributes: Attributes, weights: Bound, shape: Shape) -> Callable[..., Tensor]:
+    """What computes an operator whose first input has this shape."""
+    packed = packed_convolution(attributes, weights, shape) if kind == "conv2d" else None
+    return bind(kind, attributes, weights) if packed is None else packed
 
 
 def _step(function: Callable[..., Tensor], sources: Sequence[int], target: int) -> Step:
@@ -101,7 +109,8 @@ def _merged(stage: Stage, units: Sequence[StageUnit], weights: Sequence[Bound], 
 
     # The merged convolution is a conv2d like any other, with weights of its own.
     merged = {**attributes[0], "padding": padding, "bias": bias is not None}
-    function = bind("conv2d", merged, {"weight": weight} if bias is None else {"weight": weight, "bias": bias})
+    parameters = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
+    function = _function("conv2d", merged, parameters, stage.shape_of(reference))
 
     def step(values: Values) -> None:
         for target, piece in zip(targets, torch.split(function(values[source]), sizes, 1), strict=True):

@@ -20,11 +20,11 @@ from iosfarm.kernels.cpu import machine
 from iosfarm.kernels.cpu.executable import CpuExecutable
 from iosfarm.kernels.cpu.network import CpuNetwork
 from iosfarm.kernels.cpu.program import StageProgram, lower, with_liveness
-from iosfarm.kernels.cpu.streams import Streams
+from iosfarm.kernels.cpu.streams import Streams, intra_op_threads
 from iosfarm.kernels.cpu.weights import RandomTensors, given_parameters
 from iosfarm.kernels.runtime import Array, Weights
 
-VERSION = 1
+VERSION = 2
 """Raise it whenever a change here changes latencies: measurements of another version are not reused."""
 
 DISTURBED = 0.75
@@ -133,8 +133,9 @@ class CpuRuntime:
         raise TypeError("cannot pickle a runtime: it holds threads of this process; open it where it is used")
 
     def _lower(self, stage: Stage, bound: Sequence[Mapping[str, Tensor]], slot_of: object) -> StageProgram:
-        # Weights are arranged under inference mode, so that what is made of them may be changed in place.
-        with torch.inference_mode():
+        # Weights are arranged under inference mode, so that what is made of them may be changed in place, and for the
+        # number of threads that will use them: oneDNN's formats depend on it.
+        with torch.inference_mode(), intra_op_threads(self._streams.width(len(stage.streams))):
             return lower(stage, bound, slot_of)  # type: ignore[arg-type]
 
     def _kept(self, executable: Made, dtype: str, opaque: bool) -> Made:

@@ -18,7 +18,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
@@ -180,6 +181,17 @@ class Streams:
             stream.close()
         self._others.clear()
         torch.set_num_threads(self._threads_before)
+
+
+@contextmanager
+def intra_op_threads(count: int) -> Iterator[None]:
+    """Operators of this thread run on so many, for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _threads() -> set[int]:
