@@ -45,9 +45,8 @@ def packed_convolution(
         list(cast("tuple[int, int]", attributes[n])) for n in ("stride", "padding", "dilation")
     )
     groups, bias = cast("int", attributes["groups"]), weights["bias"] if attributes["bias"] else None
-    packed = torch._C._nn.mkldnn_reorder_conv2d_weight(
-        weight.to_mkldnn(), padding, stride, dilation, groups, list(shape)
-    )
+    reorder: Callable[..., Tensor] = torch._C._nn.mkldnn_reorder_conv2d_weight  # torch's stubs lack the input's shape
+    packed = reorder(weight.to_mkldnn(), padding, stride, dilation, groups, list(shape))
     call = torch.ops.mkldnn._convolution_pointwise.default
     name, numbers = fused
 
@@ -60,8 +59,8 @@ def packed_convolution(
 
 def _available() -> bool:
     """Whether this torch has oneDNN with these operators, which are not a part of its documented interface."""
-    return (
-        torch.backends.mkldnn.is_available()
+    return bool(
+        torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")
         and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
     )
