@@ -1,6 +1,6 @@
-// Sum or product of two tensors that broadcast, activation fused; four axes, the innermost last.
+// Two tensors that broadcast, combined by an operation, activation fused; four axes, the innermost last.
 // Access: a thread takes one vector of the output, neighbours side by side; an axis of size 1 has stride 0.
-// Options: ELEMENT, VECTOR, PRODUCT (0 or 1), ACTIVATION.
+// Options: ELEMENT, VECTOR (above 1 only where innermost strides are 0 or 1), OPERATION, ACTIVATION.
 #include "element.cuh"
 
 __device__ __forceinline__ void fetch(const Element* from, int innermost, float (&to)[VECTOR]) {
@@ -25,7 +25,7 @@ extern "C" __global__ void broadcast(const Element* a, const Element* b, Element
     fetch(a + (i0 * a0 + i1 * a1 + i2 * a2 + i3 * a3), a3, x);
     fetch(b + (i0 * b0 + i1 * b1 + i2 * b2 + i3 * b3), b3, y);
 #pragma unroll
-    for (int i = 0; i < VECTOR; ++i) x[i] = PRODUCT ? x[i] * y[i] : x[i] + y[i];
+    for (int i = 0; i < VECTOR; ++i) x[i] = combined<OPERATION>(x[i], y[i]);
     activate<ACTIVATION>(x);
     store(out + index * VECTOR, x);
 }

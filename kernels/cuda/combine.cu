@@ -1,9 +1,7 @@
-// Sum or product of up to eight tensors of one shape, activation fused.
+// Sum or product of up to eight tensors of one shape, or difference or quotient of two; activation fused.
 // Access: each thread takes one 16-byte vector of every tensor, neighbours side by side; the last one takes what is left.
-// Options: ELEMENT, VECTOR (16 bytes), INPUTS (1 to 8), PRODUCT (0 or 1), ACTIVATION.
+// Options: ELEMENT, VECTOR (16 bytes), INPUTS (1 to 8), OPERATION, ACTIVATION.
 #include "element.cuh"
-
-__device__ __forceinline__ float combined(float a, float b) { return PRODUCT ? a * b : a + b; }
 
 // No __restrict__: beyond eight tensors, the output so far is the first input of the next launch.
 extern "C" __global__ void combine(const Element* in0, const Element* in1, const Element* in2, const Element* in3,
@@ -19,7 +17,7 @@ extern "C" __global__ void combine(const Element* in0, const Element* in1, const
 #pragma unroll
         for (int k = 1; k < INPUTS; ++k)
 #pragma unroll
-            for (int i = 0; i < VECTOR; ++i) values[0][i] = combined(values[0][i], values[k][i]);
+            for (int i = 0; i < VECTOR; ++i) values[0][i] = combined<OPERATION>(values[0][i], values[k][i]);
         activate<ACTIVATION>(values[0]);
         store(out + first, values[0]);
         return;
@@ -27,7 +25,7 @@ extern "C" __global__ void combine(const Element* in0, const Element* in1, const
     for (unsigned at = first; at < count; ++at) {
         float value[1] = {to_float(inputs[0][at])};
 #pragma unroll
-        for (int k = 1; k < INPUTS; ++k) value[0] = combined(value[0], to_float(inputs[k][at]));
+        for (int k = 1; k < INPUTS; ++k) value[0] = combined<OPERATION>(value[0], to_float(inputs[k][at]));
         activate<ACTIVATION>(value);
         store(out + at, value);
     }

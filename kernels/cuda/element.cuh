@@ -64,6 +64,20 @@ __device__ __forceinline__ float larger(float a, float b) { return a > b || a !=
 
 __device__ __forceinline__ float clip(float x, float low, float high) { return x < low ? low : x > high ? high : x; }
 
+// In the order of the catalogue's codes. PRELU: b is the slope of what is below zero.
+enum Operation { ADD, MUL, SUB, DIV, PRELU };
+
+template <int KIND>
+__device__ __forceinline__ float combined(float a, float b) {
+    switch (KIND) {
+        case MUL: return a * b;
+        case SUB: return a - b;
+        case DIV: return a / b;
+        case PRELU: return a > 0.0f ? a : a * b;
+        default: return a + b;
+    }
+}
+
 // In the order of the catalogue's codes.
 enum Activation { NONE, RELU, RELU6, SIGMOID, TANH, SILU, GELU, HARD_SIGMOID, HARD_SWISH, ELU, LEAKY_RELU };
 

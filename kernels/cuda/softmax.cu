@@ -1,6 +1,6 @@
-// Softmax along one axis: the largest value is subtracted first.
+// Softmax along one axis, or its logarithm: the largest value is subtracted first.
 // Access: one block for each row; its threads go through the row together, `stride` elements apart (1: side by side).
-// Options: ELEMENT. Block: whole warps. Grid: rows.
+// Options: ELEMENT, LOGARITHM (0 or 1). Block: whole warps. Grid: rows.
 #include "element.cuh"
 #include "reduce.cuh"
 
@@ -12,6 +12,8 @@ extern "C" __global__ void softmax(const Element* __restrict__ in, Element* __re
     most = block_reduce(most, partial, [](float a, float b) { return larger(a, b); });
     for (int i = threadIdx.x; i < length; i += blockDim.x) sum += expf(to_float(in[first + i * stride]) - most);
     sum = block_reduce(sum, partial, [](float a, float b) { return a + b; });
-    for (int i = threadIdx.x; i < length; i += blockDim.x)
-        from_float(expf(to_float(in[first + i * stride]) - most) / sum, out[first + i * stride]);
+    for (int i = threadIdx.x; i < length; i += blockDim.x) {
+        const float x = to_float(in[first + i * stride]) - most;
+        from_float(LOGARITHM ? x - logf(sum) : expf(x) / sum, out[first + i * stride]);
+    }
 }

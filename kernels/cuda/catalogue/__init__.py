@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from iosfarm.ir.errors import GraphError, Infeasible
-from iosfarm.ir.operators import ACTIVATIONS, Attribute, Shape, spec
-from iosfarm.kernels.cuda.catalogue import convolutions, elementwise, movement, pooling, tensors
+from iosfarm.ir.operators import Attribute, Shape, spec
+from iosfarm.kernels.cuda.catalogue import convolutions, movement, ordering, products, tensors
 from iosfarm.kernels.cuda.catalogue.convolutions import Convolution
 from iosfarm.kernels.cuda.catalogue.launch import NULL, Launch, Pointer, Scalar, scratch_bytes
+from iosfarm.kernels.cuda.catalogue.operators import LAUNCHES
 from iosfarm.kernels.cuda.catalogue.sources import source_names, source_text
 
 __all__ = [
@@ -56,41 +57,15 @@ def launches(operator: Kind, shapes: Sequence[Shape], dtype: str, *, residual: b
         or an operator without a kernel.
         UsageError: an unknown dtype.
     """
-    kind, attributes, shape = operator.kind, operator.attributes, shapes[0]
     output = _output(operator, shapes, dtype)
-    if residual and kind != "conv2d":
-        raise ValueError(f"{kind} takes no residual")
-    if kind == "conv2d":
-        return convolutions.convolution(Convolution.of(attributes, shape, output), dtype, residual)
-    if kind == "linear":
-        return convolutions.linear(attributes, shape, output, dtype)
-    if kind in ("max_pool", "avg_pool"):
-        return pooling.pool(kind, attributes, shape, output, dtype)
-    if kind in ("adaptive_max_pool", "adaptive_avg_pool"):
-        return pooling.adaptive_pool(kind, shape, output, dtype)
-    if kind in ("global_max_pool", "global_avg_pool"):
-        return pooling.global_pool(kind, shape, dtype)
-    if kind in ("add", "mul"):
-        return elementwise.combination(kind, attributes, shapes, output, dtype)
-    if kind in ACTIVATIONS:
-        return elementwise.activation(kind, attributes, shape, dtype)
-    if kind == "batch_norm":
-        return elementwise.batch_norm(attributes, shape, dtype)
-    if kind == "softmax":
-        return elementwise.softmax(attributes, shape, dtype)
-    if kind == "concat":
-        return movement.concat(attributes, shapes, output, dtype)
-    if kind == "slice":
-        return movement.cut(attributes, shape, output, dtype)
-    if kind == "flatten":
-        return movement.flatten(shape, dtype)
-    if kind == "dropout":
-        return movement.copy(shape, dtype)
-    if kind == "pad":
-        return movement.pad(attributes, shape, output, dtype)
-    if kind == "resize":
-        return movement.resize(attributes, shape, output, dtype)
-    raise Infeasible("there is no CUDA kernel for this operator", where=kind)
+    if residual:
+        if operator.kind != "conv2d":
+            raise ValueError(f"{operator.kind} takes no residual")
+        return convolutions.convolution(Convolution.of(operator.attributes, shapes[0], output), dtype, residual)
+    make = LAUNCHES.get(operator.kind)
+    if make is None:
+        raise Infeasible("there is no CUDA kernel for this operator", where=operator.kind)
+    return make(operator.kind, operator.attributes, shapes, output, dtype)
 
 
 def alternatives(
@@ -133,16 +108,24 @@ def separable(
 
 def parameter_axes(operator: Kind, shapes: Sequence[Shape]) -> dict[str, tuple[int, ...]]:
     """The order in which a parameter's axes lie in memory, for those that are not as the operator's spec has them."""
-    if operator.kind != "conv2d":
-        return {}
-    return {"weight": convolutions.weight_axes(operator.attributes, shapes[0])}
+    if operator.kind == "conv2d":
+        return {"weight": convolutions.weight_axes(operator.attributes, shapes[0])}
+    return {"weight": products.transposed_weight_axes()} if operator.kind == "conv_transpose2d" else {}
 
 
 def is_view(operator: Kind, shapes: Sequence[Shape]) -> bool:
     """Whether the output has the input's elements in the input's order, so that no kernel need run."""
     shape = shapes[0]
-    flat = len(shape) != 4 or 1 in (shape[1], shape[2] * shape[3])
-    return operator.kind == "dropout" or (operator.kind == "flatten" and flat)
+    if operator.kind == "dropout":
+        return True
+    if operator.kind == "flatten":
+        return len(shape) != 4 or 1 in (shape[1], shape[2] * shape[3])
+    if operator.kind not in ("reshape", "transpose"):
+        return False
+    output = spec(operator.kind).infer(operator.attributes, shapes)
+    if operator.kind == "reshape":
+        return ordering.reshape_is_view(shape, output)
+    return ordering.transpose_is_view(operator.attributes, shape, output)
 
 
 def to_memory(shape: Shape, dtype: str) -> list[Launch]:

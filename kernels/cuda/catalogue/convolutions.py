@@ -150,8 +150,6 @@ def _depthwise(conv: Convolution, dtype: str, end: tuple[Pointer, Pointer]) -> L
 
 def linear(attributes: Attributes, shape: Shape, output: Shape, dtype: str) -> list[Launch]:
     """A few rows by reading the weights once; many as a convolution of one pixel each."""
-    if len(shape) == 4:
-        raise Infeasible("no CUDA kernel for a linear layer along the rows of images", where="linear")
     batch, features = math.prod(shape[:-1]), shape[-1]
     activation, bias = activation_of(attributes), bool(attributes["bias"])
     if batch > _FEW_ROWS:

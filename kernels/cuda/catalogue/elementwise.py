@@ -1,4 +1,4 @@
-"""Launches of add, mul, activations, batch norm and softmax."""
+"""Launches of what works element by element: sums, products, activations, functions, batch norm; and of softmax."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 from iosfarm.ir.errors import Infeasible
 from iosfarm.ir.operators import Attributes, Shape
+from iosfarm.ir.operators.elementwise import UNBOUNDED
 from iosfarm.kernels.cuda.catalogue.launch import Arguments, Launch, Pointer, Scalar, flat, integers
 from iosfarm.kernels.cuda.catalogue.tensors import (
     activation_code,
     activation_of,
     around,
+    memory_order,
     memory_shape,
     options,
     vector,
@@ -20,11 +22,35 @@ from iosfarm.kernels.cuda.catalogue.tensors import (
 MAX_INPUTS = 8
 """Tensors that one launch of `combine` or `concat` takes."""
 
+OPERATIONS = ("add", "mul", "sub", "div", "prelu")
+"""In the order of `element.cuh`."""
+
+FUNCTIONS = (
+    *(
+        "affine",
+        "clamp",
+        "power",
+        "exp",
+        "log",
+        "sqrt",
+        "rsqrt",
+        "abs",
+        "reciprocal",
+        "erf",
+        "sin",
+        "cos",
+        "floor",
+        "ceil",
+    ),
+    *("softplus", "mish", "selu", "softsign", "log_sigmoid", "gelu_tanh"),
+)
+"""In the order of `unary.cu`."""
+
 _AXES = 4
 
 
 def combination(kind: str, attributes: Attributes, shapes: Sequence[Shape], output: Shape, dtype: str) -> list[Launch]:
-    """Sum or product; beyond what one launch takes, the output so far is the first input of the next one."""
+    """Sum, product, …; beyond what one launch takes, the output so far is the first input of the next one."""
     inputs = [Pointer(f"input{i}") for i in range(len(shapes))]
     same = all(shape == output for shape in shapes)
     if not same and len(output) > _AXES:
@@ -49,7 +75,9 @@ def _combine(kind: str, inputs: Sequence[Pointer], count: int, activation: int, 
     width = vector(dtype)
     grid, block = flat(-(-count // width))
     padded = (*inputs, *[inputs[0]] * (MAX_INPUTS - len(inputs)))
-    constants = options(dtype, VECTOR=width, INPUTS=len(inputs), PRODUCT=int(kind == "mul"), ACTIVATION=activation)
+    constants = options(
+        dtype, VECTOR=width, INPUTS=len(inputs), OPERATION=OPERATIONS.index(kind), ACTIVATION=activation
+    )
     return Launch("combine", "combine.cu", constants, grid, block, (*padded, Pointer("output"), *integers(count)))
 
 
@@ -58,9 +86,21 @@ def _broadcast(
 ) -> Launch:
     sizes = _four(output)
     width = vector(dtype, sizes[-1])
-    grid, block = flat(math.prod(sizes) // width)
     strides = [value for shape in shapes for value in _strides(_four(shape))]
-    constants = options(dtype, VECTOR=width, PRODUCT=int(kind == "mul"), ACTIVATION=activation)
+    return _broadcast_launch(kind, inputs, sizes, strides, width, activation, dtype)
+
+
+def _broadcast_launch(
+    kind: str,
+    inputs: Sequence[Pointer],
+    sizes: Shape,
+    strides: Sequence[int],
+    width: int,
+    activation: int,
+    dtype: str,
+) -> Launch:
+    grid, block = flat(math.prod(sizes) // width)
+    constants = options(dtype, VECTOR=width, OPERATION=OPERATIONS.index(kind), ACTIVATION=activation)
     arguments: Arguments = (*inputs, Pointer("output"), *integers(*sizes, *strides))
     return Launch("broadcast", "broadcast.cu", constants, grid, block, arguments)
 
@@ -72,6 +112,42 @@ def _four(shape: Shape) -> Shape:
 def _strides(sizes: Shape) -> list[int]:
     """Of a dense tensor, 0 where there is only one: every index reads it."""
     return [0 if size == 1 else math.prod(sizes[axis + 1 :]) for axis, size in enumerate(sizes)]
+
+
+def weighted(
+    kind: str, operation: str, attributes: Attributes, shape: Shape, weight: Shape, dtype: str
+) -> list[Launch]:
+    """A tensor and a parameter that broadcasts to it, which lies in the order of its own axes."""
+    if len(shape) > _AXES:
+        raise Infeasible(f"no CUDA kernel for tensors of {len(shape)} axes", where=kind)
+    steps = [0] * (_AXES - len(weight)) + _strides(weight)
+    missing = _AXES - len(shape)
+    order = memory_order(len(shape))
+    of_weight = [0] * missing + [steps[missing + axis] for axis in order]
+    sizes = _four(shape)
+    width = vector(dtype, sizes[-1], *(stride for stride in of_weight[:-1])) if of_weight[-1] in (0, 1) else 1
+    strides = [*_strides(sizes), *of_weight]
+    inputs = [Pointer("input0"), Pointer("weight")]
+    return [_broadcast_launch(operation, inputs, sizes, strides, width, activation_of(attributes), dtype)]
+
+
+def function(kind: str, attributes: Attributes, shape: Shape, dtype: str) -> list[Launch]:
+    """A function of each element by itself, with up to two numbers."""
+    first, second = 0.0, 0.0
+    if kind == "affine":
+        first, second = attributes["scale"], attributes["offset"]  # type: ignore[assignment]
+    elif kind == "clamp":
+        first, second = attributes["min"], attributes["max"]  # type: ignore[assignment]
+        first, second = (-math.inf if first <= -UNBOUNDED else first), (math.inf if second >= UNBOUNDED else second)
+    elif kind == "power":
+        first = attributes["exponent"]  # type: ignore[assignment]
+    width, count = vector(dtype), math.prod(shape)
+    grid, block = flat(-(-count // width))
+    code = FUNCTIONS.index(str(attributes["function"]) if kind == "unary" else kind)
+    constants = options(dtype, VECTOR=width, FUNCTION=code, ACTIVATION=activation_of(attributes))
+    numbers = Scalar(first, "float32"), Scalar(second, "float32")
+    arguments: Arguments = (Pointer("input0"), Pointer("output"), *integers(count), *numbers)
+    return [Launch("unary", "unary.cu", constants, grid, block, arguments)]
 
 
 def activation(kind: str, attributes: Attributes, shape: Shape, dtype: str) -> list[Launch]:
@@ -95,9 +171,18 @@ def batch_norm(attributes: Attributes, shape: Shape, dtype: str) -> list[Launch]
     return [Launch("batch_norm", "batch_norm.cu", constants, grid, block, arguments)]
 
 
-def softmax(attributes: Attributes, shape: Shape, dtype: str) -> list[Launch]:
+def softmax(kind: str, attributes: Attributes, shape: Shape, dtype: str) -> list[Launch]:
     """One block for each row; a row's elements are `stride` apart."""
     outer, length, stride = around(shape, int(attributes["axis"]))  # type: ignore[arg-type]
     block = min(256, -(-length // 32) * 32)
     arguments: Arguments = (Pointer("input0"), Pointer("output"), *integers(length, stride))
-    return [Launch("softmax", "softmax.cu", options(dtype), (outer * stride, 1, 1), (block, 1, 1), arguments)]
+    return [
+        Launch(
+            "softmax",
+            "softmax.cu",
+            options(dtype, LOGARITHM=int(kind == "log_softmax")),
+            (outer * stride, 1, 1),
+            (block, 1, 1),
+            arguments,
+        )
+    ]

@@ -47,6 +47,31 @@ def memory_shape(shape: Shape) -> Shape:
     return (shape[0], *shape[2:], shape[1]) if len(shape) == 4 else shape
 
 
+def memory_order(rank: int) -> tuple[int, ...]:
+    """The axes of a shape in the order in which they lie in memory."""
+    return (0, 2, 3, 1) if rank == 4 else tuple(range(rank))
+
+
+def memory_strides(shape: Shape) -> tuple[int, ...]:
+    """Elements from one index to the next, for each axis of the shape."""
+    order = memory_order(len(shape))
+    sizes = [shape[axis] for axis in order]
+    return tuple(math.prod(sizes[order.index(axis) + 1 :]) for axis in range(len(shape)))
+
+
+def merged(axes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """(size, stride) of axes, outermost first, with those made one that can be walked through as one."""
+    result: list[tuple[int, int]] = []
+    for size, stride in axes:
+        if size == 1:
+            continue
+        if result and result[-1][1] == size * stride:
+            result[-1] = result[-1][0] * size, stride
+        else:
+            result.append((size, stride))
+    return result
+
+
 def memory_axis(axis: int, rank: int) -> int:
     """Where an axis of the shape lies in memory; negative axes count from the end."""
     return (0, 3, 1, 2)[axis % 4] if rank == 4 else axis % rank

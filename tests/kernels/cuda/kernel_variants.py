@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from iosfarm.ir.nodes import Operator
 from iosfarm.ir.operators import ACTIVATIONS, Attribute, Shape, spec
+from iosfarm.ir.operators.elementwise import UNARY
 from iosfarm.kernels.cuda import catalogue
 from iosfarm.kernels.cuda.catalogue import Launch
 from iosfarm.kernels.cuda.catalogue.convolutions import Convolution, convolution, separable
@@ -43,6 +44,21 @@ _OPERATORS: list[tuple[str, dict[str, Attribute], list[Shape]]] = [
     ("resize", {"size": (56, 56)}, [LARGE]),
     ("resize", {"size": (56, 56), "mode": "bilinear"}, [LARGE]),
     ("linear", {"out_features": 1000}, [(8, 2048)]),
+    ("conv_transpose2d", {"out_channels": 64, "kernel": (4, 4), "stride": (2, 2)}, [LARGE]),
+    ("matmul", {}, [(8, 12, 197, 64), (8, 12, 64, 197)]),
+    ("attention", {}, [(8, 12, 197, 64)] * 3),
+    ("layer_norm", {"shape": (768,)}, [(8, 197, 768)]),
+    ("group_norm", {"groups": 8, "activation": "silu"}, [LARGE]),
+    ("local_response_norm", {"size": 5}, [LARGE]),
+    ("reduce", {"axes": (2, 3)}, [LARGE]),
+    ("reduce", {"axes": (-1,), "function": "max"}, [(8, 197, 768)]),
+    ("transpose", {"axes": (0, 2, 1, 3)}, [LARGE]),
+    ("reshape", {"shape": (-1, 64, 112 * 112)}, [LARGE]),
+    ("div", {}, [LARGE] * 2),
+    ("prelu", {}, [LARGE]),
+    ("log_softmax", {}, [(8, 1000)]),
+    ("power", {"exponent": 0.5}, [LARGE]),
+    ("clamp", {"min": 0.0}, [LARGE]),
 ]
 
 
@@ -60,6 +76,9 @@ def _launches(dtype: str) -> Iterator[Launch]:
     yield from catalogue.from_memory(LARGE, dtype)
     for kind in ACTIVATIONS if dtype == "float32" else ("gelu",):
         yield from catalogue.launches(Operator(kind, kind, (), spec(kind).normalise({}, kind)), [LARGE], dtype)
+    for function in UNARY if dtype == "float32" else ("mish",):
+        op = Operator("unary", "unary", (), spec("unary").normalise({"function": function}, "unary"))
+        yield from catalogue.launches(op, [LARGE], dtype)
     yield from _products(dtype)
 
 

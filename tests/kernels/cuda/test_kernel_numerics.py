@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from host_kernels import needs_compiler
-from numerics_cases import Case
+from numerics_cases import POSITIVE, Case
 from operator_on_host import TOLERANCES, WITH_KERNEL, error, operator, shapes_of
 
 from iosfarm.kernels.cuda import catalogue
@@ -30,6 +30,12 @@ def _first_of_each_kernel() -> Iterator[Case]:
 @pytest.mark.parametrize("case", WITH_KERNEL, ids=lambda case: case.name)
 def test_an_operator_computes_what_the_reference_does(case: Case) -> None:
     assert error(operator(case.kind, **case.attributes), shapes_of(case), "float32") <= TOLERANCES["float32"]
+
+
+@pytest.mark.parametrize("case", POSITIVE, ids=lambda case: case.name)
+def test_an_operator_on_positive_numbers(case: Case) -> None:
+    op = operator(case.kind, **case.attributes)
+    assert error(op, shapes_of(case), "float32", positive=True) <= TOLERANCES["float32"]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

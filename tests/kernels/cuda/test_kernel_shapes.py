@@ -172,6 +172,102 @@ def test_softmax_along_any_axis(shape: Shape, axis: int, seed: int) -> None:
     assert error(operator("softmax", axis=axis), [shape], "float32", seed=seed) <= TOLERANCES["float32"]
 
 
+def any_shape(least: int, most: int) -> st.SearchStrategy[Shape]:
+    return st.lists(st.integers(1, 7), min_size=least, max_size=most).map(tuple)
+
+
+@ANY
+@given(any_shape(2, 6), st.data(), SEEDS)
+def test_transposition(shape: Shape, data: st.DataObject, seed: int) -> None:
+    op = operator("transpose", axes=tuple(data.draw(st.permutations(range(len(shape))))))
+    assert error(op, [shape], "float16", seed=seed) == 0
+
+
+@ANY
+@given(any_shape(2, 5), st.data(), SEEDS)
+def test_reshaping(shape: Shape, data: st.DataObject, seed: int) -> None:
+    rank = data.draw(st.integers(2, 5))
+    rest, target = math.prod(shape), []
+    for _ in range(rank - 1):
+        target.append(data.draw(st.sampled_from([n for n in range(1, rest + 1) if rest % n == 0])))
+        rest //= target[-1]
+    target.insert(data.draw(st.integers(0, rank - 1)), -1)
+    assert error(operator("reshape", shape=tuple(target)), [shape], "float16", seed=seed) == 0
+
+
+@ANY
+@given(any_shape(2, 5), st.sampled_from(["mean", "sum", "max", "min", "norm"]), st.booleans(), st.data(), SEEDS)
+def test_reduction(shape: Shape, function: str, keepdims: bool, data: st.DataObject, seed: int) -> None:
+    axes = data.draw(st.sets(st.integers(0, len(shape) - 1), min_size=1, max_size=len(shape) - 1))
+    op = operator("reduce", function=function, axes=tuple(axes), keepdims=keepdims)
+    assert error(op, [shape], "float32", seed=seed) <= TOLERANCES["float32"]
+
+
+@ANY
+@given(any_shape(2, 5), st.data(), SEEDS)
+def test_layer_norm(shape: Shape, data: st.DataObject, seed: int) -> None:
+    op = operator("layer_norm", shape=shape[data.draw(st.integers(1, len(shape) - 1)) :])
+    assert error(op, [shape], "float32", seed=seed) <= TOLERANCES["float32"]
+
+
+@ANY
+@given(any_shape(2, 5), st.integers(1, 4), st.integers(1, 4), SEEDS)
+def test_group_norm(shape: Shape, groups: int, each: int, seed: int) -> None:
+    assume(each * math.prod(shape[2:]) > 1)  # of which PyTorch takes no mean
+    op = operator("group_norm", groups=groups)
+    assert error(op, [(shape[0], groups * each, *shape[2:])], "float32", seed=seed) <= TOLERANCES["float32"]
+
+
+@ANY
+@given(st.data(), st.integers(2, 4), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), SEEDS)
+def test_matmul(data: st.DataObject, rank: int, rows: int, columns: int, length: int, seed: int) -> None:
+    full = data.draw(st.tuples(*[st.integers(1, 3)] * (rank - 2)))
+    left, right = (data.draw(st.tuples(*[st.sampled_from([1, size]) for size in full])) for _ in range(2))
+    shapes = [(*left, rows, length), (*right, length, columns)]
+    assert error(operator("matmul"), shapes, "float32", seed=seed) <= TOLERANCES["float32"]
+
+
+@ANY
+@given(st.data(), st.integers(3, 5), st.sampled_from(["none", "causal", "mask"]), st.booleans(), SEEDS)
+def test_attention(data: st.DataObject, rank: int, masking: str, long: bool, seed: int) -> None:
+    heads = data.draw(st.tuples(*[st.integers(1, 3)] * (rank - 2)))
+    queries, keys = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 9)) + (150 if long else 0)
+    features, values = data.draw(st.integers(1, 9)), data.draw(st.sampled_from([1, 6, 140]))
+    shapes = [(*heads, queries, features), (*heads, keys, features), (*heads, keys, values)]
+    if masking == "mask":
+        outer = data.draw(st.tuples(*[st.sampled_from([1, size]) for size in heads])) if rank < 5 else heads
+        shapes.append((*outer, data.draw(st.sampled_from([1, queries])), data.draw(st.sampled_from([1, keys]))))
+    op = operator("attention", causal=masking == "causal")
+    assert error(op, shapes, "float32", seed=seed) <= TOLERANCES["float32"]
+
+
+@ANY
+@given(images(), st.integers(1, 3), pairs(1, 3), pairs(1, 3), pairs(0, 1), pairs(1, 2), st.booleans(), SEEDS)
+def test_transposed_convolution(
+    shape: Shape,
+    groups: int,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    extra: bool,
+    seed: int,
+) -> None:
+    shape = (shape[0], shape[1] * groups, *shape[2:])
+    op = valid(
+        "conv_transpose2d",
+        [shape],
+        out_channels=5 * groups,
+        kernel=kernel,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        output_padding=(int(extra), 0),
+        groups=groups,
+    )
+    assert error(op, [shape], "float32", seed=seed) <= TOLERANCES["float32"]
+
+
 @ANY
 @given(st.integers(1, 20), st.integers(1, 70), st.integers(1, 12), st.booleans(), SEEDS)
 def test_linear(batch: int, features: int, out: int, bias: bool, seed: int) -> None:

@@ -88,15 +88,19 @@ def test_half_types_round_as_torch_does() -> None:
         np.testing.assert_array_equal(back, to_bytes(values.to(getattr(torch, dtype)), "float32"))
 
 
+# (operator, attributes, shape of its input)
 BARRIERS: list[tuple[str, dict[str, Attribute], Shape]] = [
     ("conv2d", {"out_channels": 40, "kernel": (3, 3)}, (1, 12, 7, 7)),
     ("global_avg_pool", {}, (2, 12, 9, 9)),
     ("softmax", {}, (2, 600)),
+    ("layer_norm", {"shape": (600,)}, (2, 600)),
+    ("reduce", {"axes": (1,)}, (2, 600)),
+    ("linear", {"out_features": 40}, (1, 3, 40, 70)),
     ("flatten", {}, (2, 12, 5, 9)),
 ]
 
 
-@pytest.mark.parametrize(("kind", "attributes", "shape"), BARRIERS, ids=[item[0] for item in BARRIERS])
+@pytest.mark.parametrize(("kind", "attributes", "shape"), BARRIERS, ids=[kind for kind, _, _ in BARRIERS])
 def test_every_barrier_of_the_kernels_is_needed(kind: str, attributes: dict[str, Attribute], shape: Shape) -> None:
     op = operator(kind, **attributes)
     launches = catalogue.launches(op, [shape], "float32")

@@ -26,11 +26,18 @@ float half_value(unsigned short bits);
 unsigned short half_bits(float value);
 
 extern "C" {
+float ceilf(float) noexcept;
+float cosf(float) noexcept;
 float erff(float) noexcept;
 float expf(float) noexcept;
 float expm1f(float) noexcept;
+float fabsf(float) noexcept;
 float floorf(float) noexcept;
 float fmaf(float, float, float) noexcept;
+float log1pf(float) noexcept;
+float logf(float) noexcept;
+float powf(float, float) noexcept;
+float sinf(float) noexcept;
 float sqrtf(float) noexcept;
 float tanhf(float) noexcept;
 }
