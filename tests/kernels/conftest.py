@@ -38,5 +38,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for (source, kernel), of in sorted(most.items()):
         registers = "  ".join(f"{name} {of[name].registers:3}" for name in architectures if name in of)
         shared = max(taken.shared for taken in of.values())
-        terminalreporter.write_line(f"{source:20} {kernel:16} {registers}  {shared:6} bytes")
+        terminalreporter.write_line(f"{source:25} {kernel:22} {registers}  {shared:6} bytes")
     terminalreporter.write_line(f"{len(report)} kernels compiled, {spilled} bytes spilled")
