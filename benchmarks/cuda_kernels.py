@@ -1,6 +1,7 @@
 """Our CUDA kernels on this machine's GPU: memory-bound ones against a copy, convolutions against cuDNN.
 
-    python benchmarks/cuda_kernels.py [--device cuda:0] [--batch 32] [--rounds 15] [--dtypes float32 float16] [--json]
+    python benchmarks/cuda_kernels.py [--device cuda:0] [--batch 32] [--rounds 15] [--dtypes float32 float16]
+                                      [--seconds 60] [--json]
 
 Bandwidth: bytes that a kernel has to move (each input, weight and output once) in the median time, as a share of what
 copying as many bytes on the device reaches. Tensors are much larger than the L2 cache at the default batch.
@@ -15,6 +16,7 @@ import json
 import math
 import statistics
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -94,11 +96,12 @@ class Product:
 
 @dataclass(frozen=True)
 class Report:
-    """All of it. copy: bytes a second, read and written, for each size of a copy."""
+    """All of it. left_out: what there was no time for."""
 
     gpu: str
     bandwidth: tuple[Bandwidth, ...]
     products: tuple[Product, ...]
+    left_out: int
 
 
 def measure(
@@ -112,24 +115,33 @@ def measure(
     convolutions: Sequence[tuple[int, int, int, int, int, int]] = CONVOLUTIONS,
     size: int = 112,
     rounds: int = ROUNDS,
+    seconds: float = math.inf,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Everything, on a GPU that nothing else uses. provider: cuDNN's; None leaves its column empty.
 
-    batch: of the memory-bound kernels; convolutions are measured at batch 1 and 16 (at most `batch`).
+    batch: of the memory-bound kernels; convolutions are measured at batch 1 and 16 (at most `batch`). seconds: after
+    which nothing more is begun.
     """
     bandwidth, products = [], []
+    deadline, left_out = time.monotonic() + seconds, 0
     for dtype in dtypes:
         for name, kind, attributes, inputs in movers:
+            if time.monotonic() > deadline:
+                left_out += 1
+                continue
             progress(f"{name} {dtype}")
             shapes: list[Shape] = [(batch, 256, size, size)] * inputs
             bandwidth.append(_bandwidth(gpu, lane, name, kind, attributes, shapes, dtype, rounds))
     for images in sorted({1, min(batch, 16)}):
         for shape in convolutions:
+            if time.monotonic() > deadline:
+                left_out += 1
+                continue
             wanted = _convolution(images, *shape)
             progress(_words(wanted))
             products.append(_product(gpu, lane, provider, wanted, rounds))
-    return Report(gpu.facts.name, tuple(bandwidth), tuple(products))
+    return Report(gpu.facts.name, tuple(bandwidth), tuple(products), left_out)
 
 
 def _bandwidth(
@@ -259,6 +271,8 @@ def lines(report: Report) -> Iterator[str]:
         )
         peak = f"{product.share_of_peak:5.0%} of peak" if product.share_of_peak else ""
         yield f"  {product.convolution:42} {product.ours * 1e6:9.1f} us {cudnn} {peak}"
+    if report.left_out:
+        yield f"no time for {report.left_out} more"
     ratios = [product.ratio for product in report.products if product.ratio]
     if ratios:
         yield f"cuDNN's time over ours: median {statistics.median(ratios):.2f}, least {min(ratios):.2f}"
@@ -271,6 +285,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--dtypes", nargs="+", default=["float32", "float16"])
+    parser.add_argument("--seconds", type=float, default=math.inf, help="begin nothing more after so long")
     parser.add_argument("--json", action="store_true", help="one JSON document instead of a table")
     given = parser.parse_args()
     try:
@@ -288,6 +303,7 @@ def main() -> int:
             batch=given.batch,
             dtypes=given.dtypes,
             rounds=given.rounds,
+            seconds=given.seconds,
             progress=lambda what: print(what, file=sys.stderr),
         )
     print(json.dumps(asdict(report)) if given.json else "\n".join(lines(report)))

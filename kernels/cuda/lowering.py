@@ -73,7 +73,7 @@ class Lowering:
         operator, number = unit.operators[position], unit.first + position
         sources, target = [slot_of(r) for r in operator.references], slot_of(number)
         shapes = [stage.shape_of(r) for r in operator.references]
-        if operator.kind in ("dropout", "flatten") and catalogue.is_view(operator, shapes):
+        if catalogue.is_view(operator, shapes):
             self._same[target] = self._same[sources[0]]
             return 1
         if operator.kind == "conv2d":

@@ -11,7 +11,6 @@ from iosfarm.kernels.cuda.convolution import Convolution
 from iosfarm.kernels.cuda.gpu import Gpu
 from iosfarm.kernels.cuda.kernel_call import KernelCall, kernel_call
 from iosfarm.kernels.cuda.parameters import Block, block_of
-from iosfarm.kernels.cuda.reach import check_reach
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,6 @@ def operator_call(gpu: Gpu, kind: str, attributes: Attributes, shapes: Sequence[
         Infeasible: our kernels cannot compute it.
     """
     operator = Operator(kind, attributes)
-    check_reach(kind, attributes, shapes)
     launches = catalogue.launches(operator, shapes, dtype)
     return kernel_call(gpu, kind, launches, _block(operator, shapes, dtype))
 
@@ -41,7 +39,6 @@ def own_convolutions(gpu: Gpu, wanted: Convolution, most: int) -> list[KernelCal
         Infeasible: our kernels cannot compute it.
     """
     operator = Operator("conv2d", wanted.attributes)
-    check_reach("conv2d", wanted.attributes, [wanted.input])
     ways = catalogue.alternatives(operator, [wanted.input], wanted.dtype, residual=wanted.residual, most=most)
     block = convolution_block(wanted)
     return [

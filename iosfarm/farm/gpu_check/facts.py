@@ -65,7 +65,7 @@ def benchmark(context: Context) -> None:
     if not script.is_file():
         context.rows.add(skipped="the benchmark is in a checkout: run it there with make gpu-check")
         return
-    command = [sys.executable, str(script)]
+    command = [sys.executable, str(script), "--seconds", str(0.7 * context.left)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=max(5.0, context.left - 1))
     for line in (done.stdout + done.stderr).strip().splitlines()[-80:]:
         context.rows.add(line=line[:300])

@@ -10,9 +10,8 @@ import pytest
 from conformance import RuntimeConformance
 from numerics_cases import CASES, Case
 
-from iosfarm.ir.errors import Infeasible, UsageError
+from iosfarm.ir.errors import UsageError
 from iosfarm.kernels.cuda.probe import check, look
-from iosfarm.kernels.cuda.reach import check_reach
 from iosfarm.kernels.cuda.runtime import CudaRuntime
 
 try:
@@ -31,12 +30,8 @@ class OnGpu(RuntimeConformance):
 
     @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
     def test_operator(self, runtime: CudaRuntime, case: Case, rng: np.random.Generator) -> None:
-        stage = case.stage(runtime.layout)
-        try:
-            for operator in stage.operators:
-                check_reach(operator.kind, operator.attributes, [stage.shape_of(r) for r in operator.references])
-        except Infeasible as lacking:
-            pytest.skip(str(lacking))
+        if case.kind == "opaque":
+            pytest.skip("opaque operators have no CUDA kernel")
         super().test_operator(runtime, case, rng)
 
 

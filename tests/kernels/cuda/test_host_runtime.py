@@ -14,7 +14,6 @@ from host_runtime import host_runtime
 from numerics_cases import CASES, Case
 
 from iosfarm.ir.errors import Infeasible
-from iosfarm.kernels.cuda.reach import HONOURED, check_reach
 from iosfarm.kernels.cuda.runtime import CudaRuntime
 
 
@@ -25,13 +24,9 @@ class TestCudaOnTheHost(RuntimeConformance):
     @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
     def test_operator(self, runtime: CudaRuntime, case: Case, rng: np.random.Generator) -> None:
         """What is not computed is refused: never a wrong number."""
-        stage = case.stage(runtime.layout)
-        try:
-            for operator in stage.operators:
-                check_reach(operator.kind, operator.attributes, [stage.shape_of(r) for r in operator.references])
-        except Infeasible:
-            with pytest.raises(Infeasible, match=case.kind):
-                runtime.prepare(stage)
+        if case.kind == "opaque":
+            with pytest.raises(Infeasible, match="opaque: there is no CUDA kernel"):
+                runtime.prepare(case.stage(runtime.layout))
             return
         super().test_operator(runtime, case, rng)
 
@@ -41,8 +36,3 @@ class TestCudaOnTheHost(RuntimeConformance):
         with closing(host_runtime(gpu)) as runtime:
             yield runtime
         assert gpu.in_use == 0
-
-
-def test_every_operator_of_the_first_networks_has_kernels() -> None:
-    computed = {case.kind for case in CASES if case.kind in HONOURED}
-    assert computed == set(HONOURED)

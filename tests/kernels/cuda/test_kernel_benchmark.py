@@ -48,9 +48,19 @@ def test_it_measures_and_tells(benchmark: ModuleType) -> None:
     assert (add.kernel, add.bytes_moved) == ("add of 2", 4 * 256 * 16 * 3)
     assert add.seconds == pytest.approx(1e-3, rel=0.01)
     (product,) = report.products
+    assert report.left_out == 0
     assert product.convolution == "3x3 8→12 at 4x4, batch 1"
     assert product.cudnn is None
     text = "\n".join(benchmark.lines(report))
     assert "add of 2" in text
     assert "no cuDNN" in text
     assert json.loads(json.dumps(asdict(report)))["gpu"] == gpu.facts.name
+
+
+def test_without_time_it_begins_nothing(benchmark: ModuleType) -> None:
+    gpu = HostGpu()
+    with closing(Lanes(gpu)) as lanes:
+        report = benchmark.measure(gpu, lanes.home, batch=1, seconds=-1.0)
+    assert (report.bandwidth, report.products) == ((), ())
+    assert report.left_out == 2 * len(benchmark.MOVERS) + len(benchmark.CONVOLUTIONS)
+    assert f"no time for {report.left_out} more" in "\n".join(benchmark.lines(report))

@@ -18,7 +18,10 @@ MOST_THREADS = 256  # of a block, in the catalogue
 
 
 def test_every_source_is_compiled() -> None:
-    assert sorted({source for dtype in ("float32", "float16", "bfloat16") for source, _ in variants(dtype)}) == source_names()
+    assert (
+        sorted({source for dtype in ("float32", "float16", "bfloat16") for source, _ in variants(dtype)})
+        == source_names()
+    )
 
 
 @pytest.mark.parametrize("source", source_names())
