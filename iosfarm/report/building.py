@@ -25,6 +25,7 @@ from iosfarm.report.contents import (
     StageReport,
     UnitReport,
 )
+from iosfarm.report.numbers import milliseconds
 from iosfarm.report.remembered import alternatives, measurements
 from iosfarm.report.sources import Source, is_run, of_file, of_run
 from iosfarm.report.timeline import Timeline, timeline
@@ -122,10 +123,18 @@ def describe(source: Source, database: LatencyDatabase | None) -> ScheduleReport
         kinds=by_kind(graph, line),
         parts=by_part(content, line),
         proof=_proof(content),
-        notes=(*content.notes, *(f"refined: {won.description}" for won in content.won)),
+        notes=(*content.notes, *_refinements(content)),
         missing=tuple(missing),
         facts=provenance.of_schedule(content, source.where),
     )
+
+
+def _refinements(content: ScheduleFile) -> list[str]:
+    name = "refined" if content.chosen == "refined" else "refined, but not chosen"
+    return [
+        f"{name}: {won.description} ({milliseconds(won.before)} became {milliseconds(won.after)})"
+        for won in content.won
+    ]
 
 
 def _missing(content: ScheduleFile, line: Timeline) -> list[str]:

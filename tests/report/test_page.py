@@ -145,6 +145,32 @@ def test_zoom_keeps_the_chosen_stage_in_view(both: Path, visit: Open) -> None:
     page.keyboard.press("ArrowLeft")
 
 
+def test_close_up_the_same_work_is_above_each_other(both: Path, visit: Open) -> None:
+    page = visit(both).page
+    page.get_by_role("button", name="zoom to the chosen stage").click()
+    line = page.locator("#schedule-0 [role=listbox]").bounding_box()
+    assert line is not None
+    boxes = [unit.bounding_box() for unit in page.locator("#schedule-0 .before .unit.chosen").all()]
+    ends = [edge for box in boxes if box for edge in (box["x"], box["x"] + box["width"])]
+    assert line["x"] < (min(ends) + max(ends)) / 2 < line["x"] + line["width"]
+    axes = page.locator("#schedule-0 svg[role=listbox] text.soft").all_text_contents()
+    assert len({text for text in axes if text.endswith(" ms")}) > 4  # two axes, each with times of its own
+
+
+def test_schedules_side_by_side_on_one_axis_or_each_on_its_own(both: Path, report: Report, visit: Open) -> None:
+    page = visit(both).page
+
+    def lengths() -> list[float]:
+        return [float(bar.get_attribute("width") or 0) for bar in page.locator("[data-view=compare] .grey").all()]
+
+    page.get_by_role("button", name="all on one time axis").click()
+    expected = [schedule.sequential_length for schedule in report.schedules]
+    assert lengths()[0] / lengths()[1] == pytest.approx(expected[0] / expected[1], rel=1e-3)
+    page.get_by_role("button", name="each on a time axis of its own").click()
+    assert lengths()[0] == pytest.approx(lengths()[1])
+    assert page.locator("[data-view=compare] [aria-pressed=true]").inner_text() == "Each its own"
+
+
 def test_the_wheel_zooms_where_the_pointer_is_and_only_with_control(both: Path, visit: Open) -> None:
     page = visit(both).page
     page.locator("#s0-stage-3").hover()

@@ -78,33 +78,45 @@ function drawProof(host, schedule) {
   put(svg, "text", { class: "soft", x: x(end) - 8, y: y(last.lower) + 18, "text-anchor": "end" }, "no schedule takes less");
 }
 
-// Each schedule's stages under the sequential one, all on one time axis.
+// Each schedule's stages under the sequential one: all on one time axis, or each as wide as the page.
+let oneAxis = null;
 function drawCompare(host) {
   host.replaceChildren();
   const shown = report.schedules.filter((schedule) => schedule.timed);
   if (!shown.length) return;
   const last = (items) => items[items.length - 1].begin + items[items.length - 1].seconds;
-  const width = drawingWidth(host), left = 210, right = 70, row = 62, top = 24;
-  const total = Math.max(...shown.flatMap((schedule) => [last(schedule.units), last(schedule.stages)]));
-  const x = (seconds) => left + seconds / total * (width - left - right);
+  const lengths = shown.map((schedule) => Math.max(last(schedule.units), last(schedule.stages)));
+  oneAxis ??= Math.max(...lengths) < 20 * Math.min(...lengths);
+  const bar = tools(host, "Side by side", [
+    ["One time axis", "all on one time axis", () => { oneAxis = true; drawCompare(host); }],
+    ["Each its own", "each on a time axis of its own", () => { oneAxis = false; drawCompare(host); }],
+  ]);
+  bar.querySelectorAll("button").forEach((button, k) => button.setAttribute("aria-pressed", String(oneAxis === (k === 0))));
+  const width = drawingWidth(host), left = 210, right = 160, row = 62, top = oneAxis ? 24 : 8;
   const words = shown.map((s) => `${s.model} on ${s.spec}, batch ${s.batch}: ${ms(last(s.units))} becomes ${ms(last(s.stages))}`);
   const svg = put(host, "svg", { viewBox: `0 0 ${width} ${top + shown.length * row}`, role: "img",
     "aria-label": `Schedules side by side. ${words.join("; ")}` });
-  const found = ticks(0, total, (width - left) / 120), step = found[1] - found[0] || 1e-3;
-  for (const time of found) {
-    put(svg, "line", { class: "grid", x1: x(time), x2: x(time), y1: top - 6, y2: top + shown.length * row - 6 });
-    put(svg, "text", { class: "soft", x: x(time), y: 13, "text-anchor": "middle" }, `${tickLabel(time, step)} ms`);
+  const room = width - left - right, longest = Math.max(...lengths);
+  if (oneAxis) {
+    const found = ticks(0, longest, room / 120), step = found[1] - found[0] || 1e-3;
+    for (const time of found) {
+      const at = left + time / longest * room;
+      put(svg, "line", { class: "grid", x1: at, x2: at, y1: top - 6, y2: top + shown.length * row - 6 });
+      put(svg, "text", { class: "soft", x: at, y: 13, "text-anchor": "middle" }, `${tickLabel(time, step)} ms`);
+    }
   }
   shown.forEach((schedule, number) => {
-    const y = top + number * row;
+    const y = top + number * row, scale = room / (oneAxis ? longest : lengths[number]);
     put(svg, "text", { x: 10, y: y + 18 }, short(schedule.model, left - 10));
     put(svg, "text", { class: "soft", x: 10, y: y + 34 }, short(`${schedule.spec}, batch ${schedule.batch}`, left - 10));
-    put(svg, "rect", { class: "grey", x: x(0), y: y + 4, width: x(last(schedule.units)) - x(0), height: 8 });
+    put(svg, "rect", { class: "grey", x: left, y: y + 4, width: last(schedule.units) * scale, height: 8 });
+    put(svg, "text", { class: "soft", x: left + last(schedule.units) * scale + 8, y: y + 12 }, ms(last(schedule.units)));
     for (const [k, stage] of schedule.stages.entries()) {
-      const block = tint(put(svg, "rect", { class: "block", x: x(stage.begin), y: y + 15, width: Math.max(0.3, x(stage.begin + stage.seconds) - x(stage.begin)), height: 28 }), k);
+      const block = tint(put(svg, "rect", { class: "block", x: left + stage.begin * scale, y: y + 15, width: Math.max(0.3, stage.seconds * scale), height: 28 }), k);
       block.addEventListener("pointerover", (event) => showTip(event, stageWords(schedule, k)));
       block.addEventListener("pointerleave", hideTip);
     }
-    if (schedule.speedup) put(svg, "text", { x: x(last(schedule.stages)) + 8, y: y + 33, "font-weight": 700 }, `${digits(schedule.speedup, 3)}×`);
+    const factor = schedule.speedup ? `, ${digits(schedule.speedup, 3)}×` : "";
+    put(svg, "text", { x: left + last(schedule.stages) * scale + 8, y: y + 33, "font-weight": 700 }, `${ms(last(schedule.stages))}${factor}`);
   });
 }

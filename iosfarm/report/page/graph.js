@@ -13,43 +13,58 @@ class GraphView {
     this.port = put(host, "div", { class: "viewport pan", role: "group", tabindex: 0,
       "aria-label": "The graph; the arrow keys move it, plus and minus zoom. Below it is a table of all units." });
     this.svg = put(this.port, "svg", { role: "img", "aria-label": `${plural(schedule.units.length, "unit")} of ${schedule.model}, coloured by stage` });
-    const columns = schedule.units.map((unit) => unit.column), layers = schedule.units.map((unit) => unit.layer);
-    const [least, most] = [Math.min(...columns), Math.max(...columns)];
-    this.bounds = [(least - 0.6) * NODE.across, -20, (most - least + 1.2) * NODE.across, (Math.max(...layers) + 1) * NODE.down + 20];
     this.selected = 0;
     this.listen();
   }
 
+  // A deep network stands in several columns, like a text, so that it is about as wide and high as the view.
+  arrange() {
+    const { units } = this.schedule, layers = [];
+    for (const unit of units) (layers[unit.layer] ??= []).push(unit);
+    const wide = (Math.max(...layers.map((layer) => layer.length)) + 0.5) * NODE.across, high = layers.length * NODE.down;
+    const ratio = (this.port.clientWidth || 1200) / (this.port.clientHeight || 520);
+    const count = Math.max(1, Math.min(8, Math.round(Math.sqrt(ratio * high / wide))));
+    const cuts = [0];
+    for (let k = 1; k < count; k++) {
+      // Where the network is narrow: few tensors go from one column to the next.
+      const ideal = Math.round(k * layers.length / count), near = Math.ceil(layers.length / count / 5);
+      let best = ideal;
+      for (let cut = Math.max(cuts[k - 1] + 1, ideal - near); cut <= Math.min(layers.length - 1, ideal + near); cut++) {
+        if (layers[cut].length < layers[best].length) best = cut;
+      }
+      cuts.push(best);
+    }
+    const column = (layer) => cuts.findLastIndex((cut) => layer >= cut);
+    this.places = units.map((unit) => {
+      const k = column(unit.layer);
+      return [k * wide + unit.column * NODE.across, (unit.layer - cuts[k]) * NODE.down];
+    });
+    const deepest = Math.max(...this.places.map(([, y]) => y));
+    this.bounds = [-wide / 2, -20, wide * cuts.length, deepest + NODE.height + 40];
+  }
+
   draw() {
     this.svg.replaceChildren();
-    const { units } = this.schedule, place = (unit) => [unit.column * NODE.across, unit.layer * NODE.down];
+    this.arrange();
+    const { units } = this.schedule;
     const edges = put(this.svg, "g");
     let path = "";
-    for (const unit of units) {
-      const [x2, y2] = place(unit);
+    for (const [number, unit] of units.entries()) {
+      const [x2, y2] = this.places[number];
       for (const source of unit.reads) {
-        const [x1, y0] = place(units[source]), y1 = y0 + NODE.height, bend = Math.min(60, (y2 - y1) / 2);
+        const [x1, y0] = this.places[source], y1 = y0 + NODE.height, bend = y2 > y1 ? Math.min(60, (y2 - y1) / 2) : 80;
         path += `M${x1} ${y1}C${x1} ${y1 + bend} ${x2} ${y2 - bend} ${x2} ${y2}`;
       }
     }
     put(edges, "path", { class: "edge", d: path });
     units.forEach((unit, number) => {
-      const [x, y] = place(unit);
+      const [x, y] = this.places[number];
       const group = tint(put(this.svg, "g", { class: "node", "data-unit": number, "data-stage": unit.stage }), unit.stage);
       put(group, "rect", { x: x - NODE.width / 2, y, width: NODE.width, height: NODE.height, rx: 5 });
       put(group, "text", { x, y: y + 19, "text-anchor": "middle" }, short(`${unit.stage} · ${unit.words}`, NODE.width));
     });
-    if (!this.view) this.start();
-    this.look();
+    this.fit();
     this.mark();
-  }
-
-  // A small graph whole; of a large one as much as can be read.
-  start() {
-    const [x, y, width, height] = this.bounds, box = this.port;
-    const scale = Math.max(width / (box.clientWidth || 1200), 1.15);
-    if (height / (box.clientHeight || 520) <= 1.6) this.view = [x, y, width, height];
-    else this.view = [x + width / 2 - scale * (box.clientWidth || 1200) / 2, y, scale * (box.clientWidth || 1200), scale * (box.clientHeight || 520)];
   }
 
   look() { this.svg.setAttribute("viewBox", this.view.join(" ")); }
@@ -68,8 +83,8 @@ class GraphView {
   select(number) { this.selected = number; this.mark(); }
 
   showStage(number) {
-    const members = this.schedule.units.filter((unit) => unit.stage === number);
-    const across = members.map((unit) => unit.column * NODE.across), down = members.map((unit) => unit.layer * NODE.down);
+    const members = this.places.filter((_, unit) => this.schedule.units[unit].stage === number);
+    const across = members.map(([x]) => x), down = members.map(([, y]) => y);
     const wide = this.port.clientWidth || 1200, tall = this.port.clientHeight || 520;
     const spread = [Math.max(...across) - Math.min(...across) + 2 * NODE.across, Math.max(...down) - Math.min(...down) + 3 * NODE.down];
     const scale = Math.max(1, spread[0] / wide, spread[1] / tall);

@@ -34,10 +34,14 @@ const views = report.schedules.map((schedule, index) => {
       if (!timeline) draw();
       before = [timeline.range, graph.view];
       timeline.range = [0, timeline.total];
-      graph.fit();
       redraw();
     },
-    back: () => { [timeline.range, graph.view] = before; if (!panel.hidden) redraw(); },
+    back: () => {
+      timeline.range = before[0];
+      if (!panel.hidden) redraw();
+      graph.view = before[1];
+      graph.look();
+    },
   };
 });
 const compare = document.querySelector('[data-view="compare"]');

@@ -1,5 +1,5 @@
 // The schedule over time beside the sequential one.
-const GUTTER = 92, RIGHT = 16, AXIS = 26, TRACK = 34, RIBBONS = 46, STAGE_HEAD = 18, STREAM = 30;
+const GUTTER = 92, RIGHT = 16, AXIS = 26, TRACK = 34, RIBBONS = 46, STAGE_HEAD = 18, STREAM = 30, FOOT = 24;
 
 class Timeline {
   constructor(host, schedule, name, choose) {
@@ -25,11 +25,32 @@ class Timeline {
       "aria-label": `Stages of ${schedule.model}; the arrow keys choose one` });
     this.top = AXIS;
     this.stages = AXIS + TRACK + RIBBONS;
-    this.height = this.stages + STAGE_HEAD + this.rows * STREAM + 12;
+    this.height = this.stages + STAGE_HEAD + this.rows * STREAM + FOOT;
+    // The middle of each stage, and of its units in the sequential schedule.
+    this.middles = schedule.stages.map((stage) => {
+      const members = stage.boxes.flatMap((box) => box.units).map((unit) => schedule.units[unit]);
+      const from = Math.min(...members.map((unit) => unit.begin)), to = Math.max(...members.map((unit) => unit.begin + unit.seconds));
+      return [stage.begin + stage.seconds / 2, (from + to) / 2];
+    });
     this.listen();
   }
 
   x(time) { return GUTTER + (time - this.range[0]) / (this.range[1] - this.range[0]) * this.room; }
+
+  // Of the sequential schedule, which is as far along where the same work is done.
+  early(time) { return this.x(time - this.shift); }
+
+  // How much later the sequential schedule is drawn from: nothing while all is to be seen, and the closer one looks the
+  // more, up to where the units of the stages in the middle of the view are above them.
+  shifted() {
+    const [from, to] = this.range, middle = (from + to) / 2, { middles } = this;
+    const weight = Math.min(1, 2 * (1 - (to - from) / this.total));
+    const after = middles.findIndex(([time]) => time > middle);
+    if (after === -1) return weight * (middles[middles.length - 1][1] - middles[middles.length - 1][0]);
+    if (after === 0) return weight * (middles[0][1] - middles[0][0]);
+    const [[t0, s0], [t1, s1]] = [middles[after - 1], middles[after]];
+    return weight * (s0 + (s1 - s0) * (middle - t0) / (t1 - t0) - middle);
+  }
 
   show(from, to) {
     const least = this.total / 2000;
@@ -128,13 +149,14 @@ class Timeline {
   draw() {
     this.width = drawingWidth(this.host);
     this.room = this.width - GUTTER - RIGHT;
+    this.shift = this.shifted();
     const { svg, schedule } = this;
     svg.replaceChildren();
     svg.setAttribute("viewBox", `0 0 ${this.width} ${this.height}`);
     const defs = put(svg, "defs");
     const clip = put(defs, "clipPath", { id: `${this.name}-clip` });
     put(clip, "rect", { x: GUTTER, y: 0, width: this.room, height: this.height });
-    const hatch = put(defs, "pattern", { id: "hatch", width: 8, height: 8, patternUnits: "userSpaceOnUse" });
+    const hatch = put(defs, "pattern", { id: `${this.name}-hatch`, width: 8, height: 8, patternUnits: "userSpaceOnUse" });
     put(hatch, "path", { class: "hatch", d: "M-2 2L2-2M0 8L8 0M6 10L10 6" });
     this.drawAxis(put(svg, "g", { "aria-hidden": "true" }));
     this.ribbons = put(svg, "g", { "aria-hidden": "true", "clip-path": `url(#${this.name}-clip)` });
@@ -150,11 +172,11 @@ class Timeline {
   }
 
   drawAxis(group) {
-    const found = ticks(this.range[0], this.range[1], this.room / 110), step = found[1] - found[0] || 1e-3;
-    for (const time of found) {
-      put(group, "line", { class: "grid", x1: this.x(time), x2: this.x(time), y1: AXIS - 6, y2: this.height - 6 });
-      const label = this.schedule.timed ? `${tickLabel(time, step)} ms` : digits(time, 3);
-      put(group, "text", { class: "soft", x: this.x(time), y: 14, "text-anchor": "middle" }, label);
+    const foot = this.height - FOOT;
+    this.drawTicks(group, this.shift, 14, AXIS - 6, this.top + TRACK);
+    this.drawTicks(group, 0, this.height - 7, this.stages - 4, foot + 4);
+    if (Math.abs(this.shift) < 1e-3 * this.total) {
+      put(group, "line", { class: "grid", x1: this.x(this.after), x2: this.x(this.after), y1: this.top, y2: foot });
     }
     put(group, "text", { x: 10, y: this.top + 15 }, "one at a");
     put(group, "text", { x: 10, y: this.top + 28 }, "time");
@@ -164,10 +186,19 @@ class Timeline {
     }
   }
 
+  drawTicks(group, shift, y, from, to) {
+    const found = ticks(this.range[0] + shift, this.range[1] + shift, this.room / 110), step = found[1] - found[0] || 1e-3;
+    for (const time of found) {
+      const x = this.x(time - shift), label = this.schedule.timed ? `${tickLabel(time, step)} ms` : digits(time, 3);
+      put(group, "line", { class: "grid", x1: x, x2: x, y1: from, y2: to });
+      put(group, "text", { class: "soft", x, y, "text-anchor": "middle" }, label);
+    }
+  }
+
   drawBefore(group) {
     this.schedule.units.forEach((unit, number) => {
-      if (unit.begin > this.range[1] || unit.begin + unit.seconds < this.range[0]) return;
-      this.drawUnit(group, unit.stage, [number], this.x(unit.begin), this.top, this.x(unit.begin + unit.seconds), TRACK - 4);
+      const from = this.early(unit.begin), to = this.early(unit.begin + unit.seconds);
+      if (from <= this.width && to >= GUTTER) this.drawUnit(group, unit.stage, [number], from, this.top, to, TRACK - 4);
     });
   }
 
@@ -193,10 +224,11 @@ class Timeline {
   }
 
   drawSaved(group) {
-    const saved = this.before - this.after, from = this.x(this.after), to = Math.min(this.x(this.before), this.width - RIGHT);
+    const saved = this.before - this.after, from = this.x(this.after), to = Math.min(this.early(this.before), this.width - RIGHT);
     if (saved <= 0 || to - Math.max(from, GUTTER) < 3) return;
     const left = Math.max(from, GUTTER), room = to - left;
-    put(group, "rect", { x: left, y: this.stages, width: room, height: STAGE_HEAD + this.rows * STREAM });
+    const box = { x: left, y: this.stages, width: room, height: STAGE_HEAD + this.rows * STREAM };
+    put(group, "rect", { ...box, fill: `url(#${this.name}-hatch)` });
     const text = this.schedule.timed ? `${ms(saved)} saved` : "";
     if (room > text.length * 8.5) {
       put(group, "text", { x: left + room / 2, y: this.stages + (STAGE_HEAD + this.rows * STREAM) / 2 + 5, "text-anchor": "middle" }, text);
@@ -230,7 +262,7 @@ class Timeline {
       const foot = this.stages + STAGE_HEAD + box.row * STREAM;
       for (const unit of box.units) {
         const item = this.schedule.units[unit];
-        const [a, b] = [this.x(item.begin), this.x(item.begin + item.seconds)];
+        const [a, b] = [this.early(item.begin), this.early(item.begin + item.seconds)];
         const [c, d] = [this.x(stage.begin + box.begin), this.x(stage.begin + box.begin + box.seconds)];
         const path = `M${a} ${top}C${a} ${middle} ${c} ${middle} ${c} ${foot}L${d} ${foot}C${d} ${middle} ${b} ${middle} ${b} ${top}Z`;
         tint(put(this.ribbons, "path", { class: "ribbon", d: path }), number);
