@@ -235,6 +235,7 @@ def figures(database: LatencyDatabase, imported: Path, count: int) -> Figures:
         single[" ".join(f"{k}={v}" for k, v in query.items()) or "the newest"] = statistics.median(times)
     found["filtered query of 100 rows"] = statistics.median(single.values())
     found["each query"] = single
+    found["db stats"] = timed(database.stats)[0]
     found.update(drivers_work(database, keys))
     return found
 

@@ -143,6 +143,8 @@ def _own_sql(database: LatencyDatabase, text: str, limit: int, timeout: float, k
         _write_csv(result.columns, rows, out)
     elif rows:
         print_table(result.columns, rows)
+    else:
+        print("no rows", file=sys.stderr)
     if not result.complete:
         print(f"stopped at {limit} rows: --limit shows more", file=sys.stderr)
 
