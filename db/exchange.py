@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Unpack
 
 from iosfarm.db.errors import DatabaseError
+from iosfarm.db.files import replacing
 from iosfarm.db.filters import Conditions
 from iosfarm.db.handle import Handle
 from iosfarm.ir.errors import UsageError
@@ -88,7 +88,7 @@ class Exchange(Handle):
         from iosfarm.db.portable import header
 
         lines = lines_of(self, conditions, report)
-        with _replacing(path) as part:
+        with replacing(path) as part:
             if path.suffix.lower() == ".parquet":
                 from iosfarm.db.parquet import write_parquet
 
@@ -203,14 +203,3 @@ def _moment(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
     raise TypeError(type(value).__name__)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path`, which takes its place at the end, or goes away."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

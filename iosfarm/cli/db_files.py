@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,22 +21,14 @@ def writing(out: Path) -> Iterator[Path]:
     Raises:
         IosfarmError: the file cannot be written.
     """
+    from iosfarm.db.files import replacing
+
     try:
-        handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
-        os.close(handle)
+        with replacing(out) as path:
+            yield path
     except OSError as error:
-        raise IosfarmError(f"cannot write: {error.strerror}", where=str(out), hint="choose another place") from error
-    path = Path(name)
-    try:
-        yield path
-        umask = os.umask(0)
-        os.umask(umask)
-        path.chmod(0o666 & ~umask)  # a temporary file is its owner's alone
-        os.replace(path, out)
-    except OSError as error:
-        raise IosfarmError(f"cannot write: {error.strerror or error}", where=str(out)) from error
-    finally:
-        path.unlink(missing_ok=True)
+        hint = "choose another place"
+        raise IosfarmError(f"cannot write: {error.strerror or error}", where=str(out), hint=hint) from error
 
 
 def write_parquet(rows: list[QueryRow], out: Path | None) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -240,7 +242,21 @@ def test_an_export_that_fails_leaves_the_old_file(path: Path, monkeypatch: pytes
         with pytest.raises(KeyboardInterrupt):
             database.export(path, report=interrupt)
     assert path.read_bytes() == before
-    assert [p.name for p in path.parent.glob(".*part")] == []
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_what_is_no_file_and_what_is_a_link(path: Path, tmp_path: Path) -> None:
+    link, pipe = tmp_path / "link.jsonl", tmp_path / "pipe"
+    link.symlink_to(path)
+    os.mkfifo(pipe)
+    with LatencyDatabase("sqlite://") as database, ThreadPoolExecutor(1) as pool:
+        database.record([(stage(7), ok(stage(7)))], CPU, ENVIRONMENT)
+        database.export(link)
+        read = pool.submit(pipe.read_text)
+        database.export(pipe)
+    assert link.is_symlink()
+    assert pipe.is_fifo()
+    assert path.read_text() == read.result(timeout=30)
 
 
 samples_of = st.lists(st.floats(1e-9, 3600.0), min_size=1, max_size=20)
