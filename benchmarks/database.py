@@ -33,10 +33,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from postgres import PostgresServer, binaries
-from sqlalchemy import Connection
 
 from iosfarm.db import LatencyDatabase
-from iosfarm.db.dialect import transaction
 from iosfarm.ir.device import Device, Environment
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.summary import OperatorSummary, StageSummary
@@ -50,6 +48,9 @@ PLACES = [
 ]
 TEMPLATES = 1000
 """Stages that the made-up ones are like."""
+
+STEP = 500_000
+"""Measurements that one statement makes up."""
 
 LIMITS = {"look-up of 10,000 keys": 0.5, "filtered query of 100 rows": 0.05, "import of 1 M measurements": 60.0}
 """Seconds that were aimed at."""
@@ -139,28 +140,66 @@ def measured(key: str, number: int, worker: str = "host:1:cuda") -> Measurement:
     return Measurement(key, Status.OK, samples, 4, 3, worker=worker, measured_at=at, conditions={"clock": 1.98e9})
 
 
-def make_up(database: LatencyDatabase, rows: int, statements: tuple[str, ...]) -> float:
-    """Fills the database inside of it; returns seconds."""
+def make_up(url: str, rows: int) -> float:
+    """Fills a database inside of it, its indexes put aside meanwhile; returns seconds."""
     started = time.perf_counter()
     stages = [template(n) for n in range(TEMPLATES)]
-    for device, environment in PLACES:
-        database.record([(s, measured(s.key, n)) for n, s in enumerate(stages)], device, environment)
+    with LatencyDatabase(url) as database:
+        for device, environment in PLACES:
+            database.record([(s, measured(s.key, n)) for n, s in enumerate(stages)], device, environment)
     numbers = {"templates": TEMPLATES, "stages": max(rows // 4, TEMPLATES)}
-    engine = database._connected()
-    with transaction(engine, write=True) as connection:
-        for statement in statements[:2]:
-            _execute(connection, statement.format(**numbers))
-    step = 500_000
-    for first in range(TEMPLATES * len(PLACES), rows, step):
-        with transaction(engine, write=True) as connection:
-            span = {"first": first, "last": min(first + step, rows)}
-            _execute(connection, statements[2].format(**numbers, **span))
-        progress(f"made up {min(first + step, rows):,} of {rows:,} measurements")
+    if url.startswith("postgresql:"):
+        _fill_postgres(url, rows, numbers)
+    else:
+        _fill_sqlite(url, rows, numbers)
     return time.perf_counter() - started
 
 
-def _execute(connection: Connection, statement: str) -> None:
-    connection.exec_driver_sql(statement.replace("%", "%%") if connection.dialect.name == "postgresql" else statement)
+def _fill_sqlite(path: str, rows: int, numbers: dict[str, int]) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    for setting in ("journal_mode=DELETE", "journal_mode=OFF", "synchronous=OFF", "cache_size=-1000000"):
+        connection.execute(f"PRAGMA {setting}").fetchall()
+    indexes = (
+        "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = 'measurement' AND sql IS NOT NULL"
+    )
+    found = connection.execute(indexes).fetchall()
+    told = connection.execute("SELECT * FROM sqlite_stat1").fetchall()  # dropped with the indexes
+    for name, _ in found:
+        connection.execute(f"DROP INDEX {name}")
+    for statement in SQLITE[:2]:
+        connection.execute(statement.format(**numbers))
+    for first in range(TEMPLATES * len(PLACES), rows, STEP):
+        connection.execute(SQLITE[2].format(**numbers, first=first, last=min(first + STEP, rows)))
+        progress(f"made up {min(first + STEP, rows):,} of {rows:,} measurements")
+    for name, statement in found:
+        progress(f"making {name}")
+        connection.execute(statement)
+    connection.execute("DELETE FROM sqlite_stat1")
+    connection.executemany("INSERT INTO sqlite_stat1 VALUES (?, ?, ?)", told)
+    connection.execute("PRAGMA journal_mode=WAL").fetchall()
+    connection.close()
+
+
+def _fill_postgres(url: str, rows: int, numbers: dict[str, int]) -> None:
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SET session_replication_role = replica")  # references are right, and not checked
+        indexes = "SELECT indexname, indexdef FROM pg_indexes WHERE tablename = 'measurement' AND indexname !~ '^pk_'"
+        found = connection.execute(indexes).fetchall()
+        for name, _ in found:
+            connection.execute(f"DROP INDEX {name}")
+        for statement in POSTGRES[:2]:
+            connection.execute(statement.format(**numbers))
+        for first in range(TEMPLATES * len(PLACES), rows, STEP):
+            connection.execute(POSTGRES[2].format(**numbers, first=first, last=min(first + STEP, rows)))
+            progress(f"made up {min(first + STEP, rows):,} of {rows:,} measurements")
+        connection.execute("SET maintenance_work_mem = '512MB'")
+        for name, statement in found:
+            progress(f"making {name}")
+            connection.execute(statement)
+        progress("vacuum")
+        connection.execute("VACUUM ANALYZE")  # as autovacuum does a minute later
 
 
 def write_file(path: Path, rows: int) -> None:
@@ -208,10 +247,11 @@ def figures(database: LatencyDatabase, imported: Path, count: int) -> Figures:
     """Everything that is timed."""
     found: Figures = {}
     progress(f"importing {count:,} measurements")
-    started = time.perf_counter()
+    started, busy = time.perf_counter(), time.process_time()
     report = database.import_file(imported, report=lambda r: progress(f"imported {r.stored:,}"))
     assert report.stored == count, report
     found[f"import of {count / 1e6:g} M measurements"] = time.perf_counter() - started
+    found["of it, this process's processor time"] = time.process_time() - busy
     database.sql("SELECT 1")
     chance = random.Random(1)
     last = database.sql("SELECT max(id) FROM stage").rows[0][0]
@@ -222,9 +262,12 @@ def figures(database: LatencyDatabase, imported: Path, count: int) -> Figures:
         return [row[0] for row in database.sql(f"SELECT key FROM stage WHERE id IN ({ids})", limit=number).rows]
 
     times, hits = [], []
+    busy = time.process_time()
     for _ in range(7):
         wanted = keys(10_000)
+        busy = time.process_time()
         seconds, answers = timed(lambda wanted=wanted: database.lookup(wanted, device, environment))
+        found["of it, processor time here"] = time.process_time() - busy
         times.append(seconds)
         hits.append(len(answers))
     found["look-up of 10,000 keys"] = statistics.median(times)
@@ -281,10 +324,10 @@ def progress(text: str) -> None:
 
 
 @contextmanager
-def place(backend: str, folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """A URL to build at, and how."""
+def place(backend: str, folder: Path) -> Iterator[str]:
+    """A URL to build at."""
     if backend == "sqlite":
-        yield str(folder / "latency.db"), SQLITE
+        yield str(folder / "latency.db")
         return
     found = binaries()
     if found is None:
@@ -292,7 +335,7 @@ def place(backend: str, folder: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
     server = PostgresServer(found, folder, settings=("shared_buffers=1GB", "max_wal_size=4GB"))
     try:
         server.execute("CREATE DATABASE latency")
-        yield server.url("latency"), POSTGRES
+        yield server.url("latency")
     finally:
         server.close()
 
@@ -309,12 +352,11 @@ def run(backend: str, rows: int, imported: int, parent: Path) -> Figures:
     try:
         path = folder / "import.jsonl"
         write_file(path, imported)
-        with place(backend, folder) as (url, statements), LatencyDatabase(url, timeout=60) as database:
-            built = make_up(database, rows - imported, statements)
-            if backend == "postgres":  # as autovacuum does a minute later
-                with database._connected().connect() as connection:
-                    connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("VACUUM ANALYZE")
-            result = {"measurements": rows, "made up in": built, **figures(database, path, imported)}
+        with place(backend, folder) as url:
+            built = make_up(url, rows - imported)
+            with LatencyDatabase(url, timeout=60) as database:
+                found = figures(database, path, imported)
+            result = {"measurements": rows, "made up in": built, **found}
             result["GiB"] = size(folder) - path.stat().st_size / 2**30
             return result
     finally:
