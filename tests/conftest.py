@@ -46,15 +46,17 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
-def _latency_template(postgres: PostgresServer) -> str:
+def _shared_latency_database(postgres: PostgresServer) -> str:
     from iosfarm.db import LatencyDatabase
 
     postgres.execute("CREATE DATABASE latency")
-    LatencyDatabase(postgres.url("latency")).close()
-    return "latency"
+    url = postgres.url("latency")
+    LatencyDatabase(url).close()
+    return url
 
 
 @pytest.fixture
-def postgres_url(postgres: PostgresServer, _latency_template: str) -> str:
-    """The URL of a latency database of the test's own, without a row in it."""
-    return postgres.new(_latency_template)
+def postgres_url(postgres: PostgresServer, _shared_latency_database: str) -> str:
+    """The URL of a latency database without a row in it. Tests share it, one after the other: its schema must stay."""
+    postgres.empty("latency")
+    return _shared_latency_database

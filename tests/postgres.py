@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import pwd
 import shutil
@@ -44,7 +43,6 @@ class PostgresServer:
             self._user = next(u.pw_name for u in pwd.getpwall() if u.pw_name in ("postgres", "nobody"))
             shutil.chown(self._folder, self._user)
         self._server: subprocess.Popen[bytes] | None = None
-        self._names = itertools.count()
         arguments = ["--pgdata", self._data, "--username", USER, "--auth", "trust", "--encoding", "UTF8"]
         self._run("initdb", *arguments, "--locale", "C", "--no-sync", "--no-instructions")
         self.start()
@@ -53,16 +51,19 @@ class PostgresServer:
         """The URL of a database on this server."""
         return f"postgresql://{USER}@/{database}?host={quote(str(self._folder), safe='')}"
 
-    def new(self, template: str | None = None) -> str:
-        """The URL of a new database: empty, or a copy of another one that nobody is connected to."""
-        name = f"test{next(self._names)}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {template or 'template0'}")
-        return self.url(name)
-
-    def execute(self, statement: str) -> None:
+    def execute(self, statement: str, database: str = "postgres") -> None:
         """Run a statement as the owner of all databases."""
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
             connection.execute(statement.encode())
+
+    def empty(self, database: str) -> None:
+        """Delete all rows of a latency database, and begin anew with their numbers."""
+        tables = (
+            "SELECT string_agg(tablename, ', ') FROM pg_tables WHERE schemaname = 'public' AND tablename !~ 'version'"
+        )
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            (names,) = connection.execute(tables.encode()).fetchone() or ("",)
+            connection.execute(f"TRUNCATE {names} RESTART IDENTITY CASCADE".encode())
 
     def start(self) -> None:
         """Start the server, and wait until it answers."""

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from alembic import command
@@ -22,6 +23,9 @@ from iosfarm.db.dialect import make_engine, transaction
 from iosfarm.db.identity import measurement_uid
 from iosfarm.db.location import locate
 from iosfarm.db.tables import metadata
+
+if TYPE_CHECKING:
+    from postgres import PostgresServer
 
 
 @pytest.fixture
@@ -110,7 +114,11 @@ def downgraded(url: str) -> Engine:
 
 @pytest.mark.parametrize("backend", ["sqlite", "postgres"])
 def test_older_database_names_the_command_and_migrates(backend: str, request: pytest.FixtureRequest) -> None:
-    url: str = request.getfixturevalue("postgres_url" if backend == "postgres" else "path")
+    url = request.getfixturevalue("path")
+    if backend == "postgres":
+        server: PostgresServer = request.getfixturevalue("postgres")
+        server.execute("CREATE DATABASE older")
+        url = server.url("older")
     engine = downgraded(str(url))
     with LatencyDatabase(str(url)) as database:
         assert database.schema_version == "0001"

@@ -287,7 +287,7 @@ def measurements(draw: st.DrawFn) -> Measurement:
     )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(items=st.lists(measurements(), max_size=12))
 def test_whatever_is_recorded_comes_back_through_a_file(items: list[Measurement]) -> None:
     import tempfile
