@@ -17,6 +17,7 @@ from iosfarm.ir.operators import ACTIVATIONS, SPECS, Attribute, Shape, spec
 from iosfarm.kernels.cuda import catalogue
 from iosfarm.kernels.cuda.catalogue import Launch, Pointer
 from iosfarm.kernels.cuda.catalogue.tiling import TILES, tilings
+from iosfarm.zoo import load
 
 CONV: dict[str, Attribute] = {"out_channels": 64, "kernel": (3, 3)}
 DTYPES = ["float32", "float16", "bfloat16"]
@@ -219,3 +220,19 @@ def test_attributes_of_one_tap_do_not_overflow() -> None:
     assert error(op, [(1, 4, 3, 5)], "float32") <= TOLERANCES["float32"]
     op = operator("conv2d", out_channels=4, kernel=(3, 1), dilation=(1, 2**31 - 1))
     assert error(op, [(1, 4, 3, 5)], "float32") <= TOLERANCES["float32"]
+
+
+@pytest.mark.parametrize("name", ["squeezenet", "inception_v3", "randwire", "nasnet_large"])
+def test_the_networks_of_the_paper_have_kernels(name: str) -> None:
+    graph = load(name)
+    seen = set()
+    for op in graph.operators:
+        shapes = graph.input_shapes(op)
+        key = (op.kind, tuple(sorted(op.attributes.items())), tuple(shapes))
+        if key in seen:
+            continue
+        seen.add(key)
+        for dtype in ("float32", "bfloat16"):
+            for way in catalogue.alternatives(op, shapes, dtype):
+                for launch in way:
+                    check_launch(launch, op, shapes)

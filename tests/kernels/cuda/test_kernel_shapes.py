@@ -19,7 +19,7 @@ from iosfarm.kernels.cuda.catalogue.tiling import SPLITS, TILES, Tiling
 
 pytestmark = needs_compiler
 
-ANY = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+ANY = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SEEDS = st.integers(0, 1000)
 CHANNELS = st.sampled_from([1, 2, 3, 4, 6, 8, 12, 20])
 SIZES = st.integers(1, 9)
