@@ -70,8 +70,10 @@ class Calls:
         """As one call; None where it is not that, or where one by one is faster."""
         first, second = wanted.depthwise, wanted.pointwise
         call = separable_call(self._gpu, first, second, wanted.before)
-        if call is None or self._trials.most == 1:
-            return call
+        if call is None:
+            return None
+        if self._trials.most == 1:
+            return call if self._provider is None else None
         sizes = [tensor_bytes(s, first.dtype) for s in (first.input, second.input, second.output)]
         key = canonical_json(["separable", wanted.before, first.text, second.text, self._provider is None])
         known = self._trials.plans.get(key)

@@ -67,6 +67,8 @@ class HostGpu:
         self._done: set[int] = set()
         self._buffers: dict[int, tuple[Buffer, int]] = {}
         self._released: list[tuple[Buffer, int]] = []
+        self.streams: dict[int, Stream] = {}
+        """By what `stream_address` says: other libraries find them here."""
         self.launched: list[str] = []
         """Names of the kernels that have run, in order."""
         self.broken: Exception | None = None
@@ -102,24 +104,24 @@ class HostGpu:
 
     def upload(self, address: int, data: Bytes) -> None:
         self._check()
-        self._inside(address, data.nbytes)
+        self.check_inside(address, data.nbytes)
         ctypes.memmove(address, np.ascontiguousarray(data).ctypes.data, data.nbytes)
 
     def download(self, address: int, size: int) -> Bytes:
         self._check()
-        self._inside(address, size)
+        self.check_inside(address, size)
         return np.frombuffer(ctypes.string_at(address, size), np.uint8).copy()
 
     def copy(self, target: int, source: int, size: int, stream: Stream) -> None:
-        self._inside(target, size)
-        self._inside(source, size)
-        self._put(stream, lambda: ctypes.memmove(target, source, size))
+        self.check_inside(target, size)
+        self.check_inside(source, size)
+        self.put(stream, lambda: ctypes.memmove(target, source, size))
 
     def fill(self, address: int, byte: int, size: int, stream: Stream) -> None:
-        self._inside(address, size)
-        self._put(stream, lambda: ctypes.memset(address, byte, size))
+        self.check_inside(address, size)
+        self.put(stream, lambda: ctypes.memset(address, byte, size))
 
-    def _inside(self, address: int, size: int) -> None:
+    def check_inside(self, address: int, size: int) -> None:
         if not any(
             start <= address and address + size <= start + length for start, (_, length) in self._buffers.items()
         ):
@@ -154,12 +156,14 @@ class HostGpu:
             self.launched.append(name)
             self._clock += self._tick
 
-        self._put(stream, run)
+        self.put(stream, run)
 
     # -- streams and events --------------------------------------------------------------------------------------
 
     def stream(self) -> Stream:
-        return Stream(_Stream())
+        made = Stream(_Stream())
+        self.streams[id(made)] = made
+        return made
 
     def stream_address(self, stream: Stream) -> int:
         return id(stream)
@@ -176,7 +180,7 @@ class HostGpu:
                 self._clock += 1e-7
                 one.when = self._clock
 
-            self._put(stream, now)
+            self.put(stream, now)
         one.tail, one.capture = lane.tail, lane.capture
 
     def wait(self, stream: Stream, event: Event) -> None:
@@ -233,7 +237,7 @@ class HostGpu:
 
     def launch_graph(self, graph: Graph, stream: Stream) -> None:
         nodes = dict(_any(graph))
-        self._put(stream, lambda: self._run(dict(nodes), set()))
+        self.put(stream, lambda: self._run(dict(nodes), set()))
 
     def close(self) -> None:
         for buffer, size in self._released:
@@ -254,7 +258,7 @@ class HostGpu:
             raise HostError("a stream has not joined the one that began the capture")
         return capture
 
-    def _put(self, stream: Stream, work: Callable[[], object]) -> None:
+    def put(self, stream: Stream, work: Callable[[], object]) -> None:
         self._check()
         lane = _any(stream)
         self._count += 1
