@@ -12,7 +12,7 @@ import numpy as np
 
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.measurement import Measurement, Status
-from iosfarm.ir.schedule import Schedule
+from iosfarm.ir.schedule import STAGES, Schedule
 from iosfarm.kernels.runtime import Array, Executable, Weights
 from iosfarm.workers.measuring import relative_median_error
 
@@ -108,9 +108,11 @@ def relative_error(actual: list[Array], expected: list[Array]) -> float:
 
 
 def _identity(schedule: Schedule) -> object:
-    return tuple((stage.strategy, stage.groups) for stage in schedule.stages)
+    return schedule.form, tuple((stage.strategy, stage.groups) for stage in schedule.stages)
 
 
 def schedule_key(schedule: Schedule) -> str:
-    """The keys of a schedule's stages, as one."""
-    return hashlib.sha256("".join(stage.key for stage in schedule.stages).encode()).hexdigest()
+    """The keys of a schedule's stages, and its form, as one."""
+    keys = [stage.key for stage in schedule.stages]
+    form = [] if schedule.form == STAGES else [schedule.form]
+    return hashlib.sha256("".join([*keys, *form]).encode()).hexdigest()

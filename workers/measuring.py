@@ -13,13 +13,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.device import Fact
 from iosfarm.ir.errors import DeviceLost, Infeasible
-from iosfarm.ir.key import canonical_stage
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.stage import Stage
 from iosfarm.kernels.runtime import Executable, Runtime
+from iosfarm.kernels.steady import reference_stage as reference_stage
 from iosfarm.workers.conditions import read_conditions
 from iosfarm.workers.failures import Failure
 from iosfarm.workers.settings import MeasureSettings
@@ -44,7 +43,8 @@ def measure(
     A stage that cannot run here is `infeasible`; an exception makes it `failed`, and the others go on; `DeviceLost`
     alone ends all. `clock` tells seconds for timeouts; samples are timed by the device. Stopping early (closing the
     iterator) gives all back. The conditions tell the chunk's `reference`, the median seconds of the reference stage,
-    and of a stage without samples its `failure` (see `Failure`).
+    and of a stage without samples its `failure` (see `Failure`). A device that says why what it does is `void` just
+    then makes all stages of the chunk `failed`.
     """
     settings = settings or MeasureSettings()
     if not stages:
@@ -58,15 +58,11 @@ def measure(
                 chunk.take_rounds()
             finally:
                 chunk.close()
-            state = {**before, **_throttling(before, conditions()), "reference": chunk.reference}
+            after = conditions()
+            state = {**before, **_throttling(before, after), "reference": chunk.reference}
+            if void := before.get("void") or after.get("void"):
+                chunk.reject(str(void))
             yield from [subject.measurement(worker, state) for subject in chunk.subjects]
-
-
-def reference_stage(layout: str) -> Stage:
-    """A small convolution that is the same everywhere: its time changes only when the machine does."""
-    b = GraphBuilder("reference")
-    graph = b.build(b.conv2d(b.input((64, 14, 14)), 64, 3, padding=1))
-    return canonical_stage(graph, [[0]], layout=layout).stage
 
 
 def spread(samples: Sequence[float]) -> float:
@@ -94,6 +90,10 @@ _WORSE: Mapping[str, Callable[[float, float], float]] = {
     "throttled": lambda before, after: after - before,
     "frequency": min,
     "load": max,
+    "temperature": max,
+    "power": max,
+    "other_processes": max,
+    "clock_reasons": lambda before, after: int(before) | int(after),  # a bit for each
 }
 
 
@@ -163,6 +163,11 @@ class _Chunk:
     def reference(self) -> float:
         """Seconds that the reference stage took, the median of all rounds."""
         return statistics.median(self._references)
+
+    def reject(self, reason: str) -> None:
+        """What was measured does not count: the device says that it was not itself."""
+        for subject in self.subjects:
+            subject.problem = subject.problem or (Status.FAILED, reason)
 
     def close(self) -> None:
         """Give every stage back, whatever another one does."""

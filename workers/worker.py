@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
-from iosfarm.ir.device import Device, Environment
+from iosfarm.ir.device import Device, Environment, Fact
 from iosfarm.ir.errors import GraphError
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.schedule import Schedule
 from iosfarm.ir.stage import Stage
 from iosfarm.kernels.runtime import Executable, Weights
+from iosfarm.workers.conditions import read_conditions
 from iosfarm.workers.evaluating import Evaluation, EvaluationSettings, evaluate
 from iosfarm.workers.measuring import measure
 from iosfarm.workers.random_weights import random_weights
@@ -46,6 +47,11 @@ class Worker:
         """The memory layout that stages for this worker have."""
         return self._runtime.layout
 
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """The forms in which schedules can be executed here."""
+        return self._runtime.forms
+
     def fingerprint(self) -> tuple[Device, Environment]:
         """What measures here, and what else decides a latency."""
         return self._runtime.fingerprint()
@@ -58,7 +64,9 @@ class Worker:
         """As `measure`, as they come; the worker is busy until the iterator is used up or closed."""
         with self._alone():
             readable = {position: stage for position, text in enumerate(stages) if (stage := _readable(text))}
-            measured = measure(self._runtime, list(readable.values()), settings, worker=self.name)
+            measured = measure(
+                self._runtime, list(readable.values()), settings, worker=self.name, conditions=self._conditions
+            )
             for position, text in enumerate(stages):
                 yield next(measured) if position in readable else self._unreadable(text)
 
@@ -78,6 +86,11 @@ class Worker:
                 return self._runtime.prepare_schedule(graph, schedule, given)
 
             return evaluate(prepare, graph, schedules, given, settings, seed)
+
+    def _conditions(self) -> dict[str, Fact]:
+        """The machine's state, and the device's own where it tells of it."""
+        told = getattr(self._runtime, "conditions", dict)
+        return {**read_conditions(), **told()}
 
     def close(self) -> None:
         """Give the device back; closing twice is allowed."""

@@ -15,7 +15,7 @@ from iosfarm.ir.device import Device, Environment
 from iosfarm.ir.errors import DeviceLost
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.measurement import Measurement
-from iosfarm.ir.schedule import Schedule
+from iosfarm.ir.schedule import STAGES, Schedule
 from iosfarm.kernels.runtime import Weights
 from iosfarm.workers.evaluating import Evaluation, EvaluationSettings
 from iosfarm.workers.failures import Failure
@@ -29,7 +29,7 @@ MEASURES_AHEAD = 2
 @dataclass(frozen=True)
 class DeviceInfo:
     """A device as its worker describes it. spec: what opens it. name: tells it from all others of the executor (of one
-    alone it is the spec). node: the machine.
+    alone it is the spec). node: the machine. forms: in which it executes schedules.
     """
 
     spec: str
@@ -38,6 +38,7 @@ class DeviceInfo:
     layout: str
     name: str = ""
     node: str = ""
+    forms: tuple[str, ...] = (STAGES,)
 
     @property
     def pool(self) -> tuple[str, str, str]:
@@ -171,4 +172,4 @@ def perform(worker: Worker, task: Task, number: int, device: str) -> Outcome:
 def describe(worker: Worker, name: str = "", node: str = "") -> DeviceInfo:
     """What a worker measures on."""
     device, environment = worker.fingerprint()
-    return DeviceInfo(worker.spec, device, environment, worker.layout, name or worker.spec, node)
+    return DeviceInfo(worker.spec, device, environment, worker.layout, name or worker.spec, node, worker.forms)

@@ -123,7 +123,8 @@ class JobKnowledge:
         return max(0.0, regret(self.search))  # a sum in another order may be below by its rounding
 
     def schedules(self) -> dict[str, Schedule]:
-        """`sequential`, `greedy` and `optimised` with what is known of their latencies.
+        """`sequential`, `greedy` and `optimised` with what is known of their latencies; the best of them in the other
+        forms that the device has, by the form's name.
 
         Raises:
             NoScheduleError: a unit cannot run on the device, or single units were not measured yet.
@@ -142,7 +143,9 @@ class JobKnowledge:
         before, after = (result[name].predicted if name in result else None for name in ("optimised", "refined"))
         if "refined" in result and (before is None or after is None or after >= (1 - WORTHWHILE) * before):
             del result["refined"]  # what looked better was noise
-        return result
+        best = result.get("refined", result["optimised"])
+        others = self.device.forms[1:]
+        return result | {form: replace(best, method=form, form=form, certificate=None) for form in others}
 
     @property
     def won(self) -> tuple[Won, ...]:

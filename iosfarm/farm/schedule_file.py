@@ -149,7 +149,12 @@ class ScheduleFile(_Strict):
     dtype: str
     layout: str
     device: DeviceEntry
-    chosen: Literal["optimised", "refined", "sequential", "greedy"] = Field(description="which schedule `stages` are")
+    chosen: Literal["optimised", "refined", "sequential", "greedy", "free", "free-shortest", "free-critical"] = Field(
+        description="which schedule `stages` are"
+    )
+    form: Literal["stages", "free", "free-shortest", "free-critical"] = Field(
+        default="stages", description="with a barrier between stages, or with true dependencies alone, in which order"
+    )
     stages: list[StageEntry] = Field(min_length=1)
     certificate: CertificateEntry | None = Field(description="of the optimised schedule")
     latencies: dict[str, LatencyEntry]
@@ -170,7 +175,7 @@ class ScheduleFile(_Strict):
             for s in self.stages
         )
         if self.chosen != "optimised" or self.certificate is None:
-            return Schedule(stages, self.chosen)
+            return Schedule(stages, self.chosen, form=self.form)
         return Schedule(stages, self.settings.method, self.certificate.value())
 
 
@@ -188,6 +193,7 @@ def document(result: JobResult) -> ScheduleFile:
         layout=info.layout,
         device=_device(info.spec, info.device, info.environment),
         chosen=result.chosen,  # type: ignore[arg-type]
+        form=schedule.form,  # type: ignore[arg-type]
         stages=[
             StageEntry(
                 part=s.part,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from iosfarm.farm.job_search import JobSearch
 from iosfarm.farm.jobs import JobResult
-from iosfarm.ir.schedule import Schedule
+from iosfarm.ir.schedule import STAGES, Schedule
 from iosfarm.workers.evaluating import TOLERANCES, Evaluation
 
 DISTURBED = 0.1
@@ -52,6 +52,11 @@ def verdict(
             won = 1 - right["refined"] / right["optimised"]
             count = f"{len(search.won)} move{'s' if len(search.won) != 1 else ''}"
             notes.append(f"refined beyond the search space: {count}, {won:+.1%} end to end")
+        free = {name: m for name, m in right.items() if schedules[name].form != STAGES}
+        barred = min((m for name, m in right.items() if name in ("optimised", "refined")), default=None)
+        if free and barred is not None:
+            best = min(free, key=lambda name: free[name])
+            notes.append(f"without barriers between stages ({best}): {1 - free[best] / barred:+.1%} end to end")
         keys = {name: [stage.key for stage in schedule.stages] for name, schedule in schedules.items()}
         if keys["optimised"] == keys["greedy"]:
             notes.append("the optimised schedule is the greedy one")
@@ -84,7 +89,7 @@ def overrun(schedules: Mapping[str, Schedule], evaluation: Evaluation) -> float 
 def fastest(latencies: Mapping[str, float]) -> str:
     """The schedule to use, of one or more. One that is not faster than the sequential one beyond noise is not worth
     its streams; between the optimised and the greedy one, noise does not speak against the search. The refined one only
-    has to measure better than the optimised one: it is expected to, by its stages.
+    has to measure better than the optimised one: it is expected to, by its stages. So has another form of either.
     """
     simplest, *others = [name for name in ("sequential", "greedy", "optimised") if name in latencies] or [*latencies]
     chosen = simplest
@@ -95,4 +100,6 @@ def fastest(latencies: Mapping[str, float]) -> str:
         chosen = "optimised"
     if chosen == "optimised" and latencies.get("refined", math.inf) < (1 - REFINED) * latencies[chosen]:
         chosen = "refined"
-    return chosen
+    others = [name for name in latencies if name not in ("sequential", "greedy", "optimised", "refined")]
+    best = min(others, key=lambda name: latencies[name], default=chosen)
+    return best if latencies[best] < (1 - REFINED) * latencies[chosen] else chosen

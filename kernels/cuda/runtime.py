@@ -77,10 +77,12 @@ class CudaRuntime:
         return len(self._calls.fallbacks)
 
     def conditions(self) -> dict[str, Fact]:
-        """See `Runtime.conditions`."""
-        from iosfarm.kernels.cuda.nvml import read
+        """What the GPU tells of its state; `void` says why what is measured in it does not count."""
+        from iosfarm.kernels.cuda.nvml import read, voided
 
-        return read(self._gpu.facts.uuid, self._gpu.facts.index)
+        found = read(self._gpu.facts.uuid, self._gpu.facts.index)
+        reason = voided(found)
+        return {**found, "void": reason} if reason else found
 
     # -- preparing -----------------------------------------------------------------------------------------------
 

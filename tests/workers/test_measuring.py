@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from iosfarm.ir.errors import Infeasible
 from iosfarm.ir.key import canonical_stage
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.stage import Stage
+from iosfarm.kernels.sim.runtime import SimRuntime
 from iosfarm.workers.measuring import measure, reference_stage, relative_median_error
 from iosfarm.workers.settings import EFFORTS, Effort, MeasureSettings
 
@@ -244,3 +246,11 @@ def test_conditions_are_those_that_are_worse() -> None:
 def test_settings_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"must|need"):
         MeasureSettings(**wrong)
+
+
+def test_what_a_device_measured_while_it_was_not_itself_does_not_count() -> None:
+    states = iter([{"clock_reasons": 1, "temperature": 40}, {"clock_reasons": 8, "void": "slowed down"}])
+    with closing(SimRuntime("v100", noise=0)) as runtime:
+        (measurement,) = measure(runtime, [reference_stage("nhwc")], conditions=lambda: next(states))
+    assert (measurement.status, measurement.reason) == (Status.FAILED, "slowed down")
+    assert measurement.conditions["clock_reasons"] == 9

@@ -10,6 +10,7 @@ from iosfarm.farm.gpu_check.context import Context
 from iosfarm.farm.gpu_check.rows import Value
 from iosfarm.farm.gpu_check.torch_baselines import torch_baselines
 from iosfarm.farm.jobs import Job, JobResult, SearchSettings
+from iosfarm.ir.schedule import STAGES
 from iosfarm.search.budget import Budget
 from iosfarm.search.space import SpaceSettings
 from iosfarm.workers.evaluating import EvaluationSettings
@@ -70,7 +71,9 @@ def _tell(context: Context, name: str, result: JobResult, seconds: float) -> Non
         seconds_a_stage=seconds / counts.measured if counts.measured else None, notes=list(result.notes),
     )  # fmt: skip
     for schedule, measurement in result.latencies.items():
-        predicted = result.schedules[schedule].predicted if schedule in result.schedules else None
+        same = result.schedules.get(schedule)
+        # What stages take one after the other says nothing of a schedule without barriers.
+        predicted = same.predicted if same is not None and same.form == STAGES else None
         error = result.errors.get(schedule)
         row: dict[str, Value] = {
             "median": measurement.median,
