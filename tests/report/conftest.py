@@ -14,7 +14,6 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from iosfarm.cli import main
 from iosfarm.db import LatencyDatabase
-from iosfarm.ir.device import Device, Environment
 from iosfarm.report.building import report_on
 from iosfarm.report.contents import Report
 from iosfarm.report.rendering import render
@@ -62,28 +61,10 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
 
 @pytest.fixture(scope="session")
 def run_number(searched: Searched) -> int:
-    """A run of the database with both schedules."""
-    with LatencyDatabase(searched.database) as database:
-        number = database.begin_run(["sample", "squeezenet"], ["sim:v100"], host="here")
-        for path in (searched.squeezenet, searched.sample):
-            document = json.loads(path.read_text())
-            device = document["device"]
-            search = database.start_search(document["model"], {}, run_id=number)
-            database.record_schedule(
-                search_id=search,
-                model=document["model"],
-                graph_hash=document["graph_hash"],
-                batch=document["batch"],
-                dtype=document["dtype"],
-                device=Device(device["kind"], device["model"], device["properties"]),
-                environment=Environment(device["environment"], device["environment_soft"]),
-                predicted=None,
-                measured=None,
-                lower_bound=None,
-                document=path.read_text(),
-                stages=[],
-            )
-    return number
+    """The search's run in the database."""
+    with LatencyDatabase(searched.database, readonly=True) as database:
+        (run,) = database.runs()
+    return run.id
 
 
 @pytest.fixture(scope="session")

@@ -169,9 +169,12 @@ def test_a_database_without_this_device_is_said(searched: Any, tmp_path: Path) -
 
 def test_a_run_is_its_schedules(searched: Any, run_number: int) -> None:
     report = report_on([str(run_number)], searched.database, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
-    assert [schedule.model for schedule in report.schedules] == ["squeezenet", "sample"]
+    assert [schedule.model for schedule in report.schedules] == ["sample", "squeezenet"]
     assert [schedule.where for schedule in report.schedules] == [f"run {run_number}"] * 2
-    assert [(run.id, run.facts["host"]) for run in report.runs] == [(run_number, "here")]
+    assert [(run.id, run.facts["outcome"]) for run in report.runs] == [(run_number, "finished")]
+    of_files = report_on([str(searched.sample), str(searched.squeezenet)], searched.database).schedules
+    for ours, theirs in zip(report.schedules, of_files, strict=True):
+        assert (ours.stages, ours.units, ours.latencies) == (theirs.stages, theirs.units, theirs.latencies)
     assert report.created == "2026-01-02T00:00:00+00:00"
     json.dumps(asdict(report), allow_nan=False)
 

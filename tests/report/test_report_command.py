@@ -89,7 +89,7 @@ def test_a_run(iosfarm_report: Command, searched: Searched, run_number: int, mon
     monkeypatch.setenv("IOSFARM_DB", searched.database)
     code, out, _ = iosfarm_report(run_number)
     assert code == 0
-    assert out.startswith(f"run {run_number}: outcome running")
+    assert out.startswith(f"run {run_number}: outcome finished")
     assert "2 schedules side by side" in out
     assert "the next best" in out
 
