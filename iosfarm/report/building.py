@@ -55,8 +55,8 @@ def report_on(
         database = stack.enter_context(LatencyDatabase(db, readonly=True)) if opened else None
         for target in targets:
             if is_run(target) and database is not None:
-                run, found = of_run(database, int(target))
-                runs.append(provenance.of_run(run))
+                run, found, without = of_run(database, int(target))
+                runs.append(provenance.of_run(run, without))
                 sources += found
             else:
                 sources.append(of_file(target))
@@ -106,6 +106,7 @@ def describe(source: Source, database: LatencyDatabase | None) -> ScheduleReport
         device=device.model,
         spec=device.spec,
         simulated=device.simulated,
+        interrupted=content.interrupted,
         where=source.where,
         chosen=content.chosen,
         sequential=sequential,

@@ -148,10 +148,11 @@ class Proof:
 
 @dataclass(frozen=True)
 class ScheduleReport:
-    """One schedule. timed: whether the time axis is in seconds; else every stage is as long as another.
+    """One schedule. interrupted: its search had not come to its end.
 
-    weighed: whether units' own latencies are measured; else they are estimated. sequential, best: end to end, else
-    predicted, as `measured` says. facts: provenance, in groups. missing: what could not be said, and why.
+    timed: whether the time axis is in seconds; else every stage is as long as another. weighed: whether units' own
+    latencies are measured; else they are estimated. sequential, best: end to end, else predicted, as `measured` says.
+    facts: provenance, in groups. missing: what could not be said, and why.
     """
 
     model: str
@@ -160,6 +161,7 @@ class ScheduleReport:
     device: str
     spec: str
     simulated: bool
+    interrupted: bool
     where: str
     chosen: str
     sequential: float | None
@@ -191,11 +193,12 @@ class ScheduleReport:
 
 @dataclass(frozen=True)
 class RunReport:
-    """The run of `iosfarm search` that the schedules are of."""
+    """The run of `iosfarm search` that the schedules are of. without: searches without a schedule, in words."""
 
     id: int
     facts: Mapping[str, Fact]
     note: str
+    without: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from iosfarm.db import RunRow
 from iosfarm.farm.schedule_file import ScheduleFile
@@ -48,8 +48,8 @@ def of_schedule(content: ScheduleFile, where: str) -> Mapping[str, Facts]:
     }
 
 
-def of_run(run: RunRow) -> RunReport:
-    """What the database says of a run."""
+def of_run(run: RunRow, without: Sequence[str]) -> RunReport:
+    """What the database says of a run. without: its searches that have no schedule, in words."""
     summary = run.summary
     facts: dict[str, Fact | None] = {
         "outcome": run.outcome.value,
@@ -66,7 +66,9 @@ def of_run(run: RunRow) -> RunReport:
         "devices busy": None if summary.busy is None else f"{summary.busy:.0%}",
         "largest gap": None if summary.gap is None else f"{summary.gap:.2%}",
     }
-    return RunReport(run.id, {name: value for name, value in facts.items() if value is not None}, run.note)
+    return RunReport(
+        run.id, {name: value for name, value in facts.items() if value is not None}, run.note, tuple(without)
+    )
 
 
 def _time(iso: str) -> str:

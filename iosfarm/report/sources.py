@@ -38,18 +38,24 @@ def of_file(target: str) -> Source:
     return Source(*load(path), target)
 
 
-def of_run(database: LatencyDatabase, number: int) -> tuple[RunRow, Sequence[Source]]:
-    """A run of the database, and its schedules in the order of its searches.
+def of_run(database: LatencyDatabase, number: int) -> tuple[RunRow, Sequence[Source], Sequence[str]]:
+    """A run of the database, its schedules in the order of its searches, and in words the searches that have none.
 
     Raises:
         UsageError: it has none, or one that this version cannot read. DatabaseError: there is no such run.
     """
     run = database.run(number)
-    sources = []
+    sources, without = [], []
     for search in sorted(database.searches(run_id=number), key=lambda row: row.id):
-        for row in sorted(database.schedules(search_id=search.id), key=lambda row: row.id):
+        rows = sorted(database.schedules(search_id=search.id), key=lambda row: row.id)
+        if not rows:
+            settings = (
+                f"{name} {search.settings[name]}" for name in ("device", "batch", "dtype") if name in search.settings
+            )
+            without.append(f"{', '.join((search.model, *settings))}: {search.state}, without a schedule")
+        for row in rows:
             sources.append(Source(*parse(row.document, f"{database.name}: schedule {row.id}"), f"run {number}"))
     if not sources:
         hint = "it goes on" if run.outcome == "running" else "search again: what was measured is kept"
         raise UsageError(f"run {number} ({run.outcome}) has no schedule", where=database.name, hint=hint)
-    return run, sources
+    return run, sources, without

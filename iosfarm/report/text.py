@@ -35,6 +35,7 @@ def blocks(report: Report) -> Iterator[Block]:
     for run in report.runs:
         facts = ", ".join(f"{name} {value}" for name, value in run.facts.items())
         yield f"run {run.id}: {facts}" + (f"; {run.note}" if run.note else "")
+        yield from (f"  {text}" for text in run.without)
     if len(report.schedules) > 1:
         yield _side_by_side(report.schedules)
     for schedule in report.schedules:
@@ -65,7 +66,7 @@ def _side_by_side(schedules: Sequence[ScheduleReport]) -> Table:
             _ms(s.best),
             times(s.speedup) + ("" if s.measured else " predicted"),
             percent(s.proof.gap) if s.proof else "–",
-            s.chosen,
+            s.chosen + (" (partial)" if s.interrupted else ""),
             len(s.stages),
         )
         for s in schedules
@@ -79,6 +80,8 @@ def _schedule(s: ScheduleReport) -> Iterator[Block]:
     before, after = milliseconds(s.sequential), milliseconds(s.best)
     most = max(stage.rows for stage in s.stages)
     yield f"  {times(s.speedup)} as fast: {before} one unit at a time, {after} {s.chosen}, {how}"
+    if s.interrupted:
+        yield "  partial: the search was interrupted before it came to its end"
     yield f"  {len(s.units)} units in {len(s.stages)} stages, at most {most} side by side"
     if s.proof is not None:
         yield f"  certificate: within {percent(s.proof.gap)} of the best in the search space, {s.proof.kind}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ from iosfarm.farm.schedule_file import ScheduleFile, load
 from iosfarm.report.building import report_on
 from iosfarm.report.contents import Report, ScheduleReport
 from iosfarm.report.numbers import milliseconds, percent, times
+from iosfarm.report.rendering import render
+from iosfarm.report.text import blocks
 from iosfarm.report.timeline import timeline
 
 Change = Callable[[dict[str, Any]], object]
@@ -177,6 +180,28 @@ def test_a_run_is_its_schedules(searched: Any, run_number: int) -> None:
         assert (ours.stages, ours.units, ours.latencies) == (theirs.stages, theirs.units, theirs.latencies)
     assert report.created == "2026-01-02T00:00:00+00:00"
     json.dumps(asdict(report), allow_nan=False)
+
+
+def test_a_search_without_a_schedule_is_not_left_out(searched: Any, tmp_path: Path) -> None:
+    shutil.copy(searched.database, tmp_path / "copy.db")
+    with LatencyDatabase(str(tmp_path / "copy.db")) as database:
+        (run,) = database.runs()
+        search = database.start_search("alexnet", {"device": "cpu", "batch": 4}, run_id=run.id)
+        database.finish_search(search, "interrupted", {})
+    report = report_on([str(run.id)], str(tmp_path / "copy.db"))
+    assert [found.without for found in report.runs] == [
+        ("alexnet, device cpu, batch 4: interrupted, without a schedule",)
+    ]
+    assert "alexnet, device cpu, batch 4" in render(report)
+    assert any("alexnet, device cpu, batch 4" in str(block) for block in blocks(report))
+
+
+def test_what_was_interrupted_is_partial(searched: Any, tmp_path: Path) -> None:
+    path = searched.changed(tmp_path, lambda document: document.update(interrupted=True))
+    report = report_on([str(path), str(searched.sample)])
+    assert [schedule.interrupted for schedule in report.schedules] == [True, False]
+    assert "partial: the search was interrupted" in render(report)
+    assert any("partial: the search was interrupted" in str(block) for block in blocks(report))
 
 
 def test_simulated_numbers_are_called_so(report: Report) -> None:
