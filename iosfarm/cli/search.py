@@ -20,6 +20,10 @@ def command(
     db: Annotated[
         str | None, typer.Option("--db", help="Latency database: a file or URL.", show_default="the user's own")
     ] = None,
+    overlay: Annotated[
+        str | None,
+        typer.Option("--db-overlay", help="A latency database that is only read, beneath it.", show_default=False),
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the schedule files.")] = Path("schedules"),
     method: Annotated[
         str | None,
@@ -79,7 +83,14 @@ def command(
     from iosfarm.ir.errors import UsageError
     from iosfarm.search.solver import NoScheduleError
 
-    given = {"device": device, "db": db, "method": method, "certificate": certificate, "budget": budget}
+    given = {
+        "device": device,
+        "db": db,
+        "db-overlay": overlay,
+        "method": method,
+        "certificate": certificate,
+        "budget": budget,
+    }
     for name, value in {**given, "ray-address": ray_address}.items():
         if value == "":  # an unset variable of a script, most likely
             raise UsageError(f"an empty --{name}", hint="leave it out, or give it a value")
@@ -100,6 +111,7 @@ def command(
             run_jobs(
                 jobs,
                 database=db,
+                overlay=overlay,
                 executor=executor,
                 ray_address=ray_address,
                 out=out,

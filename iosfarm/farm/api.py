@@ -67,6 +67,7 @@ def run_jobs(
     jobs: Sequence[Job],
     *,
     database: str | None = None,
+    overlay: str | None = None,
     executor: str = "ray",
     ray_address: str | None = None,
     out: Path | None = None,
@@ -80,7 +81,8 @@ def run_jobs(
 ) -> list[Saved]:
     """Search jobs, write a schedule file for each into `out`, and record everything in the database.
 
-    log: a file for what happens, see `EventLog`. metrics_port: serve metrics there, through Ray.
+    overlay: see `LatencyDatabase`. log: a file for what happens, see `EventLog`. metrics_port: serve metrics there,
+    through Ray.
 
     Raises what `Driver.run` raises, and OutputError or LogError before anything is measured if `out` or `log` cannot be
     written.
@@ -98,7 +100,7 @@ def run_jobs(
         check_folder(out)
     with ExitStack() as stack:
         sinks: list[Sink] = [stack.enter_context(EventLog(log))] if log is not None else []
-        memory = stack.enter_context(LatencyDatabase(database))
+        memory = stack.enter_context(LatencyDatabase(database, overlay=overlay))
         devices = stack.enter_context(open_executor(executor, ray_address, metrics_port))
         tell = report
         if executor == "ray":

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from iosfarm.cli.db import app
 from iosfarm.db import LatencyDatabase
-from iosfarm.farm.executor import InlineExecutor, MeasureTask
+from iosfarm.farm.executor import MeasureTask
+from iosfarm.farm.inline_executor import InlineExecutor
 from iosfarm.ir.errors import IosfarmError, UsageError
 from iosfarm.ir.stage import Stage
 from iosfarm.search.baselines import sequential
@@ -24,11 +25,11 @@ DEVICE = "sim:v100"
 def record(path: Path, factor: float, count: int = 12) -> list[Stage]:
     """The single units of SqueezeNet as the simulated device measures them, times a factor. Returns all of them."""
     executor = InlineExecutor()
-    info = executor.open(DEVICE)
+    (info,) = executor.open(DEVICE)
     graph = load("squeezenet")
     placed = sequential(graph, cut(graph), info.layout).place(graph, info.layout)
     stages = list({item.key: item.stage for item in placed}.values())
-    executor.submit(DEVICE, MeasureTask(tuple(s.canonical for s in stages[:count])))
+    executor.submit(info.name, MeasureTask(tuple(s.canonical for s in stages[:count])))
     (outcome,) = executor.wait(1)
     executor.close()
     with LatencyDatabase(str(path)) as database:
@@ -99,3 +100,21 @@ def test_coverage(tmp_path: Path) -> None:
         run(*arguments, "--device", DEVICE, "--confidence", "2")
     _, table = run("coverage", "--models", str(zoo), "--db", str(path), "--device", DEVICE)
     assert "(simulated)" in table
+
+
+def test_a_search_finds_what_the_overlay_holds(tmp_path: Path) -> None:
+    from iosfarm.cli.main import run as main
+
+    zoo, system, own = (str(tmp_path / name) for name in ("zoo.yaml", "system.db", "own.db"))
+    Path(zoo).write_text(f"defaults:\n  devices: [{DEVICE}]\nmodels:\n  - name: squeezenet\n")
+    arguments = ["search", "--models", zoo, "--executor", "inline", "--out", str(tmp_path), "--budget", "60 stages"]
+    assert main([*arguments, "--db", system]) == 0
+    with LatencyDatabase(system, readonly=True) as database:
+        before = database.stats().measurements
+    assert main([*arguments, "--budget", "0", "--db", own, "--db-overlay", system]) == 0
+    with LatencyDatabase(own, readonly=True) as database:
+        assert database.stats().measurements == 0
+        (schedule,) = database.schedules()
+        assert {stage.measurement_id for stage in schedule.stages} == {None}  # those of another database
+    with LatencyDatabase(system, readonly=True) as database:
+        assert (database.stats().measurements, len(database.searches())) == (before, 1)
