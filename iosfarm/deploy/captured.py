@@ -83,7 +83,26 @@ def captured(graph: fx.GraphModule, examples: Sequence[Any]) -> Captured:
         copies[node] = code.node_copy(node, lambda argument: copies[argument])
     if not inputs:
         raise NotOurs("it reads no tensor of the caller's")
+    _check_dtypes(graph, [examples[place] for place in inputs], [tensor for _, tensor in constants])
     return Captured(fx.GraphModule(attributes, code, "captured"), tuple(inputs), tuple(constants))
+
+
+def tried(graph: fx.GraphModule, examples: Sequence[Any], inputs: Sequence[int]) -> Sequence[Any]:
+    """What torch makes of copies of the inputs at these places.
+
+    Raises:
+        NotOurs: it changes one of them, which a graph of ours would not.
+    """
+    arguments = list(examples)
+    # Only outside of inference mode do tensors count their changes.
+    with torch.inference_mode(False), torch.no_grad():
+        for place in inputs:
+            arguments[place] = examples[place].clone()
+        before = [arguments[place]._version for place in inputs]
+        results: Sequence[Any] = graph.forward(*arguments)
+        if [arguments[place]._version for place in inputs] != before:
+            raise NotOurs("it changes an input in place")
+    return results
 
 
 def _is_constant(node: fx.Node, example: Tensor) -> bool:
@@ -116,6 +135,18 @@ def _check(graph: fx.GraphModule, examples: Sequence[Any]) -> None:
     for node in graph.graph.nodes:
         if node.op == "call_function" and _trains(node):
             raise NotOurs(f"{node.name} is in training mode; call .eval() on the model")
+
+
+def _check_dtypes(graph: fx.GraphModule, inputs: Sequence[Tensor], constants: Sequence[Tensor]) -> None:
+    """A graph of ours has one dtype; mixed ones, and results that are no such numbers, are torch's."""
+    dtype = inputs[0].dtype
+    (output,) = graph.graph.find_nodes(op="output")
+    results = [node.meta.get("example_value") for node in output.all_input_nodes]
+    numbers = [tensor for tensor in constants if tensor.is_floating_point()]
+    for what, tensors in (("an input", inputs), ("a weight", numbers), ("a result", results)):
+        for tensor in tensors:
+            if isinstance(tensor, Tensor) and tensor.dtype != dtype:
+                raise NotOurs(f"{what} is {tensor.dtype}, and the first input {dtype}")
 
 
 def _trains(node: fx.Node) -> bool:

@@ -15,12 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from iosfarm.deploy.captured import Captured, NotOurs, captured, is_fixed, sizes
+from iosfarm.deploy.captured import Captured, NotOurs, captured, is_fixed, sizes, tried
 from iosfarm.deploy.compiling import compile_source
 from iosfarm.deploy.model import CompiledModel
 from iosfarm.deploy.signatures import GraphSignature
 from iosfarm.deploy.sources import Source
 from iosfarm.ir.errors import IosfarmError, UsageError
+from iosfarm.workers.evaluating import TOLERANCES
 
 OPTIONS = ("database", "device", "budget")
 MOST_RENEWALS = 8
@@ -28,6 +29,9 @@ MOST_RENEWALS = 8
 
 MOST_SHAPES = 16
 """For how many shapes of its inputs a graph is made."""
+
+MARGIN = 10
+"""Times the tolerance against float64: torch's own numbers are not exact either."""
 
 _said: set[str] = set()
 _saying = threading.Lock()
@@ -109,11 +113,12 @@ class _State:
 
     def __init__(self, graph: fx.GraphModule, examples: Sequence[Any], options: Mapping[str, Any]) -> None:
         # torch's own compilation is under way here, and what is exported inside must not become a part of it.
-        with torch._guards.tracing(None), torch._dynamo.config.patch(suppress_errors=False):
-            captured_graph = captured(graph, examples)
-            self._model, self._signature = _compiled(captured_graph, examples, options)
-        self._inputs = [captured_graph.inputs[place] for place in self._signature.inputs]
-        self._constants = [(place, tensor, _version(tensor)) for place, tensor in captured_graph.constants]
+        with torch._guards.tracing(None):
+            inner = captured(graph, examples)
+            self._model, self._signature = _compiled(inner, examples, options)
+            self._inputs = [inner.inputs[place] for place in self._signature.inputs]
+            self._constants = [(place, tensor, _version(tensor)) for place, tensor in inner.constants]
+            _check(self.run(examples), tried(graph, examples, inner.inputs))
 
     def holds(self, arguments: Sequence[Any]) -> bool:
         """Whether these are the parameters and buffers that the model was made of, unchanged."""
@@ -148,6 +153,21 @@ def _compiled(graph: Captured, examples: Sequence[Any], options: Mapping[str, An
         searching=budget is not None,
     )
     return model, imported.signature
+
+
+def _check(actual: Sequence[Any], expected: Sequence[Any]) -> None:
+    """Numbers are torch's, once: what was captured may do what an import cannot see.
+
+    Raises:
+        NotOurs: they are not.
+    """
+    for ours, theirs in zip(actual, expected, strict=True):
+        if isinstance(theirs, Tensor) and theirs.numel() and bool(theirs.isfinite().all()):
+            tolerance = MARGIN * TOLERANCES[str(theirs.dtype).removeprefix("torch.")]
+            scale = float(theirs.abs().max()) or 1.0
+            error = float((ours - theirs).abs().max()) / scale if ours.shape == theirs.shape else float("inf")
+            if not error <= tolerance:
+                raise NotOurs(f"its numbers differ by {error:.0e} of the largest, more than {tolerance:.0e}")
 
 
 def _version(tensor: Tensor) -> int:

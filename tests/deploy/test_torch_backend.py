@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 
 import iosfarm
 from iosfarm.deploy import torch_backend
+from iosfarm.deploy.model import CompiledModel
 from iosfarm.deploy.torch_backend import IosfarmFallback, backend
 from iosfarm.ir.errors import UsageError
 
@@ -269,7 +270,7 @@ def test_what_changes_its_inputs_or_buffers(what: str) -> None:
     x = X.clone()
     compiled = torch.compile(model, backend="iosfarm", options={"budget": "20 stages"})
     with torch.no_grad():
-        with pytest.warns(IosfarmFallback, match="the network changes .* when it runs"):
+        with pytest.warns(IosfarmFallback, match="it changes an input|the network changes .* when it runs"):
             compiled(x, what)
         compiled(x, what)
     assert torch.allclose(x, X + 2 if what == "input" else X)
@@ -277,10 +278,46 @@ def test_what_changes_its_inputs_or_buffers(what: str) -> None:
 
 
 def test_what_cannot_be_imported() -> None:
+    with torch.no_grad():
+        empty = nn.Conv2d(3, 2, 1).eval()
+        assert (
+            fall_back(empty, r"captured: input 0 has the shape \[0, 3, 8, 8\]", torch.zeros(0, 3, 8, 8)).shape[0] == 0
+        )
     model = nn.Embedding(10, 4).eval()
     tokens = torch.tensor([[1, 2], [3, 4]])
     with torch.no_grad():
-        assert torch.equal(fall_back(model, "captured: input 0 is int64", tokens), model(tokens))
+        assert torch.equal(
+            fall_back(model, r"a weight is torch\.float32, and the first input torch\.int64", tokens), model(tokens)
+        )
+
+
+class Choosing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+
+    def forward(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.conv(x) + y
+        return x, x.argmax(1)
+
+
+def test_results_and_inputs_of_several_dtypes() -> None:
+    model = Choosing().eval()
+    y = torch.zeros(2, 4, 12, 12)
+    with torch.no_grad():
+        _, chosen = fall_back(model, r"a result is torch\.int64, and the first input torch\.float32", X, y)
+        assert torch.equal(chosen, model(X, y)[1])
+        torch._dynamo.reset()
+        mixed, _ = fall_back(model, r"an input is torch\.float64, and the first input torch\.float32", X, y.double())
+        assert mixed.dtype == torch.float64
+
+
+def test_numbers_that_are_not_torchs(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if an operator had been misunderstood."""
+    honest = CompiledModel.run_tensors
+    monkeypatch.setattr(CompiledModel, "run_tensors", lambda model, inputs: [o * 1.1 for o in honest(model, inputs)])
+    with torch.no_grad():
+        assert close(fall_back(net, r"its numbers differ by 1e-01 of the largest, more than 1e-03", X), net(X))
 
 
 def test_a_wrong_option(net: Net) -> None:
