@@ -47,7 +47,7 @@ def import_named(
     given = dict(arguments or {})
     where = f"{library} {name}"
     # Random weights are the same each time: a network that is loaded again is the same network.
-    with torch.random.fork_rng(devices=[]), _importable(folder):
+    with torch.random.fork_rng(devices=[]), _importable(library == "torch", folder):
         torch.manual_seed(0)
         makers: dict[str, Callable[[], Any]] = {
             "torch": lambda: _own(name, where)(**given),
@@ -160,9 +160,9 @@ def _timm(name: str, arguments: dict[str, Any], where: str) -> Any:
 
 
 @contextmanager
-def _importable(folder: Path | None) -> Iterator[None]:
-    """Python finds packages in a folder, and in the current one, as it does for a script."""
-    added = [str(path.resolve()) for path in (folder, Path()) if path is not None]
+def _importable(own: bool, folder: Path | None) -> Iterator[None]:
+    """Python finds packages of one's own in a folder, and in the current one, as it does for a script."""
+    added = [str(path.resolve()) for path in (folder, Path()) if own and path is not None]
     before = list(sys.path)
     sys.path[:0] = [path for path in added if path not in before]
     try:

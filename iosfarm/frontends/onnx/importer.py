@@ -16,7 +16,7 @@ from iosfarm.frontends.imported import Imported, Signature
 from iosfarm.frontends.importing import import_program
 from iosfarm.frontends.onnx.emitting import Emitter, Value
 from iosfarm.frontends.onnx.operators import TRANSLATIONS, OnnxNode
-from iosfarm.frontends.onnx.reading import opset, read_model
+from iosfarm.frontends.onnx.reading import complaint, opset, read_model
 from iosfarm.frontends.program import RECORDED_BATCH, Program, Ref, TensorType
 
 _CONTROL = frozenset({"If", "Loop", "Scan", "SequenceMap"})
@@ -166,7 +166,7 @@ class _Reader:
         except CannotImport as error:
             raise CannotImport(error.what, where=f"{self._path}: {where}", hint=error.hint) from None
         except (RuntimeError, TypeError, ValueError, IndexError, KeyError, NotImplementedError) as error:
-            said = str(error).splitlines()[0] if str(error) else type(error).__name__
+            said = complaint(node, self._opset) or (str(error).splitlines()[0] if str(error) else type(error).__name__)
             shapes = ", ".join(str(list(self.emit.shape(v))) for v in inputs if v is not None)
             raise CannotImport(f"it does not fit inputs of {shapes}: {said}", where=f"{self._path}: {where}") from None
         results = results if isinstance(results, (list, tuple)) else [results]

@@ -17,8 +17,8 @@ def read_model(path: Path) -> onnx.ModelProto:
     """The model of a file, with its external data.
 
     Raises:
-        CannotImport: the file cannot be read, is no ONNX model, or one that ONNX itself calls malformed; it is of an
-            older opset, or has operators of other domains. UsageError: onnx is not installed.
+        CannotImport: the file cannot be read, or is no ONNX model; it is of an older opset, or has operators of other
+            domains; its external data are missing; onnx is not installed.
     """
     where = str(path)
     try:
@@ -42,19 +42,25 @@ def read_model(path: Path) -> onnx.ModelProto:
         from onnx.inliner import inline_local_functions
 
         model = inline_local_functions(model)
-    try:
-        onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise CannotImport(f"malformed: {lines[0] if lines else 'onnx does not accept it'}", where=where) from None
-    except ValueError:
-        pass  # larger than protobuf can hold in one piece: only the checker minds
     return model
 
 
 def opset(model: Any) -> int:
     """Version of the standard operators."""
     return max((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), default=0)
+
+
+def complaint(node: Any, version: int) -> str:
+    """What onnx itself says is wrong with a node; empty where it finds nothing."""
+    import onnx
+
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version, context.opset_imports = onnx.IR_VERSION, {"": version}
+    try:
+        onnx.checker.check_node(node, context)
+    except onnx.checker.ValidationError as error:
+        return next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return ""
 
 
 def _check_domains(model: Any, where: str) -> None:

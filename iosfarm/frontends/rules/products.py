@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from iosfarm.frontends.errors import NoCounterpart
 from iosfarm.frontends.lowering import Constant, Result, Value
 from iosfarm.frontends.rules.convolution import linear_layer
@@ -12,8 +14,10 @@ from iosfarm.frontends.rules.registry import Call, number, rule
 def matmul(call: Call) -> Result:
     first, second = ("self", "other") if "matmul" in call.node.kind else ("self", "mat2")
     left, right = call.operand(first), call.operand(second)
-    if isinstance(left, Value) and isinstance(right, Constant) and right.tensor.dim() == 2:
-        return linear_layer(call, left, right.tensor.t(), None)
+    if isinstance(left, Value) and isinstance(right, Constant) and not right.batched:
+        *outer, inputs, outputs = (1, *right.tensor.shape)
+        if right.tensor.dim() > 1 and right.tensor.dim() <= left.rank and math.prod(outer) == 1:
+            return linear_layer(call, left, right.tensor.reshape(inputs, outputs).t(), None)
     rank = len(call.type.shape)
     values = []
     for operand in (left, right):

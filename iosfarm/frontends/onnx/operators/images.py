@@ -85,6 +85,9 @@ def pool(node: OnnxNode) -> Any:
         if _overhangs(node, kernel, strides, dilations, before, after):
             ceil = True
         elif before != after or any(2 * p > k for p, k in zip(before, kernel, strict=True)):
+            cut = _cut_pool(node, kernel, strides, dilations, before, after)
+            if cut is not None:
+                return cut
             x, before = _padded(node, x, before, after, float("-inf")), [0] * len(kernel)
         return node.call(f"max_pool{len(kernel)}d.default", x, kernel, strides, before, dilations, ceil)
     include = bool(node.attribute("count_include_pad", 0))
@@ -106,6 +109,28 @@ def pool(node: OnnxNode) -> Any:
     pooled = {1: torch.nn.functional.avg_pool1d, 2: torch.nn.functional.avg_pool2d, 3: torch.nn.functional.avg_pool3d}
     share = pooled[len(kernel)](ones, kernel, strides, 0, ceil)
     return node.call("mul.Tensor", mean, 1 / share)
+
+
+def _cut_pool(
+    node: OnnxNode, kernel: list[int], strides: list[int], dilations: list[int], before: list[int], after: list[int]
+) -> Value | None:
+    """A maximum pool that is padded on both sides as it is at the beginning; windows at the end that are too many are
+    cut. None where there are too few.
+    """
+    if node.attribute("ceil_mode", 0) or any(2 * b > k for b, k in zip(before, kernel, strict=True)):
+        return None
+    wanted = [
+        (length + before[i] + after[i] - dilations[i] * (kernel[i] - 1) - 1) // strides[i] + 1
+        for i, length in enumerate(node.shape()[2:])
+    ]
+    ceil = any(a > b for a, b in zip(after, before, strict=True))
+    found = node.call(f"max_pool{len(kernel)}d.default", node.input(0), kernel, strides, before, dilations, ceil)
+    for axis, length in enumerate(wanted, 2):
+        if node.emit.shape(found)[axis] < length:
+            return None
+        if node.emit.shape(found)[axis] > length:
+            found = node.call("slice.Tensor", found, axis, 0, length, 1)
+    return found  # type: ignore[no-any-return]
 
 
 def _overhangs(
