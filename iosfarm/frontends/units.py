@@ -6,8 +6,8 @@ go with it, because only such units can be merged.
 
 - *views*: a reshape, transpose, slice or constant runs with what reads it, or with what it reads where several do.
 - *epilogue*: an activation, a scale or a shift by weights, or a clamp runs with what it is applied to.
-- *preactivation*: a batch norm or layer norm runs with the convolution or linear layer that reads it (DenseNet,
-  pre-activation ResNet).
+- *preactivation*: a norm or an activation runs with the convolution or linear layer that reads it (DenseNet,
+  pre-activation ResNet, NasNet).
 - *separable*: a depthwise convolution runs with the pointwise one after it, and with the activation, and the sum,
   before it: add → ReLU → depthwise → pointwise (Xception, RandWire, NasNet, MobileNet).
 - *gate*: what turns a pooled pixel for each channel into weights of the channels: pool → conv → conv → sigmoid
@@ -113,7 +113,7 @@ def _epilogue(joined: _Joined, operator: Operator) -> Operator | None:
 
 def _preactivation(joined: _Joined, operator: Operator) -> Operator | None:
     source = joined.only_source(operator)
-    if operator.kind in _PRODUCTS and source is not None and source.kind in _NORMS:
+    if operator.kind in _PRODUCTS and source is not None and source.kind in (*_NORMS, *ACTIVATIONS):
         return source
     return None
 

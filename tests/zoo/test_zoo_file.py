@@ -56,6 +56,7 @@ def test_options_that_the_zoo_of_the_checkout_shows(root: Path, write: Write) ->
     shown = text[text.index("#  - name: randwire") :].replace("#  -", "  -").replace("#    ", "    ")
     path = write(text[: text.index("# A model can")] + shown)
     (path.parent / "weights.safetensors").touch()
+    (path.parent / "my_network.onnx").touch()
     (path.parent / "my_network.json").write_text(json.dumps(iosfarm.load("sample").to_json()))
     jobs = load_zoo(path).jobs()
     assert len(jobs) == 2 + 4 + 1
