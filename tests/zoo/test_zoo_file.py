@@ -56,12 +56,14 @@ def test_options_that_the_zoo_of_the_checkout_shows(root: Path, write: Write) ->
     shown = text[text.index("#  - name: randwire") :].replace("#  -", "  -").replace("#    ", "    ")
     path = write(text[: text.index("# A model can")] + shown)
     (path.parent / "weights.safetensors").touch()
-    (path.parent / "my_network.onnx").touch()
+    (path.parent / "my_exported.onnx").touch()
     (path.parent / "my_network.json").write_text(json.dumps(iosfarm.load("sample").to_json()))
     jobs = load_zoo(path).jobs()
-    assert len(jobs) == 2 + 4 + 1
-    assert jobs[-1].load() == iosfarm.load("sample")
-    assert (jobs[-2].label, jobs[-2].device, jobs[-2].batch) == ("randwire-3", "sim:v100", 16)
+    assert len(jobs) == 2 + 4 + 1 + 3
+    named = {job.label: job for job in jobs}
+    assert named["my_network"].load() == iosfarm.load("sample")
+    assert (named["randwire-3"].device, named["randwire-3"].batch) == ("sim:v100", 16)
+    assert [job.model.source for job in jobs[-3:]] == ["torch", "torchvision", "onnx"]
 
 
 def test_models_override_defaults(write: Write) -> None:
