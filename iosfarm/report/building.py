@@ -12,6 +12,7 @@ from importlib.metadata import version
 from iosfarm.db import LatencyDatabase, Recorded
 from iosfarm.farm.schedule_file import ScheduleFile
 from iosfarm.ir.errors import UsageError
+from iosfarm.ir.graph import Graph, Operator, Unit
 from iosfarm.report import provenance
 from iosfarm.report.breakdown import by_kind, by_part
 from iosfarm.report.contents import (
@@ -30,7 +31,7 @@ from iosfarm.report.remembered import alternatives, measurements
 from iosfarm.report.sources import Source, is_run, of_file, of_run
 from iosfarm.report.timeline import Timeline, timeline
 from iosfarm.search.space import SpaceTooLargeError
-from iosfarm.zoo.drawing import layers, shape_words, unit_words
+from iosfarm.zoo.drawing import layers, operator_words, shape_words, unit_words
 
 
 def report_on(
@@ -182,6 +183,7 @@ def _units(source: Source, line: Timeline) -> tuple[UnitReport, ...]:
             UnitReport(
                 name=unit.name,
                 words=unit_words(graph, unit),
+                label=_label(graph, unit),
                 shape=shape,
                 stage=line.stage_of[number],
                 begin=begin,
@@ -194,6 +196,16 @@ def _units(source: Source, line: Timeline) -> tuple[UnitReport, ...]:
         )
         begin += line.alone[number]
     return tuple(found)
+
+
+def _label(graph: Graph, unit: Unit) -> str:
+    """The operator that says the most of a unit: of the largest kernel, then of the most work."""
+
+    def weight(operator: Operator) -> tuple[int, int]:
+        kernel = operator.attributes.get("kernel")
+        return (math.prod(kernel) if isinstance(kernel, tuple) else 0), graph.flops(operator)
+
+    return operator_words(graph, max(map(graph.operator, unit.operators), key=weight))
 
 
 def _stage(

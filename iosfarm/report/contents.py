@@ -83,13 +83,15 @@ class StageReport:
 
 @dataclass(frozen=True)
 class UnitReport:
-    """One unit. begin, seconds: when it runs in the sequential schedule. share: of its stage's time, in seconds.
+    """One unit. label: the words of the operator that says the most of it.
 
-    layer, column: where the drawing of the graph has it; columns are counted from the middle. reads: units.
+    begin, seconds: when it runs in the sequential schedule. share: of its stage's time, in seconds. layer, column:
+    where the drawing of the graph has it; columns are counted from the middle. reads: units.
     """
 
     name: str
     words: str
+    label: str
     shape: str
     stage: int
     begin: float

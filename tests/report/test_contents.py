@@ -12,18 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm.explaining import explain, explain_all
-from iosfarm.farm.schedule_file import ScheduleFile, load
-from iosfarm.report.building import report_on
+from iosfarm.farm.schedule_file import ScheduleFile, StageEntry, load
+from iosfarm.ir.builder import GraphBuilder
+from iosfarm.ir.graph import Graph
+from iosfarm.report.building import describe, report_on
 from iosfarm.report.contents import Report, ScheduleReport
 from iosfarm.report.numbers import milliseconds, percent, times
 from iosfarm.report.rendering import render
+from iosfarm.report.sources import Source
 from iosfarm.report.text import blocks
 from iosfarm.report.timeline import timeline
+from iosfarm.search.baselines import greedy
+from iosfarm.search.parts import cut
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -52,6 +57,7 @@ def test_lengths_are_those_of_the_file(report: Report, searched: Any) -> None:
 latency = st.floats(1e-9, 10.0)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_stage_is_as_long_as_its_longest_stream(searched: Any, data: st.DataObject) -> None:
     content, graph = load(searched.sample)
@@ -70,6 +76,50 @@ def test_a_stage_is_as_long_as_its_longest_stream(searched: Any, data: st.DataOb
         assert max(box.begin + box.seconds for box in boxes) == pytest.approx(line.seconds[number])
         members = [unit for box in boxes for unit in box.units]
         assert sum(line.share[unit] for unit in members) == pytest.approx(line.seconds[number])
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> Graph:
+    """Convolutions, sums and units of two operators, on anything that was before; all are outputs."""
+    b = GraphBuilder("random")
+    values = [b.input((4, 8, 8))]
+    for number in range(draw(st.integers(1, 12))):
+        x, y = (draw(st.sampled_from(values)) for _ in range(2))
+        if x != y:
+            values.append(b.add(x, y))
+        elif draw(st.booleans()):
+            values.append(b.conv2d(x, 4, 3, padding=1))
+        else:
+            with b.unit(f"two_{number}"):
+                values.append(b.conv2d(b.relu(x), 4, 1))
+    return b.build(*values)
+
+
+@settings(max_examples=20, deadline=None)
+@given(networks(), st.data())
+def test_any_network_can_be_reported(searched: Any, graph: Graph, data: st.DataObject) -> None:
+    content, _ = load(searched.sample)
+    stages = [
+        StageEntry(
+            part=stage.part,
+            strategy="concurrent",
+            groups=[*map(list, stage.groups)],
+            key="",
+            predicted=data.draw(latency),
+        )
+        for stage in greedy(graph, cut(graph), content.layout).stages
+    ]
+    alone = {unit.name: data.draw(latency) for unit in graph.units}
+    changed = content.model_copy(update={"stages": stages, "alone": alone, "graph": graph.to_json()})
+    found = describe(Source(changed, graph, "random.json"), None)
+    placed = sorted(unit for stage in found.stages for box in stage.boxes for unit in box.units)
+    assert placed == list(range(len(graph.units)))
+    assert len({(unit.layer, unit.column) for unit in found.units}) == len(graph.units)
+    assert all(found.units[source].layer < unit.layer for unit in found.units for source in unit.reads)
+    assert found.sequential_length == pytest.approx(sum(alone.values()))
+    report = Report("random", "2026-01-02T00:00:00+00:00", "0", (), (found,))
+    data_block = render(report).split('id="data">')[1].split("</script>")[0]
+    assert json.loads(data_block) == json.loads(json.dumps(asdict(report)))
 
 
 def test_the_time_is_divided_without_rest(report: Report) -> None:

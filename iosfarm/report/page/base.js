@@ -32,6 +32,16 @@ function short(text, width, size = 6.1) {
   return text.length <= room ? text : `${text.slice(0, room - 1)}…`;
 }
 
+// Units in as many words as there is room for: all of it, the main operator of each, that
+// without its channels, or its kernel.
+function unitLabel(units, width) {
+  const brief = (label) => (label.match(/\d+x\d+/) ?? label.match(/[^\s]+/) ?? [label])[0];
+  const plain = (label) => label.split(" ").slice(0, 2).join(" ");
+  const texts = [units.map((unit) => unit.words), ...[(label) => label, plain, brief].map((of) => units.map((unit) => of(unit.label)))];
+  const found = texts.map((words) => words.join(" + ")).find((text) => short(text, width) === text);
+  return found ?? (width > 60 ? short(texts[1].join(" + "), width) : "");
+}
+
 // About `count` round numbers between two.
 function ticks(from, to, count) {
   const raw = (to - from) / Math.max(count, 1);

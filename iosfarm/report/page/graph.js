@@ -61,7 +61,7 @@ class GraphView {
       const [x, y] = this.places[number];
       const group = tint(put(this.svg, "g", { class: "node", "data-unit": number, "data-stage": unit.stage }), unit.stage);
       put(group, "rect", { x: x - NODE.width / 2, y, width: NODE.width, height: NODE.height, rx: 5 });
-      put(group, "text", { x, y: y + 19, "text-anchor": "middle" }, short(`${unit.stage} · ${unit.words}`, NODE.width));
+      put(group, "text", { x, y: y + 19, "text-anchor": "middle" }, short(`${unit.stage} · ${unitLabel([unit], NODE.width - 34)}`, NODE.width));
     });
     this.fit();
     this.mark();

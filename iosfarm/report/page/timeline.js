@@ -218,9 +218,9 @@ class Timeline {
   drawUnit(parent, stage, units, from, top, to, height, merged = false) {
     const group = tint(put(parent, "g", { class: merged ? "unit merged" : "unit", "data-stage": stage, "data-unit": units[0] }), stage);
     put(group, "rect", { x: from + 0.4, y: top, width: Math.max(0.4, to - from - 0.8), height, rx: Math.min(4, (to - from) / 4) });
-    const left = Math.max(from, GUTTER), words = units.map((unit) => this.schedule.units[unit].words).join(" + ");
-    const text = short(words, Math.min(to, this.width) - left);
-    if (text) put(group, "text", { x: left + 5, y: top + height / 2 + 4 }, text);
+    const left = Math.max(from, GUTTER), room = Math.min(to, this.width) - left;
+    const text = room > 20 ? unitLabel(units.map((unit) => this.schedule.units[unit]), room) : "";
+    if (text) put(group, "text", { x: left + 4, y: top + height / 2 + 4 }, text);
   }
 
   drawSaved(group) {
