@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from iosfarm.db import LatencyDatabase
     from iosfarm.deploy.compiling import compile
+    from iosfarm.deploy.exporting import export
     from iosfarm.farm.api import search
     from iosfarm.ir.builder import GraphBuilder
     from iosfarm.ir.errors import IosfarmError
@@ -32,6 +33,7 @@ __all__ = [
     "Schedule",
     "__version__",
     "compile",
+    "export",
     "load",
     "search",
 ]
@@ -43,6 +45,7 @@ _HOMES = {
     "LatencyDatabase": "iosfarm.db",
     "Schedule": "iosfarm.ir.schedule",
     "compile": "iosfarm.deploy.compiling",
+    "export": "iosfarm.deploy.exporting",
     "load": "iosfarm.zoo.load",
 }
 

@@ -1,20 +1,22 @@
-"""Exporting a schedule file: the merged graph as files for other runtimes, read back and compared with float64."""
+"""Exporting: a schedule's merged graph as files for other runtimes, which are read back and compared with float64."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from iosfarm.deploy.merging import merged_graph
+from iosfarm.deploy.schedules import given
+from iosfarm.deploy.sources import Examples, source_of
 from iosfarm.farm.schedule_file import check_folder, load
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph
-from iosfarm.ir.schedule import ScheduledStage
+from iosfarm.ir.schedule import Schedule
 from iosfarm.kernels.reference import run_graph
-from iosfarm.kernels.runtime import Array
+from iosfarm.kernels.runtime import Array, Weights
 from iosfarm.workers.evaluating import TOLERANCES, relative_error
 from iosfarm.zoo.weights import load_weights, random_weights
 
@@ -49,35 +51,69 @@ class ExportReport:
         return {**asdict(self), "numbers_are_right": self.numbers_are_right}
 
 
+def export(
+    model: object,
+    schedule: Schedule | str | Path,
+    *,
+    onnx: str | Path | None = None,
+    torch: str | Path | None = None,
+    weights: Weights | str | Path | None = None,
+    example_inputs: Examples | None = None,
+    check: bool = True,
+) -> ExportReport:
+    """Write a model with a schedule's merges as real convolutions: as ONNX model, as torch program (`.pt2`), or both.
+
+    model, schedule, weights, example_inputs: as `iosfarm.compile` takes them. check: run the files and compare them
+    with float64; what comes out of it is in the report.
+
+    Raises:
+        UsageError: model, schedule and weights do not fit each other, or an operator or the dtype has no counterpart.
+            OutputError: a file cannot be written.
+    """
+    source = source_of(model, weights, example_inputs)
+    chosen, graph, _ = given(schedule, source.graph)
+    onnx, torch = (None if path is None else Path(path) for path in (onnx, torch))
+    return _exported(graph, chosen, source.weights, onnx, torch, 0 if check else None)
+
+
 def export_schedule(
     path: Path, *, onnx: Path | None, torch: Path | None, weights: Path | None, seed: int, check: bool
 ) -> ExportReport:
-    """Write a schedule file's graph, with its merges as real convolutions, as ONNX model, as torch program, or both.
-
-    Raises:
-        UsageError: the file or the weights do not fit, or an operator or dtype has no counterpart. OutputError.
-    """
-    if onnx is None and torch is None:
-        raise UsageError("nothing to export to", where=str(path), hint="give --onnx FILE.onnx or --torch FILE.pt2")
+    """As `export`, of a schedule file's own graph. seed: of random weights, where there are none, and of the check."""
     content, graph = load(path)
+    values = random_weights(graph, seed) if weights is None else load_weights(graph, weights)
+    report = _exported(graph, content.schedule(), values, onnx, torch, seed if check else None)
+    if weights is None:
+        note = f"random weights (seed {seed}): give the model's own with --weights"
+        report = replace(report, notes=(note, *report.notes))
+    return report
+
+
+def _exported(
+    graph: Graph, schedule: Schedule, weights: Weights, onnx: Path | None, torch: Path | None, seed: int | None
+) -> ExportReport:
+    """seed: of the inputs for the check; None: no check."""
+    if onnx is None and torch is None:
+        raise UsageError("nothing to export to", where=graph.name, hint="give --onnx FILE.onnx or --torch FILE.pt2")
     for target, option in ((onnx, "--onnx"), (torch, "--torch")):
         if target is not None:
             check_folder(target.parent, option)
-    given = random_weights(graph, seed) if weights is None else load_weights(graph, weights)
-    merged, values = merged_graph(graph, content.schedule(), given)
+    merged, values = merged_graph(graph, schedule, weights)
     inputs: list[Array] = []
     expected: list[Array] = []
-    if check:
+    if seed is not None:
         generator = np.random.default_rng(seed)
         inputs = [generator.standard_normal(graph.shape(i.name)).astype(np.float32) for i in graph.inputs]
-        expected = run_graph(graph, given, inputs)
-    exports, notes = [], _notes(content.schedule().stages, weights is None, seed)
+        expected = run_graph(graph, weights, inputs)
+    exports, notes = [], []
+    if any(len(stage.groups) > 1 and stage.strategy != "merge" for stage in schedule.stages):
+        notes.append("these formats say nothing of streams: of the schedule they hold what it merges")
     if onnx is not None:
         from iosfarm.deploy.onnx_export import save_onnx, to_onnx
 
         files = save_onnx(to_onnx(merged, values), onnx)
-        outputs = _run_onnx(onnx, graph, inputs) if check else None
-        if check and outputs is None:
+        outputs = _run_onnx(onnx, graph, inputs) if inputs else None
+        if inputs and outputs is None:
             notes.append("the ONNX model was not run: onnxruntime is not installed")
         error = None if outputs is None else relative_error(outputs, expected)
         exports.append(Exported("onnx", tuple(map(str, files)), error))
@@ -85,18 +121,10 @@ def export_schedule(
         from iosfarm.deploy.torch_export import save_program
 
         save_program(merged, values, torch)
-        error = relative_error(_run_torch(torch, graph, inputs), expected) if check else None
+        error = relative_error(_run_torch(torch, graph, inputs), expected) if inputs else None
         exports.append(Exported("torch", (str(torch),), error))
     before, after = (sum(o.kind == "conv2d" for o in each.operators) for each in (graph, merged))
-    return ExportReport(content.model, before, after, TOLERANCES[graph.dtype], tuple(exports), tuple(notes))
-
-
-def _notes(stages: Sequence[ScheduledStage], random: bool, seed: int) -> list[str]:
-    """What a user has to know of the files."""
-    notes = [f"random weights (seed {seed}): give the model's own with --weights"] if random else []
-    if any(len(stage.groups) > 1 and stage.strategy != "merge" for stage in stages):
-        notes.append("these formats say nothing of streams: of the schedule they hold what it merges")
-    return notes
+    return ExportReport(graph.name, before, after, TOLERANCES[graph.dtype], tuple(exports), tuple(notes))
 
 
 def _run_onnx(path: Path, graph: Graph, inputs: Sequence[Array]) -> list[Array] | None:

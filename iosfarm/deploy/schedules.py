@@ -48,8 +48,11 @@ def remembered(
     return _renamed(found.schedule(), units[found.graph_hash]), _origin(found, environment)
 
 
-def given(schedule: Schedule | str | Path, graph: Graph, device: Device) -> tuple[Schedule, Graph, tuple[str, ...]]:
-    """A schedule that the user passed, the graph with the batch size and dtype that it is for, and what to tell.
+def given(
+    schedule: Schedule | str | Path, graph: Graph, device: Device | None = None
+) -> tuple[Schedule, Graph, tuple[str, ...]]:
+    """A schedule that the user passed, the graph with the batch size and dtype that it is for, and what to tell of a
+    device on which it is to run.
 
     Raises:
         UsageError: it cannot be read, or is for another graph.
@@ -66,9 +69,9 @@ def given(schedule: Schedule | str | Path, graph: Graph, device: Device) -> tupl
             what = f"made for {content.model}, which is another network than this {graph.name}"
             raise UsageError(what, where=str(path), hint="search again for this one")
         chosen = _renamed(chosen, units)
-    elsewhere = content.device.model != device.model
-    note = f"{path} was searched on {content.device.model} and runs on {device.model}"
-    return chosen, bound, (note,) if elsewhere else ()
+    if device is None or content.device.model == device.model:
+        return chosen, bound, ()
+    return chosen, bound, (f"{path} was searched on {content.device.model} and runs on {device.model}",)
 
 
 def _best(documents: list[ScheduleFile], environment: Environment) -> ScheduleFile | None:

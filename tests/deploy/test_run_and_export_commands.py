@@ -15,7 +15,9 @@ import torch
 import iosfarm
 from iosfarm.cli.main import run
 from iosfarm.db import LatencyDatabase
-from iosfarm.ir.schedule import Schedule
+from iosfarm.frontends.torch import import_module
+from iosfarm.ir.errors import UsageError
+from iosfarm.ir.schedule import Schedule, ScheduledStage
 from iosfarm.kernels.reference import run_graph
 from iosfarm.zoo.weights import random_weights, save_weights
 
@@ -143,10 +145,36 @@ def test_export_without_weights_says_so(folder: Path, capsys: pytest.CaptureFixt
     assert (folder / "block.pt2").stat().st_size > 1000
 
 
+class Pair(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(3, 5, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([self.left(x), self.right(x)], 1).relu()
+
+
+def test_export_of_a_module_from_python(folder: Path) -> None:
+    module, x = Pair().eval(), torch.randn(2, 3, 6, 6)
+    graph = import_module(module, x).graph
+    first, second, *rest = (unit.name for unit in graph.units)
+    stages = [ScheduledStage(0, "merge", ((first,), (second,)))]
+    schedule = Schedule((*stages, *(ScheduledStage(0, "concurrent", ((name,),)) for name in rest)))
+    report = iosfarm.export(module, schedule, onnx="pair.onnx", torch=folder / "pair.pt2", example_inputs=x)
+    assert report.numbers_are_right
+    assert (report.convolutions, report.exported_convolutions) == (2, 1)
+    with torch.inference_mode():
+        assert torch.allclose(torch.export.load(folder / "pair.pt2").module()(x), module(x), rtol=1e-4, atol=1e-5)
+    with pytest.raises(UsageError, match=r"made for block, which is another network than this pair"):
+        iosfarm.export(module, "merging.json", onnx="x.onnx", example_inputs=x)
+    with pytest.raises(UsageError, match="pair: nothing to export to"):
+        iosfarm.export(module, schedule, example_inputs=x)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ((), 2, "merging.json: nothing to export to; give --onnx FILE.onnx or --torch FILE.pt2"),
+        ((), 2, "block: nothing to export to; give --onnx FILE.onnx or --torch FILE.pt2"),
         (
             ("--torch", "merging.json/x.pt2"),
             1,
