@@ -1,4 +1,5 @@
-// Adaptive pooling: output i covers rows floor(i * height / outputs) to ceil((i + 1) * height / outputs), columns alike.
+// Adaptive pooling: output i covers rows floor(i * height / outputs) to ceil((i + 1) * height / outputs), columns
+// alike.
 // Access: a thread makes one vector of channels of one output pixel; neighbours read neighbouring channels.
 // Options: ELEMENT, VECTOR, MAXIMUM (0 or 1).
 #include "element.cuh"

@@ -32,7 +32,8 @@ extern "C" __global__ void attention(const Element* __restrict__ query, const El
         if (mine < end) {
             score = 0.0f;
             for (int f = 0; f < features; ++f)
-                score = fmaf(to_float(query[f * query_feature]), to_float(key[mine * key_row + f * key_feature]), score);
+                score = fmaf(to_float(query[f * query_feature]),
+                             to_float(key[mine * key_row + f * key_feature]), score);
             score = score * scale + (mask ? to_float(mask[mine * mask_column]) : 0.0f);
         }
         const float highest = larger(block_reduce(score, partial, [](float a, float b) { return larger(a, b); }), most);

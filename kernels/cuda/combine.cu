@@ -1,5 +1,6 @@
 // Sum or product of up to eight tensors of one shape, or difference or quotient of two; activation fused.
-// Access: each thread takes one 16-byte vector of every tensor, neighbours side by side; the last one takes what is left.
+// Access: each thread takes one 16-byte vector of every tensor, neighbours side by side; the last one takes what is
+// left.
 // Options: ELEMENT, VECTOR (16 bytes), INPUTS (1 to 8), OPERATION, ACTIVATION.
 #include "element.cuh"
 

@@ -1,17 +1,17 @@
-// Convolution as an implicit matrix product: a row is an output pixel, a column an output channel, k goes through kernel
-// rows, kernel columns and channels; weights lie as [out channel][row][column][channel]. Grouped, dilated and strided
-// ones alike; bias, residual and activation fused.
-// Access: see gemm.cuh; the rows of A are gathered from the NHWC input, zero outside of it. With splits > 1 blocks share
-// the sum over k and write partial sums to `partial` [split][pixel][channel], which split_sum.cu adds up.
+// Convolution as an implicit matrix product: a row is an output pixel, a column an output channel, k goes through
+// kernel rows, kernel columns and channels; weights lie as [out channel][row][column][channel]. Grouped, dilated and
+// strided ones alike; bias, residual and activation fused.
+// Access: see gemm.cuh; the rows of A are gathered from the NHWC input, zero outside of it. With splits > 1 blocks
+// share the sum over k and write partial sums to `partial` [split][pixel][channel], which split_sum.cu adds up.
 // Options: ELEMENT, VECTOR (divides the channels of a group), TILE_M, TILE_N, TILE_K, THREAD_M, THREAD_N, ACTIVATION.
 // Grid: tiles of pixels, tiles of a group's channels, groups * splits.
 #include "gemm.cuh"
 
-// A thread's part of the rows of A: where its output pixels' windows begin, and which tap and channel is next.
+// A thread's part of the rows of A: its windows, and which tap and channel of them is next.
 struct PixelRows {
+    const Windows windows;
     const Element* in;
-    int start[ROWS_M], top[ROWS_M], left[ROWS_M];
-    int height, width, pitch, channels, kernel_h, kernel_w, dilation_h, dilation_w;
+    int channels, kernel_h, kernel_w, dilation_h, dilation_w;
     int row, column, channel;
 
     __device__ __forceinline__ void seek(int k) {
@@ -21,12 +21,11 @@ struct PixelRows {
     }
 
     __device__ __forceinline__ void fetch(float (&values)[ROWS_M][VECTOR]) {
-        const int down = row * dilation_h, across = column * dilation_w;
 #pragma unroll
         for (int i = 0; i < ROWS_M; ++i) {
-            const int y = top[i] + down, x = left[i] + across;
-            if (row < kernel_h && y >= 0 && y < height && x >= 0 && x < width) {
-                load(in + start[i] + (y * width + x) * pitch + channel, values[i]);
+            const int place = windows.place(i, row * dilation_h, column * dilation_w);
+            if (row < kernel_h && place >= 0) {
+                load(in + place + channel, values[i]);
             } else {
 #pragma unroll
                 for (int v = 0; v < VECTOR; ++v) values[i][v] = 0.0f;
@@ -57,43 +56,23 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     const int steps = max(0, min(share, all_steps - split * share)), begin = split * share * TILE_K;
     const int first_row = blockIdx.x * TILE_M, first_column = blockIdx.y * TILE_N;
 
-    PixelRows rows;
-    rows.in = in + group * group_in;
-    rows.height = height, rows.width = width, rows.pitch = channels, rows.channels = group_in;
-    rows.kernel_h = kernel_h, rows.kernel_w = kernel_w, rows.dilation_h = dilation_h, rows.dilation_w = dilation_w;
+    const Windows windows(first_row, pixels, height, width, channels, out_height, out_width, stride_h, stride_w,
+                          padding_h, padding_w);
+    PixelRows rows = {windows, in + group * group_in, group_in, kernel_h, kernel_w, dilation_h, dilation_w};
     rows.seek(begin + threadIdx.x % K_VECTORS * VECTOR);
-#pragma unroll
-    for (int i = 0; i < ROWS_M; ++i) {
-        const int pixel = first_row + threadIdx.x / K_VECTORS + i * ROW_STEP;
-        const int image = pixel / (out_height * out_width), rest = pixel % (out_height * out_width);
-        rows.start[i] = image * height * width * channels;
-        // A window below the input reads nothing: rows past the last pixel.
-        rows.top[i] = pixel < pixels ? rest / out_width * stride_h - padding_h : height;
-        rows.left[i] = rest % out_width * stride_w - padding_w;
-    }
     WeightRows weights(weight + group * group_out * length, first_column, group_out, length, begin, length);
 
     float sum[THREAD_M][THREAD_N];
     product(rows, weights, steps, tiles, sum);
 
     const bool whole = group_out % 4 == 0;
-#pragma unroll
-    for (int i = 0; i < THREAD_M; ++i) {
-        const int pixel = first_row + row_of(i);
-        if (pixel >= pixels) continue;
-#pragma unroll
-        for (int j = 0; j < THREAD_N; j += 4) {
-            const int column = first_column + column_of(j), count = min(4, group_out - column);
-            if (count <= 0) continue;
-            float values[4] = {sum[i][j], sum[i][j + 1], sum[i][j + 2], sum[i][j + 3]};
-            const int channel = group * group_out + column, at = pixel * out_channels + channel;
-            if (splits > 1) {
-                float* const target = partial + split * pixels * out_channels + at;
-                for (int v = 0; v < count; ++v) target[v] = values[v];
-            } else {
-                finish(values, count, whole, bias ? bias + channel : nullptr, residual ? residual + at : nullptr,
-                       out + at);
-            }
+    each_four(sum, first_row, first_column, pixels, group_out, [&](int pixel, int column, int count, float(&four)[4]) {
+        const int channel = group * group_out + column, at = pixel * out_channels + channel;
+        if (splits > 1) {
+            float* const target = partial + split * pixels * out_channels + at;
+            for (int v = 0; v < count; ++v) target[v] = four[v];
+        } else {
+            finish(four, count, whole, bias ? bias + channel : nullptr, residual ? residual + at : nullptr, out + at);
         }
-    }
+    });
 }

@@ -37,7 +37,8 @@ extern "C" __global__ void depthwise(const Element* __restrict__ in, const Eleme
                   });
     }
 
-    const int first = ((strip.image * out_height + strip.row) * out_width + strip.column) * out_channels + strip.channel;
+    const int pixel = (strip.image * out_height + strip.row) * out_width + strip.column;
+    const int first = pixel * out_channels + strip.channel;
     float extra[VECTOR];
 #pragma unroll
     for (int w = 0; w < STRIP; ++w) {

@@ -26,7 +26,9 @@ __device__ __forceinline__ float to_float(Float16 x) {
     asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x.bits));
     return y;
 }
-__device__ __forceinline__ void from_float(float x, Float16& y) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y.bits) : "f"(x)); }
+__device__ __forceinline__ void from_float(float x, Float16& y) {
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
+}
 #else  // the shim that runs kernels on the CPU has functions for them
 __device__ __forceinline__ float to_float(Float16 x) { return half_value(x.bits); }
 __device__ __forceinline__ void from_float(float x, Float16& y) { y.bits = half_bits(x); }

@@ -2,7 +2,8 @@
 // Access: tiles of A and B go through registers into one of two buffers in shared memory while the other one is
 // multiplied, so there is one barrier for each TILE_K; along k, each access is VECTOR neighbours; threads side by side
 // take neighbouring vectors of a row. The multiplication reads 16-byte vectors; rows are padded against bank conflicts.
-// Options: ELEMENT, VECTOR (1, 2 or 4), TILE_M, TILE_N, TILE_K (a multiple of 4), THREAD_M, THREAD_N (multiples of 4: a thread's share), ACTIVATION.
+// Options: ELEMENT, VECTOR (1, 2 or 4), TILE_M, TILE_N, TILE_K (a multiple of 4), THREAD_M, THREAD_N (multiples of 4: a
+// thread's share), ACTIVATION.
 #pragma once
 #include "element.cuh"
 
@@ -21,6 +22,31 @@ constexpr int UNROLLED = THREAD_M * THREAD_N >= 64 ? 2 : 8;
 struct alignas(16) Tiles {
     float a[2][TILE_K][PITCH_M];
     float b[2][TILE_K][PITCH_N];
+};
+
+// Where the windows of a thread's rows of A, which are output pixels, begin in an NHWC input.
+struct Windows {
+    int start[ROWS_M], top[ROWS_M], left[ROWS_M], height, width, pitch;
+
+    __device__ __forceinline__ Windows(int first, int pixels, int in_height, int in_width, int channels, int out_height,
+                                       int out_width, int stride_h, int stride_w, int padding_h, int padding_w)
+        : height(in_height), width(in_width), pitch(channels) {
+#pragma unroll
+        for (int i = 0; i < ROWS_M; ++i) {
+            const int pixel = first + threadIdx.x / K_VECTORS + i * ROW_STEP;
+            const int image = pixel / (out_height * out_width), rest = pixel % (out_height * out_width);
+            start[i] = image * height * width * pitch;
+            // A window below the input reads nothing: rows past the last pixel.
+            top[i] = pixel < pixels ? rest / out_width * stride_h - padding_h : height;
+            left[i] = rest % out_width * stride_w - padding_w;
+        }
+    }
+
+    // The place of a pixel of row i's window in the input, or -1 if it lies outside.
+    __device__ __forceinline__ int place(int i, int down, int across) const {
+        const int y = top[i] + down, x = left[i] + across;
+        return y >= 0 && y < height && x >= 0 && x < width ? start[i] + (y * width + x) * pitch : -1;
+    }
 };
 
 // A thread's part of the rows of B, the weights: row n, `length` elements of k each.
@@ -112,6 +138,24 @@ __device__ __forceinline__ void product(Rows& rows, WeightRows& weights, int ste
         }
         // One barrier is enough: what is written now was last read before the barrier of the step before.
         __syncthreads();
+    }
+}
+
+// visit(row, column, how many of them exist, values) for every four neighbouring sums of a thread that are no padding.
+template <typename Visit>
+__device__ __forceinline__ void each_four(const float (&sum)[THREAD_M][THREAD_N], int first_row, int first_column,
+                                          int rows, int columns, Visit visit) {
+#pragma unroll
+    for (int i = 0; i < THREAD_M; ++i) {
+        const int row = first_row + row_of(i);
+        if (row >= rows) continue;
+#pragma unroll
+        for (int j = 0; j < THREAD_N; j += 4) {
+            const int column = first_column + column_of(j), count = min(4, columns - column);
+            if (count <= 0) continue;
+            float values[4] = {sum[i][j], sum[i][j + 1], sum[i][j + 2], sum[i][j + 3]};
+            visit(row, column, count, values);
+        }
     }
 }
 

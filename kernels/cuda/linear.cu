@@ -1,6 +1,7 @@
 // A linear layer for few rows: bound by reading the weights, so each is read once for BATCH rows of the input.
 // Access: a warp makes one output feature; its lanes read neighbouring vectors of that feature's weights.
-// Options: ELEMENT, VECTOR (divides the features), BATCH, ACTIVATION. Block: 32 x features of a block. Grid: features, batch / BATCH.
+// Options: ELEMENT, VECTOR (divides the features), BATCH, ACTIVATION. Block: 32 x features of a block. Grid: features,
+// batch / BATCH.
 #include "element.cuh"
 #include "reduce.cuh"
 

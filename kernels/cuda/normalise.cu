@@ -8,7 +8,8 @@
 extern "C" __global__ void normalise(const Element* __restrict__ in, const Element* __restrict__ weight,
                                      const Element* __restrict__ bias, Element* __restrict__ out, int inner_groups,
                                      int outer_pitch, int inner_pitch, int rows, int columns, int row_stride,
-                                     int column_stride, int weight_pitch, int weight_row, int weight_column, float eps) {
+                                     int column_stride, int weight_pitch, int weight_row, int weight_column,
+                                     float eps) {
     __shared__ float partial[32];
     const int inner = blockIdx.x % inner_groups, count = rows * columns;
     const int first = blockIdx.x / inner_groups * outer_pitch + inner * inner_pitch;
@@ -24,7 +25,8 @@ extern "C" __global__ void normalise(const Element* __restrict__ in, const Eleme
     }
     const float scale = 1.0f / sqrtf(block_reduce(sum, partial, add) / (float)count + eps);
     for (int i = threadIdx.x; i < count; i += blockDim.x) {
-        const int at = place(i), parameter = inner * weight_pitch + i / columns * weight_row + i % columns * weight_column;
+        const int row = i / columns, column = i % columns, at = place(i);
+        const int parameter = inner * weight_pitch + row * weight_row + column * weight_column;
         float value[1] = {(to_float(in[at]) - mean) * scale};
         value[0] = fmaf(value[0], to_float(weight[parameter]), to_float(bias[parameter]));
         activate<ACTIVATION>(value);

@@ -7,9 +7,9 @@
 #include "gemm.cuh"
 
 struct DepthwiseRows {
+    const Windows windows;
     const Element *in, *taps, *bias;
-    int start[ROWS_M], top[ROWS_M], left[ROWS_M];
-    int height, width, channels, kernel_h, kernel_w, dilation_h, dilation_w, channel;
+    int channels, kernel_h, kernel_w, dilation_h, dilation_w, channel;
 
     __device__ __forceinline__ void fetch(float (&values)[ROWS_M][VECTOR]) {
 #pragma unroll
@@ -31,9 +31,9 @@ struct DepthwiseRows {
                     load(next, tap);
 #pragma unroll
                     for (int i = 0; i < ROWS_M; ++i) {
-                        const int row = top[i] + r * dilation_h, column = left[i] + s * dilation_w;
-                        if (row < 0 || row >= height || column < 0 || column >= width) continue;
-                        load(in + start[i] + (row * width + column) * channels + channel, x);
+                        const int place = windows.place(i, r * dilation_h, s * dilation_w);
+                        if (place < 0) continue;
+                        load(in + place + channel, x);
                         activate<BEFORE>(x);
 #pragma unroll
                         for (int v = 0; v < VECTOR; ++v) values[i][v] = fmaf(x[v], tap[v], values[i][v]);
@@ -56,36 +56,20 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     const int pixels = batch * out_height * out_width;
     const int first_row = blockIdx.x * TILE_M, first_column = blockIdx.y * TILE_N;
 
-    DepthwiseRows rows;
-    rows.in = in, rows.taps = taps, rows.bias = taps_bias;
-    rows.height = height, rows.width = width, rows.channels = channels;
-    rows.kernel_h = kernel_h, rows.kernel_w = kernel_w, rows.dilation_h = dilation_h, rows.dilation_w = dilation_w;
-    rows.channel = threadIdx.x % K_VECTORS * VECTOR;
-#pragma unroll
-    for (int i = 0; i < ROWS_M; ++i) {
-        const int pixel = first_row + threadIdx.x / K_VECTORS + i * ROW_STEP;
-        const int image = pixel / (out_height * out_width), rest = pixel % (out_height * out_width);
-        rows.start[i] = image * height * width * channels;
-        rows.top[i] = pixel < pixels ? rest / out_width * stride_h - padding_h : height;
-        rows.left[i] = rest % out_width * stride_w - padding_w;
-    }
+    const Windows windows(first_row, pixels, height, width, channels, out_height, out_width, stride_h, stride_w,
+                          padding_h, padding_w);
+    const int first_channel = threadIdx.x % K_VECTORS * VECTOR;
+    DepthwiseRows rows = {windows,    in,       taps,     taps_bias,  channels,
+                          kernel_h,   kernel_w, dilation_h, dilation_w, first_channel};
     WeightRows weights(weight, first_column, out_channels, channels, 0, channels);
 
     float sum[THREAD_M][THREAD_N];
     product(rows, weights, (channels + TILE_K - 1) / TILE_K, tiles, sum);
 
     const bool whole = out_channels % 4 == 0;
-#pragma unroll
-    for (int i = 0; i < THREAD_M; ++i) {
-        const int pixel = first_row + row_of(i);
-        if (pixel >= pixels) continue;
-#pragma unroll
-        for (int j = 0; j < THREAD_N; j += 4) {
-            const int channel = first_column + column_of(j), count = min(4, out_channels - channel);
-            if (count <= 0) continue;
-            float values[4] = {sum[i][j], sum[i][j + 1], sum[i][j + 2], sum[i][j + 3]};
-            const int at = pixel * out_channels + channel;
-            finish(values, count, whole, bias ? bias + channel : nullptr, residual ? residual + at : nullptr, out + at);
-        }
-    }
+    const auto write = [&](int pixel, int channel, int count, float(&four)[4]) {
+        const int at = pixel * out_channels + channel;
+        finish(four, count, whole, bias ? bias + channel : nullptr, residual ? residual + at : nullptr, out + at);
+    };
+    each_four(sum, first_row, first_column, pixels, out_channels, write);
 }

@@ -1,5 +1,6 @@
 // Adds up the partial sums of a convolution whose k was split; bias, residual and activation fused.
-// Access: a thread takes four neighbours of every part, neighbours side by side; always in the same order: deterministic.
+// Access: a thread takes four neighbours of every part, neighbours side by side; always in the same order:
+// deterministic.
 // Options: ELEMENT, VECTOR (4 or 1, divides the channels), ACTIVATION.
 #include "element.cuh"
 

@@ -5,8 +5,8 @@
 
 // In the order of the catalogue's codes. a, b: scale and offset, bounds, exponent.
 enum Function {
-    AFFINE, CLAMP, POWER, EXP, LOG, SQRT, RSQRT, ABS, RECIPROCAL, ERF, SIN, COS, FLOOR, CEIL, SOFTPLUS, MISH, SELU, SOFTSIGN,
-    LOG_SIGMOID, GELU_TANH
+    AFFINE, CLAMP, POWER, EXP, LOG, SQRT, RSQRT, ABS, RECIPROCAL, ERF, SIN, COS, FLOOR, CEIL, SOFTPLUS, MISH, SELU,
+    SOFTSIGN, LOG_SIGMOID, GELU_TANH
 };
 
 __device__ __forceinline__ float softplus(float x) { return x > 20.0f ? x : log1pf(expf(x)); }

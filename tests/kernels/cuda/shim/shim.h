@@ -1,11 +1,12 @@
 // Runs CUDA kernels on the CPU, one block at a time: every thread is a fiber, barriers and shuffles are real ones.
 //
 // Warps, and the threads of a warp, run in a random order, each until it has to wait, and shared memory is NaN before a
-// block begins: a missing barrier lets a thread read what is not there yet, or no longer. Divergent barriers are errors. Misaligned vectors, indices outside of
-// an array and signed overflow are caught by the compiler's checks, whose handlers are in shim.cpp.
-// Not shown: races between blocks, tensor cores, fast-math.
+// block begins: a missing barrier lets a thread read what is not there yet, or no longer. Divergent barriers are
+// errors. Misaligned vectors, indices outside of an array and signed overflow are caught by the compiler's checks,
+// whose handlers are in shim.cpp. Not shown: races between blocks, tensor cores, fast-math.
 //
-// This is what a kernel sees; shim.cpp is what runs it, compiled once. No standard headers: they take longer than kernels.
+// This is what a kernel sees; shim.cpp is what runs it, compiled once. No standard headers: they take longer than
+// kernels.
 #pragma once
 
 #define __global__
