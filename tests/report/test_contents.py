@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from report_examples import Searched
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm.explaining import explain, explain_all
@@ -41,7 +42,7 @@ def test_every_unit_has_its_place(report: Report) -> None:
             assert {schedule.units[unit].stage for box in stage.boxes for unit in box.units} == {number}
 
 
-def test_lengths_are_those_of_the_file(report: Report, searched: Any) -> None:
+def test_lengths_are_those_of_the_file(report: Report, searched: Searched) -> None:
     document = json.loads(searched.squeezenet.read_text())
     (schedule,) = [s for s in report.schedules if s.model == "squeezenet"]
     assert schedule.timed
@@ -59,7 +60,7 @@ latency = st.floats(1e-9, 10.0)
 
 @settings(deadline=None)
 @given(st.data())
-def test_a_stage_is_as_long_as_its_longest_stream(searched: Any, data: st.DataObject) -> None:
+def test_a_stage_is_as_long_as_its_longest_stream(searched: Searched, data: st.DataObject) -> None:
     content, graph = load(searched.sample)
     alone = {unit.name: data.draw(latency) for unit in graph.units}
     stages = [stage.model_copy(update={"predicted": data.draw(latency)}) for stage in content.stages]
@@ -97,7 +98,7 @@ def networks(draw: st.DrawFn) -> Graph:
 
 @settings(max_examples=20, deadline=None)
 @given(networks(), st.data())
-def test_any_network_can_be_reported(searched: Any, graph: Graph, data: st.DataObject) -> None:
+def test_any_network_can_be_reported(searched: Searched, graph: Graph, data: st.DataObject) -> None:
     content, _ = load(searched.sample)
     stages = [
         StageEntry(
@@ -130,7 +131,7 @@ def test_the_time_is_divided_without_rest(report: Report) -> None:
             assert sum(share.chosen for share in shares) == pytest.approx(schedule.length)
 
 
-def test_what_only_the_database_knows(report: Report, searched: Any) -> None:
+def test_what_only_the_database_knows(report: Report, searched: Searched) -> None:
     with LatencyDatabase(searched.database, readonly=True) as database:
         for path, schedule in zip((searched.squeezenet, searched.sample), report.schedules, strict=True):
             content, graph = load(path)
@@ -144,7 +145,7 @@ def test_what_only_the_database_knows(report: Report, searched: Any) -> None:
                 assert math.isclose(sorted(stage.samples)[len(stage.samples) // 2], stage.seconds, rel_tol=0.1)
 
 
-def test_all_stages_explained_at_once_are_as_each_alone(searched: Any) -> None:
+def test_all_stages_explained_at_once_are_as_each_alone(searched: Searched) -> None:
     content, graph = load(searched.squeezenet)
     with LatencyDatabase(searched.database, readonly=True) as database:
         together = list(explain_all(content, graph, database, most=3))
@@ -184,7 +185,7 @@ def no_history(document: dict[str, Any]) -> None:
         (lambda document: document.update(certificate=None), "a certificate"),
     ],
 )
-def test_what_is_missing_is_said(searched: Any, tmp_path: Path, change: Change, said: str) -> None:
+def test_what_is_missing_is_said(searched: Searched, tmp_path: Path, change: Change, said: str) -> None:
     (whole,) = report_on([str(searched.sample)]).schedules
     assert [text.split(":")[0] for text in whole.missing] == [
         "the samples of single stages and what the alternatives cost"
@@ -193,7 +194,7 @@ def test_what_is_missing_is_said(searched: Any, tmp_path: Path, change: Change, 
     assert any(text.startswith(said) for text in changed.missing)
 
 
-def test_a_file_without_latencies_of_units_still_adds_up(searched: Any, tmp_path: Path) -> None:
+def test_a_file_without_latencies_of_units_still_adds_up(searched: Searched, tmp_path: Path) -> None:
     path = searched.changed(tmp_path, without("alone"))
     (found,) = report_on([str(path)]).schedules
     expected = load(path)[0].latencies["sequential"].predicted
@@ -202,7 +203,7 @@ def test_a_file_without_latencies_of_units_still_adds_up(searched: Any, tmp_path
     assert all(stage.alone is None for stage in found.stages)
 
 
-def test_predicted_latencies_stand_in_and_are_called_so(searched: Any, tmp_path: Path) -> None:
+def test_predicted_latencies_stand_in_and_are_called_so(searched: Searched, tmp_path: Path) -> None:
     path = searched.changed(tmp_path, not_measured)
     (found,) = report_on([str(path)]).schedules
     content: ScheduleFile = load(path)[0]
@@ -211,7 +212,7 @@ def test_predicted_latencies_stand_in_and_are_called_so(searched: Any, tmp_path:
     assert found.best == content.latencies[content.chosen].predicted
 
 
-def test_a_database_without_this_device_is_said(searched: Any, tmp_path: Path) -> None:
+def test_a_database_without_this_device_is_said(searched: Searched, tmp_path: Path) -> None:
     with LatencyDatabase(str(tmp_path / "other.db")):
         pass
     (found,) = report_on([str(searched.sample)], str(tmp_path / "other.db")).schedules
@@ -220,7 +221,7 @@ def test_a_database_without_this_device_is_said(searched: Any, tmp_path: Path) -
     assert any("holds no latencies" in note for s in found.stages if s.alternatives for note in s.alternatives.notes)
 
 
-def test_a_run_is_its_schedules(searched: Any, run_number: int) -> None:
+def test_a_run_is_its_schedules(searched: Searched, run_number: int) -> None:
     report = report_on([str(run_number)], searched.database, now=lambda: datetime(2026, 1, 2, tzinfo=UTC))
     assert [schedule.model for schedule in report.schedules] == ["sample", "squeezenet"]
     assert [schedule.where for schedule in report.schedules] == [f"run {run_number}"] * 2
@@ -232,7 +233,7 @@ def test_a_run_is_its_schedules(searched: Any, run_number: int) -> None:
     json.dumps(asdict(report), allow_nan=False)
 
 
-def test_a_search_without_a_schedule_is_not_left_out(searched: Any, tmp_path: Path) -> None:
+def test_a_search_without_a_schedule_is_not_left_out(searched: Searched, tmp_path: Path) -> None:
     shutil.copy(searched.database, tmp_path / "copy.db")
     with LatencyDatabase(str(tmp_path / "copy.db")) as database:
         (run,) = database.runs()
@@ -246,7 +247,7 @@ def test_a_search_without_a_schedule_is_not_left_out(searched: Any, tmp_path: Pa
     assert any("alexnet, device cpu, batch 4" in str(block) for block in blocks(report))
 
 
-def test_what_was_interrupted_is_partial(searched: Any, tmp_path: Path) -> None:
+def test_what_was_interrupted_is_partial(searched: Searched, tmp_path: Path) -> None:
     path = searched.changed(tmp_path, lambda document: document.update(interrupted=True))
     report = report_on([str(path), str(searched.sample)])
     assert [schedule.interrupted for schedule in report.schedules] == [True, False]

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import Searched, Visit
 from playwright.sync_api import Page
 from pypdf import PdfReader
+from report_examples import Searched, Visit
 
 from iosfarm.ir.graph import Graph
 from iosfarm.report.building import report_on

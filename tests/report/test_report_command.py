@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Searched
+from report_examples import Searched
 
 from iosfarm.cli import main
 from iosfarm.db import LatencyDatabase
