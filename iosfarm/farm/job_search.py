@@ -172,19 +172,23 @@ class JobSearch(JobKnowledge):
     def _stage(self, number: int) -> Stage:
         return Stage.from_json(self.search.factory.canonical_of(number))
 
-    def _doubtful(self) -> dict[str, Stage]:
+    def _doubtful(self) -> dict[str, Request]:
         """Stages of the best schedules that rest on few samples: the best of many noisy latencies is too good."""
         self.schedules()  # raises where there is none
         certified = self.job.settings.method.name == "certified"
         sure = {self._class[key] for key in self.ledger.sure if key in self._class}
         numbers = doubtful(self.search, sure, NEAR if certified else 0.0)
-        return {self.search.factory.key_of(number): self._stage(number) for number in numbers}
+        return {request.key: request for request in (self._careful(number) for number in numbers)}
 
-    def _doubts(self, stages: Mapping[str, Stage]) -> dict[str, Request]:
+    def _careful(self, number: int) -> Request:
+        factory = self.search.factory
+        return Request(factory.key_of(number), factory.canonical_of(number), Effort.CAREFUL)
+
+    def _doubts(self, requests: Mapping[str, Request]) -> dict[str, Request]:
         if self._checks >= MOST_CHECKS:
             return {}
-        self._checks += bool(stages)
-        return {key: Request.of(stage, Effort.CAREFUL) for key, stage in stages.items()}
+        self._checks += bool(requests)
+        return dict(requests)
 
     def _refine(self, most: int) -> dict[str, Request]:
         """Stages that the refinement needs; once it is done, those of its schedule that rest on few samples."""
@@ -208,7 +212,7 @@ class JobSearch(JobKnowledge):
             if requests:
                 return requests
         made = {stage.key for stage in self._refining.schedule.stages} & self._refinements.keys() - self.ledger.sure
-        return self._doubts({key: self._refinements[key] for key in sorted(made)})
+        return self._doubts({key: Request.of(self._refinements[key], Effort.CAREFUL) for key in sorted(made)})
 
     def _recall(self, keys: Iterable[str]) -> None:
         """Take what the database holds of stages outside of the search space."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -81,7 +81,7 @@ class Pool:
         self.trust = Trust(policy.cpu_tolerance if processor else policy.tolerance, policy.strikes)
         self.empty_since: float | None = None
         self.opened = False  # the first canaries are known
-        self._unclaimed: dict[Effort, dict[str, Request]] = {effort: {} for effort in Effort}
+        self._unclaimed: dict[Effort, OrderedDict[str, Request]] = {effort: OrderedDict() for effort in Effort}
 
     @property
     def up(self) -> list[Member]:

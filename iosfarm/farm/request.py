@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from iosfarm.ir.stage import Stage
+from iosfarm.ir.stage_summary import summarise
+from iosfarm.ir.summary import StageSummary
 from iosfarm.workers.settings import Effort
 
 
@@ -32,7 +34,12 @@ class Request:
         return Stage.from_json(self.text)
 
     @property
+    def summary(self) -> StageSummary:
+        """What the latency database keeps of it."""
+        return summarise(self.key, self.text)
+
+    @property
     def size(self) -> float:
         """Grows with the stage's latency: its work in operations, or bytes where there is more of these."""
-        summary = self.stage.summary
+        summary = self.summary
         return float(max(summary.flops, summary.bytes_moved))

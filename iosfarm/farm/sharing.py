@@ -19,7 +19,6 @@ from iosfarm.farm.request import Request
 from iosfarm.farm.stage_queue import Wanted
 from iosfarm.ir.device import Device, Environment, canonical_json
 from iosfarm.ir.measurement import Measurement, Status
-from iosfarm.ir.summary import StageSummary
 
 Settled = tuple[Pool, int, Measurement, Wanted]
 
@@ -98,7 +97,7 @@ class Sharing:
         if not items:
             return []
         device, environment = _place(items[0][0])
-        rows = [(_summary(wanted), measurement) for _, measurement, wanted in items]
+        rows = [(wanted.request.summary, measurement) for _, measurement, wanted in items]
         return self._database.record(rows, device, environment, owner=owner)
 
     def release(self, pool: Pool, keys: Sequence[str]) -> None:
@@ -160,7 +159,3 @@ def _dead(owner: str) -> bool:
 
 def _place(verdict: Verdicts) -> tuple[Device, Environment]:
     return verdict.member.info.device, verdict.member.info.environment
-
-
-def _summary(wanted: Wanted) -> StageSummary:
-    return wanted.request.stage.summary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -40,8 +41,9 @@ class StageQueue:
     """Stages by key, each once, with the greatest effort that was asked for; the oldest first."""
 
     def __init__(self) -> None:
-        self._fresh: dict[Effort, dict[str, Wanted]] = {effort: {} for effort in Effort}
-        self._suspects: dict[str, Wanted] = {}
+        # A plain dict is slow to find its first item when many before it are gone.
+        self._fresh: dict[Effort, OrderedDict[str, Wanted]] = {effort: OrderedDict() for effort in Effort}
+        self._suspects: OrderedDict[str, Wanted] = OrderedDict()
         self._flying: dict[str, Effort] = {}
 
     def __len__(self) -> int:
@@ -73,15 +75,13 @@ class StageQueue:
 
     def put_back(self, wanted: Iterable[Wanted]) -> None:
         """Stages that were taken and are still wanted: suspects behind all others, others first of all."""
-        fresh: dict[Effort, dict[str, Wanted]] = {}
-        for item in wanted:
+        for item in reversed(list(wanted)):
             self._flying.pop(item.key, None)
             if item.suspect:
                 self._suspects[item.key] = item
             else:
-                fresh.setdefault(item.effort, {})[item.key] = item
-        for effort, items in fresh.items():
-            self._fresh[effort] = {**items, **self._fresh[effort]}
+                self._fresh[item.effort][item.key] = item
+                self._fresh[item.effort].move_to_end(item.key, last=False)
 
     def take(
         self,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from iosfarm.ir.errors import GraphError
 from iosfarm.ir.graph import DTYPES, check_input_shape
 from iosfarm.ir.merge import merge_of
-from iosfarm.ir.operators import Shape, spec
+from iosfarm.ir.operators import Attribute, Shape, spec
 from iosfarm.ir.stage import KEY_VERSION, LAYOUTS, STAGE_STRATEGIES, Stage, StageOperator, StageUnit
 
 
@@ -81,13 +81,7 @@ class _Reader:
             raise GraphError("not a stage: an operator is [kind, attributes, references]", where=where)
         references = [self._global(reference, where) for reference in references]
         shapes = [self._shape(reference, readable, where) for reference in references]
-        kind_spec = spec(kind, where)
-        kind_spec.check_arity(len(shapes), where)
-        normalised = kind_spec.normalise(attributes, where)
-        try:
-            shape = kind_spec.infer(normalised, shapes)
-        except GraphError as error:
-            raise GraphError(error.what, where=f"{where} ({kind})", hint=error.hint) from None
+        normalised, shape = _checked(kind, attributes, tuple(shapes), where)
         return StageOperator(kind, normalised, tuple(references), shape)
 
     def _shape(self, reference: int, readable: set[int], where: str) -> Shape:
@@ -96,6 +90,33 @@ class _Reader:
         if reference in readable:
             return self._outputs[reference]
         raise GraphError(f"not a stage: the reference {reference - self._first} leads nowhere", where=where)
+
+
+_CHECKED: dict[tuple[str, str, tuple[Shape, ...]], tuple[Mapping[str, Attribute], Shape]] = {}
+"""Operators that were read before: thousands of stages are made of a few of them."""
+
+_MOST_CHECKED = 10_000
+
+
+def _checked(
+    kind: str, attributes: Mapping[str, object], shapes: tuple[Shape, ...], where: str
+) -> tuple[Mapping[str, Attribute], Shape]:
+    """Normalised attributes and the output's shape."""
+    key = kind, repr(attributes), shapes  # not the values themselves: 1 equals True
+    known = _CHECKED.get(key)
+    if known is not None:
+        return known
+    kind_spec = spec(kind, where)
+    kind_spec.check_arity(len(shapes), where)
+    normalised = kind_spec.normalise(attributes, where)
+    try:
+        shape = kind_spec.infer(normalised, shapes)
+    except GraphError as error:
+        raise GraphError(error.what, where=f"{where} ({kind})", hint=error.hint) from None
+    if len(_CHECKED) >= _MOST_CHECKED:
+        _CHECKED.clear()
+    _CHECKED[key] = normalised, shape
+    return normalised, shape
 
 
 def _inputs(value: object) -> tuple[Shape, ...]:
