@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from iosfarm.db import LatencyDatabase
+from iosfarm.db import DatabaseError, LatencyDatabase
 from iosfarm.workers.settings import EFFORTS, Effort
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -200,8 +200,11 @@ def _rows(path: Path) -> Counter[str]:
     """How often each stage was measured, what was measured again more carefully left out."""
     if not path.exists():
         return Counter()
-    with LatencyDatabase(str(path), readonly=True) as database:
-        rows = database.query()
+    try:
+        with LatencyDatabase(str(path), readonly=True) as database:
+            rows = database.query()
+    except DatabaseError:  # killed before its tables were there
+        return Counter()
     careful = EFFORTS[Effort.CAREFUL].min_samples
     return Counter(row.stage_key for row in rows if row.status in ("ok", "infeasible") and row.n < careful)
 
