@@ -19,7 +19,10 @@ START_TIMEOUT = 120.0
 """Seconds that a worker may take to start: a first import of torch on a cold disk is slow."""
 
 STARTS = 3
-"""How often in a row a worker may fail to start."""
+"""How often in a row a worker may say that it cannot start."""
+
+KILLED_STARTS = 20
+"""How often in a row one may be killed before it is there: somebody else's doing, most likely, and it passes."""
 
 LOOK = 2.0
 """Seconds between two looks at which machines there are."""
@@ -186,12 +189,13 @@ class RayExecutor:
     def _started(self, host: Host) -> None:
         """An actor has started after its selector was opened, or has not."""
         again = {name: self._infos.get(name) for name in host.specs}
-        errors = []
+        errors, most = [], KILLED_STARTS
         for reference, name in list(host.starting.items()):
             try:
                 info = self._ray.get(reference)
             except self._ray.exceptions.RayError as error:
                 errors.append(_reason(error))
+                most = most if isinstance(error, self._ray.exceptions.RayActorError) else STARTS
                 continue
             known = again[name]
             if known is not None:
@@ -203,12 +207,12 @@ class RayExecutor:
                 self._forget(name)
         host.starting.clear()
         host.failures = host.failures + 1 if errors else 0
-        if errors and host.failures < STARTS:
+        if errors and host.failures < most:
             self._ray.kill(host.actor)
             start(self._ray, host, os.cpu_count() or 1)
         elif errors:
             for name in list(host.specs):
-                self._leave(name, f"its worker did not start {STARTS} times: {errors[0]}")
+                self._leave(name, f"its worker did not start {host.failures} times: {errors[0]}")
 
     def _end(self, device: str, failure: Failure, reason: str) -> None:
         """A host has ended, or is to: what was under way on its devices fails, and another one is started."""
