@@ -19,7 +19,7 @@ from iosfarm.kernels.cuda.plan_cache import Plan
 from iosfarm.kernels.cuda.steps import Addresses, Call, Lane
 from iosfarm.kernels.cuda.trials import Trials, tensor_bytes
 
-BUILDING = 3.0
+BUILDING = 0.5
 """Seconds after which no further plan of a convolution is built: some engines are compiled when they are."""
 
 WORKSPACE = 256 * 2**20

@@ -18,6 +18,9 @@ from iosfarm.kernels.cuda.gpu import Bytes, Event, GpuFacts, Graph, Kernel, Stre
 DEFAULT_SHARED = 48 * 1024
 """Bytes of dynamic shared memory that a kernel gets without asking for more."""
 
+STANDARD = "-std=c++17"
+"""CuPy's default is older than the kernels' C++."""
+
 _TO_DEVICE, _TO_HOST, _ON_DEVICE = 1, 2, 3  # cudaMemcpyKind
 
 
@@ -51,6 +54,7 @@ class CupyGpu:
                 cuda=(number // 1000, number % 1000 // 10),
             )
             self._pool = cupy.cuda.MemoryPool()
+            self._transfers = cupy.cuda.Stream(non_blocking=True)
         self._memory: dict[int, Any] = {}
         self._modules: dict[tuple[str, tuple[str, ...]], Any] = {}
         self._kernels: dict[tuple[str, tuple[str, ...], str], Any] = {}
@@ -79,12 +83,16 @@ class CupyGpu:
     def upload(self, address: int, data: Bytes) -> None:
         data = np.ascontiguousarray(data)
         with _translating():
-            runtime.memcpy(address, data.ctypes.data, data.nbytes, _TO_DEVICE)
+            # Not the plain copy: that may return before what it has staged is on the device, and our streams, which do
+            # not wait for the default one, could then read what was there before.
+            runtime.memcpyAsync(address, data.ctypes.data, data.nbytes, _TO_DEVICE, self._transfers.ptr)
+            self._transfers.synchronize()
 
     def download(self, address: int, size: int) -> Bytes:
         result = np.empty(size, np.uint8)
         with _translating():
-            runtime.memcpy(result.ctypes.data, address, size, _TO_HOST)
+            runtime.memcpyAsync(result.ctypes.data, address, size, _TO_HOST, self._transfers.ptr)
+            self._transfers.synchronize()
         return result
 
     def copy(self, target: int, source: int, size: int, stream: Stream) -> None:
@@ -96,7 +104,7 @@ class CupyGpu:
             runtime.memsetAsync(address, byte, size, _pointer(stream))
 
     def compile(self, source: str, options: Sequence[str], name: str) -> Kernel:
-        settings = tuple(options)
+        settings = (STANDARD, *options)
         key = (source, settings, name)
         if key not in self._kernels:
             with _translating():

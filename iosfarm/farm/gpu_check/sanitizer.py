@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import closing, suppress
 
 import numpy as np
@@ -59,12 +60,12 @@ def network() -> Graph:
     return b.build(b.softmax(b.linear(b.flatten(b.max_pool(scaled, 2, stride=2)), 17)))
 
 
-def execute(spec: str) -> None:
-    """Every unit of the network once, in every dtype."""
+def execute(spec: str, dtypes: Sequence[str] = ("float32", "float16", "bfloat16")) -> None:
+    """Every unit of the network once, in these dtypes."""
     from iosfarm.kernels import open_runtime
 
     with closing(open_runtime(spec)) as runtime:
-        for dtype in ("float32", "float16", "bfloat16"):
+        for dtype in dtypes:
             graph = network().bind(dtype=dtype, batch=2)
             for unit in range(len(graph.units)):
                 stage = canonical_stage(graph, [[unit]], layout=runtime.layout).stage
