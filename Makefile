@@ -32,8 +32,8 @@ format: $(VENV)/.dev ## put the code in shape
 wheel: $(VENV)/.dev ## build the wheel and try it away from the checkout
 	scripts/check-wheel $(VENV)
 
-gpu-check: ## try a GPU: numbers, kernels, searches, baselines (8 minutes; PYTHON=… is used as it is, without .venv)
-	PYTHONPATH=. $(or $(PYTHON),$(BIN)/python) -m iosfarm doctor --gpu
+gpu-check: $(if $(PYTHON),,$(VENV)/.run) ## try a GPU (8 minutes); with PYTHON=python3 in that Python as it is
+	PYTHONPATH=.$${PYTHONPATH:+:$$PYTHONPATH} $(or $(PYTHON),$(BIN)/python) -m iosfarm doctor --gpu
 
 clean: ## remove what make made
 	rm -rf $(VENV) build dist iosfarm.egg-info
