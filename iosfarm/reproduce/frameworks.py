@@ -105,7 +105,7 @@ def _search_hours() -> str:
 
 def framework_latencies(lab: Lab, graph: Graph, names: Sequence[str]) -> dict[str, tuple[float | None, str]]:
     """Latency of each framework, or why there is none: there is always a row."""
-    if lab.info().device.simulated:
+    if lab.info().device.simulated or lab.device.startswith("replay:"):
         return dict.fromkeys(names, (None, "frameworks run on real devices only"))
     if find_spec(COMPARE) is None:
         return dict.fromkeys(names, (None, "this version has no iosfarm compare"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,9 @@ from iosfarm.ir.key import PlacedStage
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.schedule import Schedule
 from iosfarm.reproduce.tables import paper_network
+from iosfarm.search.baselines import sequential
 from iosfarm.search.budget import Budget
+from iosfarm.search.parts import cut
 
 if TYPE_CHECKING:
     from iosfarm.db import LatencyDatabase
@@ -109,6 +112,7 @@ class Lab:
             Stopped. NoScheduleError: the device cannot run it, or the budget was too small.
         """
         self.check()
+        self._check_recorded(graph, device or self.device)
         chosen = settings or SearchSettings(refine=False)
         if chosen.budget == Budget():
             chosen = replace(chosen, budget=self.budget)
@@ -140,6 +144,29 @@ class Lab:
         """Raises Stopped if the user wants it."""
         if self.stop():
             raise Stopped
+
+    def _check_recorded(self, graph: Graph, spec: str) -> None:
+        """Whether a replayed device has recorded a network at all: the search would ask for each of its stages.
+
+        Raises:
+            NotPossible: a unit was not recorded.
+        """
+        if not spec.startswith("replay:"):
+            return
+        from iosfarm.kernels import open_runtime
+        from iosfarm.kernels.replay.runtime import NotRecorded
+
+        runtime = open_runtime(spec)
+        try:
+            for item in sequential(graph, cut(graph), runtime.layout).place(graph, runtime.layout):
+                with suppress(Infeasible):
+                    runtime.prepare(item.stage).close()
+        except NotRecorded as error:
+            raise NotPossible(
+                error.what, where=graph.name, hint="choose a figure whose stages were recorded"
+            ) from error
+        finally:
+            runtime.close()
 
     # -- the database --------------------------------------------------------------------------------------------
 

@@ -71,7 +71,7 @@ def summarise(results: Iterable[Result], into: Path, page: Path) -> None:
     rows.append("| --- | --- | ---: | ---: | ---: | ---: | --- |")
     for result in results:
         if result.figure == "schedules" and result.device is not None:
-            mark = "simulated" if result.simulated else f"measured, {result.device.model}"
+            mark = "simulated" if result.simulated else f"{result.origin}, {result.device.model}"
             about = f"{mark}, {result.created:%Y-%m-%d}, iosfarm {result.iosfarm}"
             rows += [_summary_row(result.device.spec, row, about) for row in result.rows if row["ios_both"] is not None]
     link = page.relative_to(into.parent).as_posix() if page.is_relative_to(into.parent) else page.as_posix()
@@ -119,7 +119,7 @@ def _devices(results: Iterable[Result]) -> str:
         dates = sorted({f"{result.created:%Y-%m-%d}" for result in own})
         span = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
         environment = ", ".join(f"{key} {value}" for key, value in sorted(device.environment.items()))
-        mark = "simulated" if device.simulated else "measured"
+        mark = own[-1].origin
         versions = ", ".join(sorted({result.iosfarm for result in own}))
         rows.append(f"| {spec} | {device.model} | {mark} | {span} | {versions} | {environment} |")
     return "\n".join(rows) + "\n"
@@ -128,7 +128,7 @@ def _devices(results: Iterable[Result]) -> str:
 def _section(path: Path, result: Result, page: Path) -> str:
     lines = []
     if result.device is not None:
-        mark = " (simulated)" if result.simulated else ""
+        mark = "" if result.origin == "measured" else f" ({result.origin})"
         lines.append(f"### {result.device.spec}{mark}\n")
     if result.status is not Status.COMPLETE:
         lines.append(f"**{result.status}**: {result.reason}\n")

@@ -157,7 +157,7 @@ def _two_panels(canvas: Canvas, result: Result, groups: Sequence[str], ours: Ser
     colours = dict(zip(dict.fromkeys((*theirs, *ours)), cycle(COLOURS), strict=False))
     bars(above, groups, ours, unit, colours=colours)
     bars(below, groups, theirs, unit, colours=colours)
-    above.set_title("simulated here" if result.simulated else "measured here", loc="left")
+    above.set_title(f"{result.origin} here", loc="left")
     below.set_title("paper (V100)", loc="left")
     above.tick_params(labelbottom=True)
     if groups and groups[-1] == MEAN:

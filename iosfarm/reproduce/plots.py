@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -58,7 +58,7 @@ def available() -> bool:
     return find_spec("matplotlib") is not None
 
 
-def draw(result: Result, folder: Path) -> list[Path]:
+def draw(result: Result, folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
     """Write a result's plots; none where there is nothing to draw.
 
     Raises:
@@ -69,7 +69,7 @@ def draw(result: Result, folder: Path) -> list[Path]:
     import matplotlib
     from matplotlib.figure import Figure as Canvas
 
-    paths = [folder / f"{result.figure}.{suffix}" for suffix in FORMATS]
+    paths = [folder / f"{result.figure}.{suffix}" for suffix in formats]
     with matplotlib.rc_context(STYLE):
         canvas = Canvas(layout="constrained")
         DRAWINGS[result.figure](result, canvas)
@@ -91,6 +91,6 @@ def caption(result: Result) -> str:
     parts = [result.title]
     if result.device is not None:
         parts.append(result.device.spec if result.simulated else result.device.model)
-    marks = ["simulated"] if result.simulated else []
+    marks = [result.origin] if result.device is not None and result.origin != "measured" else []
     marks += ["partial"] if result.status is Status.PARTIAL else []
     return ", ".join(parts) + (f" ({', '.join(marks)})" if marks else "")

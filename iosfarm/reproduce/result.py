@@ -53,7 +53,7 @@ class Column(BaseModel):
 
 
 class DeviceFacts(BaseModel):
-    """What the latencies are of."""
+    """What the latencies are of. simulated: by an analytic model, be it that its answers are replayed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -68,7 +68,7 @@ class DeviceFacts(BaseModel):
         return cls(
             spec=info.spec,
             model=info.device.model,
-            simulated=info.device.simulated,
+            simulated=info.device.simulated or str(info.device.properties.get("replayed", "")).startswith("sim:"),
             environment={**info.environment.soft, **info.environment.hard},
         )
 
@@ -99,6 +99,16 @@ class Result(BaseModel):
         """Whether an analytic model said so and nothing was measured."""
         return self.device is not None and self.device.simulated
 
+    @property
+    def replayed(self) -> bool:
+        """Whether measurements come from a recording."""
+        return self.device is not None and self.device.spec.startswith("replay:")
+
+    @property
+    def origin(self) -> str:
+        """Where the latencies come from."""
+        return "simulated" if self.simulated else "recorded" if self.replayed else "measured"
+
     def shown(self) -> tuple[Column, ...]:
         """The columns for which there is anything to show."""
         return tuple(c for c in self.columns if any(row.get(c.key) is not None for row in self.rows)) or self.columns
@@ -119,6 +129,12 @@ class Draft:
         if unknown:
             raise ValueError(f"no column for {', '.join(sorted(unknown))}")
         self.rows.append({column.key: values.get(column.key) for column in self.columns})
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing of ours in it: no row, or only the paper's latencies."""
+        ours = [column.key for column in self.columns if column.kind is Kind.SECONDS and not column.paper]
+        return not self.rows or (bool(ours) and all(row[key] is None for row in self.rows for key in ours))
 
     def note(self, text: str) -> None:
         """A remark under the table, once."""

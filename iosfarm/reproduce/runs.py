@@ -83,12 +83,14 @@ def make(figure: Figure, lab: Lab) -> Result:
     status, reason = Status.COMPLETE, ""
     try:
         figure.make(draft, lab)
+        if draft.empty:
+            status, reason = Status.NOT_POSSIBLE, draft.notes[0] if draft.notes else "there is nothing to show"
     except Stopped:
         status, reason = Status.PARTIAL, "interrupted; the same command goes on from what was measured"
     except (DatabaseError, OutputError, DeviceLost, UsageError):
         raise  # of the whole run
     except IosfarmError as error:
-        status, reason = (Status.PARTIAL if draft.rows else Status.NOT_POSSIBLE), str(error)
+        status, reason = (Status.NOT_POSSIBLE if draft.empty else Status.PARTIAL), str(error)
     device = DeviceFacts.of(lab.info()) if figure.needs_device else None
     return draft.finish(figure.name, figure.title, device, monotonic() - started, status, reason)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from iosfarm.cli import main
 from iosfarm.db import LatencyDatabase
 from iosfarm.ir.schedule import Schedule, ScheduledStage
 from iosfarm.kernels import open_runtime
@@ -17,6 +19,7 @@ from iosfarm.reproduce import blocks, example, frameworks, latencies, paper, pru
 from iosfarm.reproduce.figures import FIGURES
 from iosfarm.reproduce.lab import Lab, NotPossible
 from iosfarm.reproduce.latencies import variant
+from iosfarm.reproduce.plots import caption
 from iosfarm.reproduce.result import Draft, Status, geometric_mean
 from iosfarm.reproduce.runs import make
 from iosfarm.search.baselines import greedy, sequential
@@ -269,6 +272,29 @@ def test_a_figure_that_the_device_cannot_give_is_one_clear_result(lab: Lab, monk
     result = make(FIGURES["utilisation"], lab)
     assert (result.status, result.rows) == (Status.NOT_POSSIBLE, ())
     assert result.reason == f"{DEVICE}: this device cannot tell how busy it is"
+
+
+@pytest.fixture
+def recording(lab: Lab, url: str, tmp_path: Path) -> str:
+    """A replayed device that has recorded the example, but not the random network."""
+    rows("example", lab)
+    path = tmp_path / "recording.jsonl"
+    assert main.run(["db", "export", str(path), "--db", url]) == 0
+    return f"replay:{path}"
+
+
+def test_a_replayed_device_gives_what_was_recorded_and_says_what_was_not(recording: str, tmp_path: Path) -> None:
+    lab = Lab(recording, str(tmp_path / "replayed.db"))
+    result = make(FIGURES["example"], lab)
+    assert result.status is Status.COMPLETE
+    assert (result.simulated, result.replayed) == (True, True)
+    assert "(simulated)" in caption(result)
+    assert make(FIGURES["utilisation"], lab).status is Status.NOT_POSSIBLE
+    missing = make(FIGURES["random-320"], lab)
+    assert missing.status is Status.NOT_POSSIBLE
+    assert "was not recorded" in missing.reason
+    with LatencyDatabase(str(tmp_path / "replayed.db"), readonly=True) as database:
+        assert database.query(status="failed") == []  # nothing was asked for in vain
 
 
 @pytest.mark.parametrize(("values", "mean"), [([2.0, 8.0], 4.0), ([1.0, None], None), ([], None)])
