@@ -10,8 +10,8 @@ from iosfarm.kernels.cuda.catalogue import source_names, source_text
 
 pytestmark = needs_nvrtc
 
-DTYPES = {"sm_75": ("float32", "float16"), "sm_80": ("float32", "bfloat16"), "sm_90": ("float32", "float16")}
-"""Of each generation; the half types differ in how a number is loaded and stored, the generations do not in that."""
+DTYPES = {"sm_75": ("float32",), "sm_80": ("float32", "bfloat16"), "sm_90": ("float32", "float16")}
+"""Of each generation; the half types differ in how a number is loaded and stored, which the generations do alike."""
 MAX_SHARED = 48 << 10  # of a block, without asking for more
 REGISTERS = 64 << 10  # of a multiprocessor
 MOST_THREADS = 256  # of a block, in the catalogue
