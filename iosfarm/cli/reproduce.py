@@ -35,7 +35,8 @@ NAMES = {
     "intra-inter": "Parallelism inside of operators against parallelism between them.",
     "blocks": "Speed-ups of the blocks of Inception V3, one by one.",
     "resnet-vgg": "ResNets and VGG-16, with next to nothing to gain.",
-    "random-320": "A random network of 320 units.",
+    "part-sizes": "Search space of a random network of 320 units by the size of its parts (no device needed).",
+    "random-320": "Latency of a random network of 320 units.",
     "all": "Every figure and table; they share what is measured.",
 }
 

@@ -1,4 +1,4 @@
-"""Figures that need no device: Tables 1 and 2, the trend, and the bound on transitions."""
+"""Figures that need no device: Tables 1 and 2, the trend, the bound on transitions, and sizes of parts."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from pathlib import Path
 
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.graph import Graph
+from iosfarm.reproduce.random_network import random_network
 from iosfarm.reproduce.result import Column, Draft, Kind
 from iosfarm.reproduce.tables import UNPRUNED, paper_network, space_size, table1, table2
-from iosfarm.search.parts import Part
-from iosfarm.search.space import part_space
+from iosfarm.search.chains import width
+from iosfarm.search.parts import Part, cut
+from iosfarm.search.space import SpaceSettings, part_space
 from iosfarm.zoo import load
 
 YEARS = {
@@ -137,6 +139,40 @@ def complexity(draft: Draft) -> None:
             tight=size.transitions + states == size.bound,
         )
     draft.note("tight: transitions and states together, which is with each state's empty ending, are the bound")
+
+
+PART_SIZES = (30, 40, 45, 50, 55)
+PART_SPACE = SpaceSettings(max_group_size=1, max_groups=20)
+"""As the paper's repository counts it: single units, up to 20 side by side."""
+
+PART_SIZES_COLUMNS = (
+    Column(key="size", heading="units in a part at most"),
+    Column(key="parts", heading="parts"),
+    Column(key="width", heading="largest width"),
+    Column(key="states", heading="states"),
+    Column(key="transitions", heading="transitions"),
+    Column(key="largest", heading="transitions of the largest"),
+)
+
+
+def part_sizes(draft: Draft) -> None:
+    """How the search space of the random network of 320 units depends on the size of its parts."""
+    graph = random_network()
+    for size in PART_SIZES:
+        parts = cut(graph, max_part_size=size)
+        spaces = [part_space(part, PART_SPACE) for part in parts]
+        transitions = [len(space.stage_of) for space in spaces]
+        draft.add(
+            size=size,
+            parts=len(parts),
+            width=max(map(width, parts)),
+            states=sum(len(space.states) for space in spaces),
+            transitions=sum(transitions),
+            largest=max(transitions),
+        )
+    draft.note(
+        "groups of one unit, up to 20 of them; larger parts are not always harder: where they are cut counts, too"
+    )
 
 
 def _side_by_side(length: int, count: int) -> Graph:

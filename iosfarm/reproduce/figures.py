@@ -84,7 +84,6 @@ FIGURES: Mapping[str, Figure] = {
             counting.TABLE_1_COLUMNS,
             _table1,
             covers=("Table 1",),
-            experiments=("tests/graph_dp_summary/graph_dp_summary.py",),
             needs_device=False,
         ),
         Figure(
@@ -194,6 +193,14 @@ FIGURES: Mapping[str, Figure] = {
             latencies.nothing_to_gain,
             covers=("Section 5",),
             experiments=("tests/resnet/main.py",),
+        ),
+        Figure(
+            "part-sizes",
+            "Parts of the random network of 320 units",
+            counting.PART_SIZES_COLUMNS,
+            _without_device(counting.part_sizes),
+            experiments=("tests/graph_dp_summary/graph_dp_summary.py",),
+            needs_device=False,
         ),
         Figure(
             "random-320",

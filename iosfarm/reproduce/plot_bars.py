@@ -150,6 +150,17 @@ def complexity(result: Result, canvas: Canvas) -> None:
     axes.set_xlabel("chains x units in each")
 
 
+def part_sizes(result: Result, canvas: Canvas) -> None:
+    """States and transitions for each size of parts."""
+    canvas.set_size_inches(7.5, 3.8)
+    axes = canvas.subplots()
+    names = ("states", "transitions", "largest")
+    labels = {"largest": "transitions of the largest part"}
+    series = {labels.get(name, name): _column(result.rows, name) for name in names}
+    bars(axes, [str(row["size"]) for row in result.rows], series, "count", log=True)
+    axes.set_xlabel("units in a part at most")
+
+
 def _two_panels(canvas: Canvas, result: Result, groups: Sequence[str], ours: Series, theirs: Series) -> None:
     canvas.set_size_inches(9.5, 6.4)
     above, below = canvas.subplots(2, 1, sharex=True)

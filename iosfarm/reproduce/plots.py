@@ -48,6 +48,7 @@ DRAWINGS: Mapping[str, Callable[[Result, Canvas], None]] = {
     "intra-inter": plot_bars.intra_inter,
     "blocks": plot_bars.blocks,
     "resnet-vgg": plot_bars.plain,
+    "part-sizes": plot_bars.part_sizes,
     "random-320": plot_bars.plain,
 }
 """How each figure is drawn."""

@@ -110,6 +110,19 @@ def test_chains_reach_the_bound() -> None:
     assert (two["states"], two["transitions"]) == (9, 36 - 9)
 
 
+def test_parts_are_no_larger_than_asked_for() -> None:
+    draft = Draft(counting.PART_SIZES_COLUMNS)
+    counting.part_sizes(draft)
+    for row in draft.rows:
+        size, parts = row["size"], row["parts"]
+        assert isinstance(size, int)
+        assert isinstance(parts, int)
+        assert parts >= 321 / size  # 320 units and the sum of the last ones
+        assert row["largest"] <= row["transitions"]  # type: ignore[operator]
+        assert row["states"] <= row["transitions"]  # type: ignore[operator]
+    assert [row["parts"] for row in draft.rows] == sorted((row["parts"] for row in draft.rows), reverse=True)  # type: ignore[type-var]
+
+
 def test_convolutions_shrink_while_peaks_rise() -> None:
     draft = Draft(counting.TREND_COLUMNS)
     counting.trend(draft)
