@@ -51,12 +51,14 @@ def make_engine(location: Location, *, readonly: bool, timeout: float) -> Engine
         return _sqlite_engine(location, readonly=readonly, timeout=timeout)
     # A plan made once for any thousand keys, before the tables have statistics, was nine times slower than a look-up's
     # own plan.
-    options = f"-c lock_timeout={max(1, round(timeout * 1000))} -c plan_cache_mode=force_custom_plan"
+    # Compiling a query that takes milliseconds takes longer than the query.
+    options = f"-c lock_timeout={max(1, round(timeout * 1000))} -c plan_cache_mode=force_custom_plan -c jit=off"
     if readonly:
         options += " -c default_transaction_read_only=on"
     arguments = {"options": options, "connect_timeout": max(2, round(timeout))}
     try:
-        return create_engine(location.url, connect_args=arguments, pool_pre_ping=True)
+        # A claim must see what was committed while it waited for a lease, whatever the server's default is.
+        return create_engine(location.url, connect_args=arguments, pool_pre_ping=True, isolation_level="READ COMMITTED")
     except ModuleNotFoundError as error:
         hint = "`pip install iosfarm[postgres]`"
         raise DatabaseUrlError("the driver psycopg is not installed", where=location.name, hint=hint) from error

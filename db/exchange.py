@@ -85,7 +85,7 @@ class Exchange(Handle):
                 written.
         """
         from iosfarm.db.exporting import lines_of
-        from iosfarm.db.portable import header
+        from iosfarm.db.portable import VERSION
 
         lines = lines_of(self, conditions, report)
         with replacing(path) as part:
@@ -95,7 +95,7 @@ class Exchange(Handle):
                 return write_parquet(lines, part)
             measured, count = 0, 1
             with part.open("w", encoding="utf-8") as file:
-                file.write(_text(header(version("iosfarm"))))
+                file.write(_text({"type": "iosfarm", "version": VERSION, "program": version("iosfarm")}))
                 for line in lines:
                     file.write(_text(line))
                     measured += line["type"] == "measurement"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,12 +25,10 @@ from iosfarm.db.portable import (
     ScheduleLine,
     SearchLine,
     StageLine,
-    document_with,
-    stored_json,
 )
 from iosfarm.db.rows import device_row, environment_row, stage_ids, stage_rows
 from iosfarm.db.searches import SearchState
-from iosfarm.ir.device import Device, Environment
+from iosfarm.ir.device import Device, Environment, canonical_json
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.summary import StageSummary
 
@@ -169,7 +168,7 @@ class Importer:
         values = {
             **{name: value for name, value in vars(line).items() if name not in ("type", "run")},
             "outcome": line.outcome.value,
-            **{name: stored_json(getattr(line, name)) for name in ("models", "devices", "settings", "failed")},
+            **{name: canonical_json(getattr(line, name)) for name in ("models", "devices", "settings", "failed")},
         }
         same = (run.started_at == line.started_at, run.host == line.host, run.models == values["models"])
         number, new = _once(connection, tables.run, same, values, ended=line.outcome is not SearchState.RUNNING)
@@ -181,11 +180,11 @@ class Importer:
             raise ValueError(f"there is no run {line.run}")
         values = {
             "model": line.model,
-            "settings": stored_json(line.settings),
+            "settings": canonical_json(line.settings),
             "state": line.state.value,
             "started_at": line.started_at,
             "finished_at": line.finished_at,
-            "counts": None if line.counts is None else stored_json(line.counts),
+            "counts": None if line.counts is None else canonical_json(line.counts),
             "run_id": None if line.run is None else self._runs[line.run],
         }
         search = tables.search.c
@@ -219,7 +218,7 @@ class Importer:
             "search_id": None if line.search is None else self._searches[line.search],
             "device_id": device_row(connection, device),
             "environment_id": environment_row(connection, environment),
-            "document": document_with(line.document, rests_on),
+            "document": _document_with(line.document, rests_on),
         }
         number = connection.execute(insert(tables.schedule).returning(schedule.id), values).scalar_one()
         parts = [
@@ -248,3 +247,15 @@ def _once(
         state = table.c.outcome if "outcome" in table.c else table.c.state
         connection.execute(update(table).where(table.c.id == found, state == SearchState.RUNNING.value).values(values))
     return found, False
+
+
+def _document_with(document: str, measurements: dict[int, int | None]) -> str:
+    """A schedule file whose stages rest on the measurements of this database, by position; as it is, if it is none."""
+    try:
+        content = json.loads(document)
+        for position, stage in enumerate(content["stages"]):
+            if stage.get("measurement") is not None:
+                stage["measurement"] = measurements.get(position)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return document
+    return json.dumps(content, ensure_ascii=False)

@@ -8,7 +8,6 @@ sides need no memory of the whole. Statistics are not exported: they follow from
 from __future__ import annotations
 
 import hashlib
-import json
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -28,7 +27,7 @@ from pydantic import (
 
 from iosfarm.db.runs import RunSummary
 from iosfarm.db.searches import SearchState
-from iosfarm.ir.device import Device, Environment, canonical_json
+from iosfarm.ir.device import Device, Environment
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.summary import OperatorSummary, StageSummary
 
@@ -57,7 +56,6 @@ Name = Annotated[str, Field(min_length=1, max_length=10_000), AfterValidator(_st
 Text = Annotated[str, Field(max_length=100_000), AfterValidator(_storable)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, lt=2**31)]
-Big = Annotated[int, Field(ge=0, lt=2**63)]
 Number = Annotated[int, Field(ge=0, lt=2**63)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=SHORTEST, le=LONGEST, allow_inf_nan=False)]
@@ -172,8 +170,8 @@ class StageLine(Line):
     batch: Count
     groups: Count
     units: Count
-    flops: Big
-    bytes_moved: Big
+    flops: Number
+    bytes_moved: Number
     operators: Annotated[list[OperatorEntry], Field(max_length=100_000)]
 
     @model_validator(mode="after")
@@ -268,11 +266,6 @@ AnyLine = DeviceLine | EnvironmentLine | RunLine | SearchLine | StageLine | Meas
 _LINES: TypeAdapter[AnyLine] = TypeAdapter(Annotated[AnyLine, Field(discriminator="type")])
 
 
-def header(program: str) -> dict[str, object]:
-    """The first line."""
-    return {"type": "iosfarm", "version": VERSION, "program": program}
-
-
 def read_line(text: bytes | str) -> AnyLine:
     """One line of JSON.
 
@@ -295,27 +288,6 @@ def check_line(value: dict[str, Any]) -> AnyLine:
         return _LINES.validate_python(value)
     except ValidationError as error:
         raise ValueError(_sentence(error)) from error
-
-
-def stored_json(value: object) -> str:
-    """A value as databases hold it.
-
-    Raises:
-        ValueError: it holds NaN or infinity.
-    """
-    return canonical_json(value)
-
-
-def document_with(document: str, measurements: dict[int, int | None]) -> str:
-    """A schedule file whose stages rest on the measurements of this database, by position; as it is, if it is none."""
-    try:
-        content = json.loads(document)
-        for position, stage in enumerate(content["stages"]):
-            if stage.get("measurement") is not None:
-                stage["measurement"] = measurements.get(position)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return document
-    return json.dumps(content, ensure_ascii=False)
 
 
 def _sentence(error: ValidationError) -> str:

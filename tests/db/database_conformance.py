@@ -9,7 +9,6 @@ import multiprocessing
 import pickle
 import random
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 from database_examples import CPU, ENVIRONMENT, NOON, SIM, bad, conv, ok, stage
+from database_fixtures import DatabaseFixtures
 
 from iosfarm.db import Claims, DatabaseError, LatencyDatabase, RunSummary, ScheduledStageRow, SearchState
 from iosfarm.ir.device import Device, Environment
@@ -61,17 +61,7 @@ def in_processes(function: Any, url: str, arguments: list[Any]) -> list[Any]:
         return [f.result(timeout=120) for f in [pool.submit(function, url, a) for a in arguments]]
 
 
-class LatencyDatabaseConformance:
-    @pytest.fixture
-    def url(self) -> str:
-        """The URL of an empty database."""
-        raise NotImplementedError
-
-    @pytest.fixture
-    def database(self, url: str) -> Iterator[LatencyDatabase]:
-        with LatencyDatabase(url) as database:
-            yield database
-
+class LatencyDatabaseConformance(DatabaseFixtures):
     # Measurements
 
     def test_comes_back_as_it_was_recorded(self, database: LatencyDatabase) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from database_conformance import LatencyDatabaseConformance
 from database_examples import CPU, ENVIRONMENT, ok, stage
+from exchange_conformance import ExchangeConformance
 from product_conformance import ProductConformance
 
 from iosfarm.db import DatabaseError, LatencyDatabase, TransientDatabaseError
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from postgres import PostgresServer
 
 
-class TestPostgres(LatencyDatabaseConformance, ProductConformance):
+class TestPostgres(LatencyDatabaseConformance, ProductConformance, ExchangeConformance):
     @pytest.fixture
     def url(self, postgres_url: str) -> str:
         return postgres_url

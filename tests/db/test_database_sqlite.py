@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 from database_conformance import LatencyDatabaseConformance
 from database_examples import CPU, ENVIRONMENT, ok, stage
+from exchange_conformance import ExchangeConformance
 from product_conformance import ProductConformance
 from sqlalchemy import event
 
 from iosfarm.db import DatabaseError, LatencyDatabase, default_path, schema
 
 
-class TestSqlite(LatencyDatabaseConformance, ProductConformance):
+class TestSqlite(LatencyDatabaseConformance, ProductConformance, ExchangeConformance):
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'latency.db'}"
@@ -135,6 +136,7 @@ RECORD_UNTIL_KILLED = """
 import sys
 sys.path.insert(0, sys.argv[2])
 from database_examples import CPU, ENVIRONMENT, ok, stage
+from exchange_conformance import ExchangeConformance
 from product_conformance import ProductConformance
 from sqlalchemy import event
 from iosfarm.db import LatencyDatabase
