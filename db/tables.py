@@ -116,6 +116,7 @@ stage_operator = Table(
     Column("kernel_width", Integer),
     Column("stride", Integer),
     Index(None, "kind", "in_channels", "out_channels"),
+    Index(None, "in_channels", "height", "width"),
 )
 
 run = Table(

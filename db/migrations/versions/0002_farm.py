@@ -38,6 +38,7 @@ STATISTICS = (
     ("stage", "sqlite_autoindex_stage_1", "2500000 1"),
     ("stage_operator", "sqlite_autoindex_stage_operator_1", "5000000 2 1"),
     ("stage_operator", "ix_stage_operator_kind_in_channels_out_channels", "5000000 500000 5000 500"),
+    ("stage_operator", "ix_stage_operator_in_channels_height_width", "5000000 50000 5000 5000"),
     ("device", "sqlite_autoindex_device_1", "10 1 1"),
     ("environment", "sqlite_autoindex_environment_1", "10 1"),
     ("environment", "ix_environment_hard_key", "10 2"),
@@ -91,6 +92,8 @@ def upgrade() -> None:
     op.create_index("uq_measurement_uid", "measurement", ["uid"], unique=True)
     for columns in (["device_id", "measured_at"], ["median"]):
         op.create_index(op.f("ix_measurement_" + "_".join(columns)), "measurement", columns, unique=False)
+    columns = ["in_channels", "height", "width"]
+    op.create_index(op.f("ix_stage_operator_in_channels_height_width"), "stage_operator", columns, unique=False)
     op.create_index(op.f("ix_schedule_stage_measurement_id"), "schedule_stage", ["measurement_id"], unique=False)
     wrong = sa.text("status <> 'ok'")
     columns = ["status", "measured_at"]
@@ -157,6 +160,7 @@ def _uid(row: sa.Row[Any], suffix: str = "") -> str:
 def downgrade() -> None:
     op.execute("DROP VIEW latency")
     op.drop_index(op.f("ix_schedule_stage_measurement_id"), table_name="schedule_stage")
+    op.drop_index(op.f("ix_stage_operator_in_channels_height_width"), table_name="stage_operator")
     for name in ("wrong", "median", "device_id_measured_at"):
         op.drop_index(f"ix_measurement_{name}", table_name="measurement")
     op.drop_index("uq_measurement_uid", table_name="measurement")
