@@ -5,7 +5,6 @@ from __future__ import annotations
 from iosfarm.ir.errors import DeviceLost
 
 INVALID_DEVICE = 101
-NO_DEVICE = 100
 OUT_OF_MEMORY = 2
 
 FATAL = {

@@ -13,7 +13,6 @@ HARDWARE_SLOWDOWN = 0x8 | 0x40 | 0x80
 """Clock event reasons: hardware slowdown, its thermal kind, its power brake. What was measured meanwhile is void."""
 POWER_CAP = 0x4 | 0x20
 """Software power cap and software thermal slowdown: slower than it could be, and worth telling."""
-IDLE = 0x1
 
 
 def driver_version() -> str:
@@ -58,6 +57,12 @@ def voided(facts: Mapping[str, Fact]) -> str:
     if isinstance(reasons, int) and reasons & HARDWARE_SLOWDOWN:
         return f"the hardware slowed itself down (clock event reasons {reasons:#x})"
     return ""
+
+
+def capped(facts: Mapping[str, Fact]) -> bool:
+    """Whether a limit of power or temperature made the device slower than it could be: it counts, and is told."""
+    reasons = facts.get("clock_reasons")
+    return isinstance(reasons, int) and bool(reasons & POWER_CAP)
 
 
 def _reasons(library: Any, handle: Any) -> int:

@@ -77,12 +77,17 @@ class CudaRuntime:
         return len(self._calls.fallbacks)
 
     def conditions(self) -> dict[str, Fact]:
-        """What the GPU tells of its state; `void` says why what is measured in it does not count."""
-        from iosfarm.kernels.cuda.nvml import read, voided
+        """What the GPU tells of its state. `capped`: software keeps it below what it could do; `void`: why what is
+        measured in this state does not count.
+        """
+        from iosfarm.kernels.cuda.nvml import capped, read, voided
 
         found = read(self._gpu.facts.uuid, self._gpu.facts.index)
-        reason = voided(found)
-        return {**found, "void": reason} if reason else found
+        if capped(found):
+            found["capped"] = True
+        if reason := voided(found):
+            found["void"] = reason
+        return found
 
     # -- preparing -----------------------------------------------------------------------------------------------
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import iosfarm
 from iosfarm.cli import main
-from iosfarm.farm.gpu_check import check
+from iosfarm.farm.gpu_check import check, facts
 from iosfarm.farm.gpu_check.check import run_check
+from iosfarm.farm.gpu_check.context import Context
 from iosfarm.farm.gpu_check.rows import Rows, read_rows
 from iosfarm.farm.gpu_check.sanitizer import network
 from iosfarm.farm.gpu_check.summary import summary
@@ -109,9 +111,24 @@ def test_what_the_sanitizer_runs_is_a_network() -> None:
 
 
 def test_a_machine_without_a_gpu_says_so(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main.run(["doctor", "--gpu", "--out", str(tmp_path / "out")]) == 2
+    assert main.run(["doctor", "--gpu", "--device", "cuda:99", "--out", str(tmp_path / "out")]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1
     assert "cuda" in err
     assert not (tmp_path / "out").exists()
+
+
+def test_scripts_of_a_checkout_are_run_and_what_goes_wrong_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path
+) -> None:
+    context = Context("cuda:x", tmp_path, "", time.monotonic() + 120, Rows(None), ("sample",))
+    monkeypatch.chdir(tmp_path)
+    facts.benchmark(context)
+    facts.conformance(context)
+    assert all("checkout" in row["skipped"] for row in context.rows.rows)
+    monkeypatch.chdir(root)
+    facts.benchmark(context)
+    row = context.rows.rows[-1]
+    assert (row["code"], row["found"]) == (2, None)
+    assert "'cuda:x' is not a CUDA device" in row["end"]

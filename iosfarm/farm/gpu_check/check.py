@@ -43,7 +43,7 @@ def sections(models: Sequence[str]) -> list[Section]:
         Section("numerics", 50, numerics.operators, gpu=True),
         Section("probes", 35, probes.run, gpu=True),
         Section("conformance", 60, facts.conformance, gpu=True),
-        Section("benchmark", 30, facts.benchmark, gpu=True),
+        Section("benchmark", 45, facts.benchmark, gpu=True),
         Section("sanitizer", 45, sanitizer.run, gpu=True),
         *(_search(model, 90) for model in models[2:]),
         Section("steady-end", 25, steady.run),

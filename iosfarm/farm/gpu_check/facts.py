@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -65,8 +66,11 @@ def benchmark(context: Context) -> None:
     if not script.is_file():
         context.rows.add(skipped="the benchmark is in a checkout: run it there with make gpu-check")
         return
-    command = [sys.executable, str(script), "--seconds", str(0.7 * context.left)]
+    seconds = f"{0.7 * context.left:.0f}"
+    command = [sys.executable, str(script), "--device", context.device, "--json", "--seconds", seconds]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=max(5.0, context.left - 1))
-    for line in (done.stdout + done.stderr).strip().splitlines()[-80:]:
-        context.rows.add(line=line[:300])
-    context.rows.add(code=done.returncode)
+    try:
+        found = json.loads(done.stdout)
+    except ValueError:
+        found = None
+    context.rows.add(code=done.returncode, found=found, end=done.stderr.strip()[-500:])

@@ -55,6 +55,7 @@ def test_hardware_slowdown_voids_and_a_power_cap_does_not(library: ModuleType, r
     facts = nvml.read("", 0)
     assert facts["clock_reasons"] == reasons
     assert bool(nvml.voided(facts)) == void
+    assert nvml.capped(facts) == bool(reasons & 0x4)
 
 
 def test_without_the_library_there_is_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
