@@ -137,9 +137,11 @@ def outage(folder: Path, _: argparse.Namespace) -> dict[str, object]:
         url = server.url("farm")
         LatencyDatabase(url).close()
         search = _search(folder, _zoo(folder, "squeezenet"), url, "sim:v100?noise=0&count=4&pace=0.05")
-        time.sleep(12.0)
-        with LatencyDatabase(url, readonly=True) as database:
-            before = len(database.query())
+        before = 0
+        while before < 20 and search.process.poll() is None:
+            time.sleep(0.1)
+            with LatencyDatabase(url, readonly=True) as database:
+                before = len(database.query())
         server.stop()
         time.sleep(30.0)
         server.start()

@@ -141,6 +141,7 @@ class Dispatcher:
             if not any(True for pool in self.fleet.pools for _ in pool.flights()):
                 self._sleep(min(timeout, IDLE))  # other drivers are at work, or devices start
             self._take(self._executor.wait(timeout))
+        self._flag()
         answers, self._answers = self._answers, []
         return answers
 
@@ -153,6 +154,16 @@ class Dispatcher:
     def close(self) -> None:
         """Give all leases back."""
         self._sharing.close()
+
+    def _flag(self) -> None:
+        """What a device has measured that turns out to lie is not to be believed by anybody."""
+        while self.fleet.distrusted:
+            member, reason = self.fleet.distrusted.pop()
+            flagged = self._database.quarantine(member.info.device, member.joined, reason)
+            if flagged:
+                note = f"{len(flagged)} measurements of {member.name} were flagged: search again to have them made anew"
+                self.fleet.notes.append(note)
+                self._emit(Event("measurements_flagged", {"device": member.name, "count": len(flagged)}))
 
     # -- to devices ----------------------------------------------------------------------------------------------
 

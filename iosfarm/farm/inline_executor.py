@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections import deque
+from dataclasses import replace
 
 from iosfarm.farm.executor import Change, DeviceInfo, Outcome, Task, Turn, describe, perform
 from iosfarm.farm.selector import Selector
@@ -37,6 +38,8 @@ class InlineExecutor:
                 if name not in self._workers:
                     worker = Worker(chosen.worker)
                     info = describe(worker, name, NODE)
+                    if len(names) > 1:
+                        info = replace(info, device=replace(info.device, instance={"device": name}))
                     if not chosen.takes_model(info.device.model):
                         worker.close()
                         hint = f"there is {info.device.model}"

@@ -57,6 +57,10 @@ def connect(address: str | None, metrics_port: int | None = None) -> tuple[Any, 
     handler = signal.getsignal(signal.SIGTERM)
     local: dict[str, Any] = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
     if metrics_port is not None:
+        if importlib.util.find_spec("prometheus_client") is None:
+            raise RayError(
+                "Ray cannot serve metrics here", where="--metrics-port", hint="pip install 'iosfarm[metrics]'"
+            )
         local["_metrics_export_port"] = metrics_port
     try:
         ray.init(

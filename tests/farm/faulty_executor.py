@@ -48,6 +48,10 @@ class FaultyExecutor:
         self._infos: dict[str, DeviceInfo] = {}
         self._submitted = 0
 
+    @property
+    def names(self) -> set[str]:
+        return set(self._infos)
+
     def clock(self) -> float:
         return self.now
 

@@ -201,6 +201,30 @@ def test_of_two_that_disagree_it_is_said() -> None:
     assert any("disagree by" in note and "no third one can tell" in note for note in result.notes)
 
 
+def test_a_third_device_tells_which_of_two_lies_and_its_measurements_are_flagged() -> None:
+    executor = FaultyExecutor()
+
+    def later() -> bool:
+        lied = sum(1 for device, _ in executor.measured if "lie" in device)
+        if "another" not in executor.names and lied > len(canaries("nhwc")):
+            executor.join("another", "sim:v100?noise=0")
+        return False
+
+    events: list[Event] = []
+    with LatencyDatabase("sqlite://") as database:
+        devices = ("sim:v100?noise=0", "sim:v100?noise=0&lie=0.5")
+        jobs = [job(device=device, method=EXHAUSTIVE) for device in devices]
+        settings = {"policy": POLICY, "clock": executor.clock, "emit": events.append, "stop": later}
+        (result,) = drive(jobs, database, executor, **settings)
+        rows = [row for row in database.query() if "lie=0.5" in row.worker]
+        assert rows
+        assert {str(row.status) for row in rows} == {"quarantined"}
+        assert any("search again to have them made anew" in note for note in result.notes)
+        # The next search does so.
+        check(search(FaultyExecutor(), database))
+    assert [event.fields["device"] for event in events if event.name == "measurements_flagged"] == [devices[1]]
+
+
 def test_a_device_that_drifts_is_quarantined_and_its_measurements_are_flagged() -> None:
     executor = FaultyExecutor()
     with LatencyDatabase("sqlite://") as database:

@@ -17,6 +17,7 @@ from farm_examples import SIM, branches, job, recorded
 import iosfarm
 from iosfarm.db import DatabaseError, LatencyDatabase
 from iosfarm.farm.api import run_jobs
+from iosfarm.farm.events import LogError
 from iosfarm.farm.interrupt import graceful_interrupt
 from iosfarm.farm.progress import Progress
 from iosfarm.farm.schedule_file import OutputError, load
@@ -254,3 +255,23 @@ def test_in_another_thread_signals_are_left_alone() -> None:
     thread.start()
     thread.join()
     assert seen == [(False, before)]
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        ({"executor": "inline", "metrics_port": 8080}, "--metrics-port: metrics are served by Ray; leave it out"),
+        ({"executor": "inline", "ray_address": "auto"}, "the inline executor takes no Ray address"),
+        ({"executor": "ray", "ray_address": "10.0.0.1:1", "metrics_port": 1}, "the cluster serves metrics on a port"),
+    ],
+)
+def test_settings_that_contradict_each_other(path: Path, named: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        run_jobs([job()], database=str(path), **named)  # type: ignore[arg-type]
+    assert message in str(caught.value)
+
+
+def test_a_log_that_cannot_be_written_is_told_before_anything_is_measured(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(LogError, match="the log cannot be written: No such file or directory; choose another file"):
+        run_jobs([job()], database=str(path), executor="inline", log=tmp_path / "nowhere" / "log.jsonl")
+    assert not path.exists()
