@@ -25,6 +25,8 @@ def places(nodes: Sequence[Node], selector: str, chosen: Selector, taken: Mappin
         return _simulated(able, selector, chosen, taken)
     if chosen.kind == "cuda":
         slots = [(node, number) for node in able for number in range(node.gpus)]
+        if not slots and len(nodes) == 1:
+            slots = [(able[0], 0)]  # what is missing there, its worker can tell
         if not slots and not taken:
             hint = "Ray finds none on its machines: see iosfarm doctor there"
             raise UsageError("no GPU in the cluster", where=selector, hint=hint)
@@ -36,7 +38,8 @@ def places(nodes: Sequence[Node], selector: str, chosen: Selector, taken: Mappin
     for node, number in slots[: chosen.count]:
         name = _name(chosen.worker, number, sum(1 for other, _ in slots if other is node), node, len(nodes))
         if (node.id, number) not in there and name not in taken:
-            hosts.append(Host(node, {name: chosen.worker}, selector, number, gpus=int(chosen.kind == "cuda")))
+            gpus = int(chosen.kind == "cuda" and node.gpus > 0)
+            hosts.append(Host(node, {name: chosen.worker}, selector, number, gpus))
     return hosts
 
 
