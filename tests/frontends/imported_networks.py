@@ -29,15 +29,22 @@ def perturbed(module: nn.Module, seed: int = 0) -> nn.Module:
     return module.eval()
 
 
-def largest_error(imported: Imported, module: nn.Module, shapes: Sequence[Sequence[int]], batch: int) -> float:
-    """max |ours - torch's| / max |torch's| over all outputs; both compute in float64. Shapes are without the batch."""
+def largest_error(
+    imported: Imported,
+    module: nn.Module,
+    shapes: Sequence[Sequence[int]],
+    batch: int,
+    dtype: torch.dtype = torch.float64,
+) -> float:
+    """max |ours - torch's| / max |torch's| over all outputs; both compute in `dtype`. Shapes are without the batch."""
     generator = np.random.default_rng(batch)
-    inputs = [generator.standard_normal((batch, *shape)) for shape in shapes]
+    kind = np.float64 if dtype == torch.float64 else np.float32
+    inputs = [generator.standard_normal((batch, *shape)).astype(kind) for shape in shapes]
     with torch.no_grad():
-        result = module.double()(*(torch.from_numpy(values).clone() for values in inputs))
+        result = module.to(dtype)(*(torch.from_numpy(values).clone() for values in inputs))
         module.float()
     expected = list(pytree.tree_leaves(result))
-    ours = run_graph(imported.graph.bind(batch=batch), imported.weights, inputs)
+    ours = run_graph(imported.graph.bind(batch=batch), imported.weights, inputs, dtype)
     worst = 0.0
     for place, value in zip(imported.signature.outputs, expected, strict=True):
         if isinstance(place, tuple):

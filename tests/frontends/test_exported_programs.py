@@ -90,11 +90,11 @@ def test_three_thousand_operators() -> None:
             self.weight = nn.Parameter(torch.randn(4, 1, 1))
 
         def forward(self, x: Tensor) -> Tensor:
-            for i in range(750):
+            for i in range(720):
                 x = torch.relu(x * self.weight) + (x if i % 2 else x.sigmoid())
             return x
 
     program = export(Deep(), (torch.zeros(1, 4, 6, 6),), strict=False)
-    assert len(program.graph.nodes) > 2600
+    assert len(program.graph.nodes) > 2500
     imported = import_module(program, strict=True)
     assert len(imported.graph.operators) > 1500
