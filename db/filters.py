@@ -86,8 +86,12 @@ class Selection:
         return conditions
 
     def found(self) -> list[ColumnElement[bool]]:
-        """The same, looking for the stages first: quick where few meet them."""
-        return [*self.measured, _m.stage_id.in_(self.stages())] if self.on_stages else list(self.measured)
+        """The same, looking for the stages first: quick where few meet them.
+
+        Only operators have indexes to find stages by: without conditions on them, those on measurements say more.
+        """
+        narrow = self.operator or (self.stage and not self.measured)
+        return [*self.measured, _m.stage_id.in_(self.stages())] if narrow else self.checked()
 
     def stages(self) -> Select[Any]:
         """Ids of the stages, a stage as often as operators of it are met."""
