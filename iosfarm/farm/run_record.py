@@ -61,6 +61,7 @@ class RecordedRun:
         self._updated = monotonic()
         self._away = False
         self._database = patient(database, outage=policy.outage, waiting=self._waiting, back=self._back, stop=stop)
+        self._first = database
         self._run: int | None = None
         self._unfinished: dict[str, int] = {}
         self._done: dict[str, Saved] = {}
@@ -80,7 +81,8 @@ class RecordedRun:
     def run(self) -> list[Saved]:
         """The results, in the order of the jobs. Raises what `Driver.run` raises."""
         models, devices = ({getattr(job, name): None for job in self._jobs} for name in ("label", "device"))
-        self._run = self._database.begin_run(list(models), list(devices))
+        # Nothing is lost yet: where the database is away from the start, that is said at once.
+        self._run = self._first.begin_run(list(models), list(devices))
         self._emit(Event("run_started", {"run": self._run, "models": list(models), "devices": list(devices)}))
         try:
             results = self._driver.run()
