@@ -55,8 +55,8 @@ class Deferred:
     type: TensorType
 
 
-Any_ = Value | Constant | Deferred
-Result = Any_ | Sequence[Any_ | None]
+Found = Value | Constant | Deferred
+Result = Found | Sequence[Found | None]
 
 
 class Lowering:
@@ -68,7 +68,7 @@ class Lowering:
         self.operators: list[Operator] = []
         self.weights: dict[str, NDArray[np.float32]] = {}
         self.shapes: dict[str, Shape] = {}
-        self.values: dict[Ref, Any_ | None] = {}
+        self.values: dict[Ref, Found | None] = {}
         self.users: dict[str, list[Node]] = {}
         self.outputs = set(references(program.outputs))
         self._taken: Counter[str] = Counter()
@@ -150,7 +150,7 @@ class Lowering:
 
     # -- values --------------------------------------------------------------------------------------------------
 
-    def value(self, ref: Ref) -> Any_:
+    def value(self, ref: Ref) -> Found:
         """What a reference stands for."""
         found = self.values.get(ref)
         if found is None:

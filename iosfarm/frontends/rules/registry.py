@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from iosfarm.frontends.errors import NoCounterpart
-from iosfarm.frontends.lowering import Any_, Constant, Lowering, Result, Value
+from iosfarm.frontends.lowering import Constant, Found, Lowering, Result, Value
 from iosfarm.frontends.program import Node, Ref, TensorType
 
 Rule = Callable[["Call"], Result]
@@ -58,7 +58,7 @@ class Call:
         """An argument that not all of the operators of a rule have."""
         return self._given.get(name, default)
 
-    def operand(self, name: str) -> Any_ | float:
+    def operand(self, name: str) -> Found | float:
         """A tensor, whatever it is, or a number."""
         given = self._given[name]
         if isinstance(given, Ref):
@@ -99,7 +99,7 @@ class Call:
             raise NoCounterpart(f"{name} is not given")
         return found
 
-    def values(self, name: str) -> list[Any_]:
+    def values(self, name: str) -> list[Found]:
         """A list of tensors."""
         return [self.lowering.value(ref) for ref in self._given[name]]
 
