@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from iosfarm.deploy.torch_writer import ModuleWriter, Writer, integer, ints, number, pair, plain
 from iosfarm.ir.graph import Operator
 from iosfarm.ir.operators.elementwise import UNBOUNDED
-from iosfarm.kernels.torch_operators import bind
+from iosfarm.kernels.torch_operators import UNARY_FUNCTIONS, bind
 
 
 def _conv_transpose2d(w: ModuleWriter, o: Operator, sources: Sequence[fx.Node]) -> fx.Node:
@@ -74,27 +74,7 @@ def _unary(w: ModuleWriter, o: Operator, sources: Sequence[fx.Node]) -> fx.Node:
     function = str(o.attributes["function"])
     if function == "gelu_tanh":
         return w.call(F.gelu, sources[0], approximate="tanh")
-    return w.call(_FUNCTIONS[function], sources[0])
-
-
-_FUNCTIONS: dict[str, Callable[..., Tensor]] = {
-    "exp": torch.exp,
-    "log": torch.log,
-    "sqrt": torch.sqrt,
-    "rsqrt": torch.rsqrt,
-    "abs": torch.abs,
-    "reciprocal": torch.reciprocal,
-    "erf": torch.erf,
-    "sin": torch.sin,
-    "cos": torch.cos,
-    "floor": torch.floor,
-    "ceil": torch.ceil,
-    "softplus": F.softplus,
-    "mish": F.mish,
-    "selu": F.selu,
-    "softsign": F.softsign,
-    "log_sigmoid": F.logsigmoid,
-}
+    return w.call(UNARY_FUNCTIONS[function], sources[0])
 
 
 def _reduce(w: ModuleWriter, o: Operator, sources: Sequence[fx.Node]) -> fx.Node:

@@ -21,7 +21,7 @@ from iosfarm.kernels.cpu.executable import CpuExecutable
 from iosfarm.kernels.cpu.network import CpuNetwork
 from iosfarm.kernels.cpu.program import StageProgram, lower, with_liveness
 from iosfarm.kernels.cpu.streams import Streams, intra_op_threads
-from iosfarm.kernels.cpu.weights import RandomTensors, given_parameters
+from iosfarm.kernels.cpu.weights import RandomTensors, given_tensors
 from iosfarm.kernels.runtime import Array, Weights
 
 VERSION = 2
@@ -83,7 +83,7 @@ class CpuRuntime:
         bound = [
             {name: self._random.parameter(name, shape, dtype) for name, shape in expected.items()}
             if weights is None
-            else given_parameters(expected, weights[number], "", dtype)
+            else given_tensors(expected, weights[number], "", dtype)
             for number, expected in enumerate(parameters)
         ]
         count = len(stage.inputs)
@@ -109,9 +109,7 @@ class CpuRuntime:
             own = [name for group in item.groups for unit in group for name in graph.units[unit].operators]
             slots = [slot[name] for name in own]
             read = [slot[name] for name in item.inputs]
-            bound = [
-                given_parameters(graph.parameters(graph.operator(name)), weights, f"{name}.", dtype) for name in own
-            ]
+            bound = [given_tensors(graph.parameters(graph.operator(name)), weights, f"{name}.", dtype) for name in own]
             programs.append(self._lower(item.stage, bound, lambda r, s=slots, i=read: s[r] if r >= 0 else i[-1 - r]))
         inputs = [self._random.input(graph.shape(item.name), dtype) for item in graph.inputs]
         units = [[graph.units[unit].name for group in item.groups for unit in group] for item in placed]

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from iosfarm.ir.errors import UsageError
 from iosfarm.ir.operators import Shape
+from iosfarm.kernels.given import given_parameters
 from iosfarm.kernels.runtime import Array
 
 POOL = 1 << 20
@@ -80,20 +80,8 @@ def array_of(tensor: Tensor) -> Array:
     return tensor.to(torch.float32).clone(memory_format=torch.contiguous_format).numpy()
 
 
-def given_parameters(
+def given_tensors(
     expected: Mapping[str, Shape], given: Mapping[str, Array], prefix: str, dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    """An operator's weights from the user's; names in `given` begin with `prefix`.
-
-    Raises:
-        UsageError: one is missing or of another shape.
-    """
-    result = {}
-    for name, shape in expected.items():
-        array = given.get(prefix + name)
-        if array is None:
-            raise UsageError(f"the weight {prefix}{name} is missing")
-        if tuple(array.shape) != shape:
-            raise UsageError(f"the weight {prefix}{name} has the shape {list(array.shape)}, not {list(shape)}")
-        result[name] = tensor_of(array, dtype)
-    return result
+    """See `given_parameters`; as tensors of their own."""
+    return {name: tensor_of(array, dtype) for name, array in given_parameters(expected, given, prefix).items()}

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import DTYPES
 from iosfarm.ir.merge import merged_convolution
 from iosfarm.ir.operators import Attributes, Shape
@@ -64,23 +63,6 @@ def packed(block: Block, weights: Mapping[str, Array], dtype: str) -> Bytes:
         values = np.asarray(weights[parameter.name], np.float32).transpose(parameter.order)
         data = encoded(np.ascontiguousarray(values), dtype)
         result[parameter.offset : parameter.offset + data.nbytes] = data
-    return result
-
-
-def checked(expected: Mapping[str, Shape], given: Mapping[str, Array], prefix: str) -> dict[str, Array]:
-    """An operator's weights from the user's; names in `given` begin with `prefix`.
-
-    Raises:
-        UsageError: one is missing or of another shape.
-    """
-    result = {}
-    for name, shape in expected.items():
-        array = given.get(prefix + name)
-        if array is None:
-            raise UsageError(f"the weight {prefix}{name} is missing")
-        if tuple(array.shape) != shape:
-            raise UsageError(f"the weight {prefix}{name} has the shape {list(array.shape)}, not {list(shape)}")
-        result[name] = array
     return result
 
 

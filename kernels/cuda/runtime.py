@@ -23,10 +23,10 @@ from iosfarm.kernels.cuda.gpu import Gpu
 from iosfarm.kernels.cuda.lane import Lanes
 from iosfarm.kernels.cuda.lowering import Lowering
 from iosfarm.kernels.cuda.options import CudaSpec
-from iosfarm.kernels.cuda.parameters import checked
 from iosfarm.kernels.cuda.random_values import RandomValues
 from iosfarm.kernels.cuda.residency import Residency, WeightsOf
 from iosfarm.kernels.cuda.trials import Trials
+from iosfarm.kernels.given import given_parameters
 from iosfarm.kernels.runtime import Array, Weights
 
 VERSION = 1
@@ -102,7 +102,7 @@ class CudaRuntime:
         parameters = [stage.parameters(operator) for operator in operators]
         bound: WeightsOf | None = None
         if weights is not None:
-            known = [checked(expected, given, "") for expected, given in zip(parameters, weights, strict=True)]
+            known = [given_parameters(expected, given, "") for expected, given in zip(parameters, weights, strict=True)]
 
             def bound(number: int) -> tuple[Attributes, Mapping[str, Array]]:
                 return operators[number].attributes, known[number]
@@ -122,7 +122,7 @@ class CudaRuntime:
         names = [*(item.name for item in graph.inputs), *(operator.name for operator in graph.operators)]
         slot = {name: number for number, name in enumerate(names)}
         first = len(graph.inputs)
-        known = [checked(graph.parameters(o), weights, f"{o.name}.") for o in graph.operators]
+        known = [given_parameters(graph.parameters(o), weights, f"{o.name}.") for o in graph.operators]
         parameters = [shape for o in graph.operators for shape in graph.parameters(o).values()]
         largest = max((graph.shape(name) for name in names), key=math.prod)
         self._check_size(graph.dtype, [largest, *parameters])
