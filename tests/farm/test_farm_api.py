@@ -19,7 +19,6 @@ from iosfarm.db import DatabaseError, LatencyDatabase
 from iosfarm.farm.api import run_jobs
 from iosfarm.farm.events import LogError
 from iosfarm.farm.interrupt import graceful_interrupt
-from iosfarm.farm.progress import Progress
 from iosfarm.farm.schedule_file import OutputError, load
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.schedule import Schedule
@@ -178,12 +177,15 @@ def test_a_stopped_search_is_recorded_as_interrupted(path: Path) -> None:
 
 
 def test_a_second_interrupt_is_recorded_as_interrupted(path: Path) -> None:
-    def report(progress: Progress) -> None:
-        if progress.total("stages"):
+    looks = itertools.count()
+
+    def stop() -> bool:
+        if next(looks):  # the first look is before the job begins
             raise KeyboardInterrupt
+        return False
 
     with pytest.raises(KeyboardInterrupt):
-        run_jobs([job()], database=str(path), executor="inline", report=report)
+        run_jobs([job()], database=str(path), executor="inline", stop=stop)
     assert states(path) == ["interrupted"]
     assert outcomes(path) == ["interrupted"]
 

@@ -98,6 +98,17 @@ class Iosfarm:
             time.sleep(0.02)
 
 
+def until_said(text: str, process: subprocess.Popen[str]) -> None:
+    """Waits until the running command says something on stderr; what came before is read with it."""
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if text in line:
+            return
+    raise AssertionError("".join(said))
+
+
 def finish(process: subprocess.Popen[str]) -> Done:
     """Waits for a process to end."""
     try:

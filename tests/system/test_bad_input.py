@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import Iosfarm
+from command_line import Iosfarm, finish, until_said
 
 import iosfarm as library
 
@@ -307,13 +308,12 @@ def test_no_space_for_the_database(iosfarm: Iosfarm, mounted: Path) -> None:
     known = iosfarm.distinct()
     (mounted / "filler").write_bytes(b"\0" * (shutil.disk_usage(mounted).free - 70_000))
     # With all stages wanted at once, the first ones that come in are too many for what is left.
-    done = iosfarm(*SIM, "--db", str(iosfarm.database), "--method", "exhaustive")
-    assert done.code == 1
-    assert "latency.db: the disk is full; free some space" in done.error
-    (mounted / "filler").unlink()
+    process = iosfarm.start(*SIM, "--db", str(iosfarm.database), "--method", "exhaustive")
+    until_said("the disk is full; free some space", process)
     assert iosfarm.distinct() == known
     subprocess.run(["mount", "-o", "remount,size=20m", str(mounted)], check=True)
-    assert iosfarm(*SIM, "--db", str(iosfarm.database)).code == 0
+    assert finish(process).code == 0
+    assert iosfarm.distinct() > known
 
 
 def test_files_that_may_not_grow(iosfarm: Iosfarm, known: int) -> None:
@@ -323,7 +323,10 @@ def test_files_that_may_not_grow(iosfarm: Iosfarm, known: int) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
     iosfarm.zoo("models:\n  - name: squeezenet\n")
-    done = iosfarm(*SIM, preexec=limit)
+    process = iosfarm.start(*SIM, preexec=limit)
+    until_said("waiting for the database", process)
+    process.send_signal(signal.SIGINT)
+    done = finish(process)
     assert done.code == 1
     assert "latency.db" in done.error
     assert iosfarm.distinct() >= known
