@@ -24,7 +24,7 @@ class MeasureSettings:
     max_samples: int = 12
     precision: float = 0.03
     timeout: float = 20.0
-    chunk: int = 12
+    chunk: int = 32
     drift: float = 0.03
     retakes: int = 1
 

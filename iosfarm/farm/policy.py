@@ -25,7 +25,7 @@ class Policy:
 
     chunk: float = 3.0
     simulated_chunk: float = 1.0
-    most_stages: int = 12
+    most_stages: int = 32
     most_simulated_stages: int = 48
     attempts: int = 3
     hang: float = 30.0
