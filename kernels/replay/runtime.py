@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import NoReturn, Self
 
@@ -15,11 +15,10 @@ from iosfarm.ir.graph import Graph
 from iosfarm.ir.operators import Shape
 from iosfarm.ir.schedule import Schedule
 from iosfarm.ir.stage import Stage
+from iosfarm.kernels.computed import Compute, ComputedExecutable
 from iosfarm.kernels.replay.recording import PREFIX, Entry, Recording, find, read
 from iosfarm.kernels.runtime import Array, Weights
 from iosfarm.kernels.steady import reference_stage
-
-Compute = Callable[[Sequence[Array]], list[Array]]
 
 STEADY = Entry((1e-4,))
 """The reference stage, where it was not recorded: a recording does not drift."""
@@ -126,26 +125,13 @@ class ReplayRuntime:
             raise RuntimeError("the runtime is closed")
 
 
-class ReplayExecutable:
+class ReplayExecutable(ComputedExecutable):
     """See `Executable`."""
 
     def __init__(self, samples: Sequence[float], inputs: Sequence[Shape], compute: Compute) -> None:
+        super().__init__(inputs, compute)
         self._samples = samples
-        self._inputs = inputs
-        self._compute = compute
         self._next = count()
-        self._closed = False
-
-    def run(self, *inputs: Array) -> list[Array]:
-        """See `Executable.run`."""
-        self._check_open()
-        if inputs and len(inputs) != len(self._inputs):
-            raise ValueError(f"{len(self._inputs)} input(s) are needed, got {len(inputs)}")
-        for number, (array, shape) in enumerate(zip(inputs, self._inputs, strict=False)):
-            if tuple(array.shape) != shape:
-                raise ValueError(f"input {number} has the shape {list(array.shape)}, not {list(shape)}")
-        arrays = list(inputs) or [np.random.default_rng(0).standard_normal(shape) for shape in self._inputs]
-        return [np.array(output, dtype=np.float32) for output in self._compute(arrays)]
 
     def time(self, repeats: int) -> list[float]:
         """See `Executable.time`."""
@@ -153,23 +139,6 @@ class ReplayExecutable:
         if repeats < 1:
             raise ValueError(f"cannot time {repeats} executions")
         return [self._samples[next(self._next) % len(self._samples)] for _ in range(repeats)]
-
-    def close(self) -> None:
-        """See `Executable.close`."""
-        self._closed = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("cannot pickle an executable: prepare one where it is used")
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise RuntimeError("the executable is closed")
 
 
 def _check_weights(expected: Mapping[str, Shape], given: Mapping[str, Array], prefix: str, key: str) -> None:

@@ -15,14 +15,13 @@ from iosfarm.ir.graph import Graph
 from iosfarm.ir.operators import Shape
 from iosfarm.ir.schedule import Schedule
 from iosfarm.ir.stage import Stage
+from iosfarm.kernels.computed import Compute, ComputedExecutable
 from iosfarm.kernels.network import Busy
 from iosfarm.kernels.runtime import Array, Weights
 from iosfarm.kernels.sim.devices import device
 from iosfarm.kernels.sim.faults import Faults, FaultSpec
 from iosfarm.kernels.sim.model import MODEL_VERSION, StageModel
 from iosfarm.kernels.sim.options import DEFAULT_NOISE, parse_spec
-
-Compute = Callable[[Sequence[Array]], list[Array]]
 
 
 class SimRuntime:
@@ -131,51 +130,23 @@ class SimRuntime:
         raise TypeError("cannot pickle a runtime: open one where it is used")
 
 
-class SimExecutable:
+class SimExecutable(ComputedExecutable):
     """See `iosfarm.kernels.runtime.Executable`. `seconds` is the latency without noise."""
 
     def __init__(
         self, seconds: float, noise: float, rng: np.random.Generator, inputs: Sequence[Shape], compute: Compute
     ) -> None:
+        super().__init__(inputs, compute)
         self.seconds = seconds
         self._noise = noise
         self._rng = rng
-        self._inputs = inputs
-        self._compute = compute
-        self._closed = False
-
-    def run(self, *inputs: Array) -> list[Array]:
-        self._check_open()
-        if inputs and len(inputs) != len(self._inputs):
-            raise ValueError(f"{len(self._inputs)} input(s) are needed, got {len(inputs)}")
-        for number, (array, shape) in enumerate(zip(inputs, self._inputs, strict=False)):
-            if tuple(array.shape) != shape:
-                raise ValueError(f"input {number} has the shape {list(array.shape)}, not {list(shape)}")
-        arrays = list(inputs) or [np.random.default_rng(0).standard_normal(shape) for shape in self._inputs]
-        # A copy, because an output can be an input itself (dropout).
-        return [np.array(output, dtype=np.float32) for output in self._compute(arrays)]
 
     def time(self, repeats: int) -> list[float]:
+        """See `Executable.time`."""
         self._check_open()
         factors = np.exp(self._noise * self._rng.standard_normal(repeats))
         samples: list[float] = (self.seconds * factors).tolist()
         return samples
-
-    def close(self) -> None:
-        self._closed = True
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise RuntimeError("the executable is closed")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("cannot pickle an executable: prepare one where it is used")
 
 
 class SimNetwork(SimExecutable):

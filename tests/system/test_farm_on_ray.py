@@ -83,19 +83,20 @@ def test_workers_that_kill_themselves(iosfarm: Iosfarm, best: float) -> None:
 
 
 def test_a_worker_that_hangs_is_replaced(tmp_path: Path) -> None:
-    network = load("sample")
+    # Some 190 stages: that none hangs has a chance of 1 in 2,000.
+    network = load("squeezenet")
     settings = SearchSettings(method=Method("exhaustive"), refine=False)
-    jobs = [Job("sample", network, f"{QUIET}&count=2&hang=0.02&seed=1", settings)]
+    jobs = [Job("squeezenet", network, f"{QUIET}&count=2&hang=0.04&seed=1", settings)]
     path, log = str(tmp_path / "latency.db"), tmp_path / "log.jsonl"
-    (saved,) = run_jobs(jobs, database=path, policy=Policy(hang=1.0, hang_factor=5.0), log=log)
+    (saved,) = run_jobs(jobs, database=path, policy=Policy(hang=1.0, hang_factor=5.0, attempts=10), log=log)
     counts = saved.result.counts
     assert counts.measured == counts.stages
     assert counts.failed == 0
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     hung = [line for line in lines if line["event"] == "failed" and line["kind"] == "hung"]
+    assert hung
     assert all("no answer for" in line["reason"] for line in hung)
-    restored = [line for line in lines if line["event"] == "device_restored"]
-    assert len(restored) >= min(1, len(hung))
+    assert any(line["event"] == "device_restored" for line in lines)
 
 
 def test_ctrl_c_reaches_the_whole_group_and_loses_nothing(iosfarm: Iosfarm, mark: str) -> None:
