@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 from urllib.parse import quote
@@ -83,32 +83,34 @@ def insert_or_ignore(connection: Connection, table: Table) -> Insert:
     return upsert(connection, table).on_conflict_do_nothing()
 
 
-def insert_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """INSERT of many rows, all with the same columns, in one statement; rows that are there already are skipped."""
+def insert_rows(connection: Connection, table: Table, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """INSERT of many rows in one statement, values in the order of `names`; rows that are there already are skipped."""
     if not rows:
         return
     if connection.dialect.name == "sqlite":
-        _insert_into_sqlite(connection, table, rows)
+        _insert_into_sqlite(connection, table, names, rows)
         return
     # One array for each column: a server plans a statement of a thousand rows of parameters far longer.
-    columns = [table.c[name] for name in rows[0]]
-    arrays = [func.unnest(sql_cast([row[c.name] for row in rows], ARRAY(c.type))) for c in columns]
-    statement = postgresql.insert(table).from_select([c.name for c in columns], select(*arrays))
+    arrays = [
+        func.unnest(sql_cast(list(values), ARRAY(table.c[name].type)))
+        for name, values in zip(names, zip(*rows, strict=True), strict=True)
+    ]
+    statement = postgresql.insert(table).from_select(list(names), select(*arrays))
     connection.execute(statement.on_conflict_do_nothing())
 
 
-def _insert_into_sqlite(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+def _insert_into_sqlite(
+    connection: Connection, table: Table, names: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> None:
     """By the driver itself: what SQLAlchemy does for each row takes longer than SQLite needs to store it."""
-    statement = insert_or_ignore(connection, table).values(dict.fromkeys(rows[0]))
-    compiled = statement.compile(dialect=connection.dialect)
-    encoders = {
-        name: table.c[name].type.dialect_impl(connection.dialect).bind_processor(connection.dialect)
-        for name in compiled.positiontup or ()
-    }
-    values = [
-        tuple([row[name] if encode is None else encode(row[name]) for name, encode in encoders.items()]) for row in rows
-    ]
-    connection.exec_driver_sql(compiled.string, values)
+    compiled = insert_or_ignore(connection, table).values(dict.fromkeys(names)).compile(dialect=connection.dialect)
+    order = compiled.positiontup or []  # that of the table
+    types = [table.c[name].type for name in order]
+    encoders = [kind.dialect_impl(connection.dialect).bind_processor(connection.dialect) for kind in types]
+    if any(encoders) or order != list(names):
+        places = [(names.index(name), encode) for name, encode in zip(order, encoders, strict=True)]
+        rows = [tuple([row[at] if encode is None else encode(row[at]) for at, encode in places]) for row in rows]
+    connection.exec_driver_sql(compiled.string, list(rows))
 
 
 def texts(connection: Connection, values: Sequence[str]) -> ColumnElement[str]:

@@ -210,7 +210,8 @@ def _preferred(rows: Sequence[Row[Any]], differences: Mapping[int, Mapping[str, 
 
 def insert_measurements(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Stores rows with all columns but the id, unless they are there; returns the ids by `uid`."""
-    insert_rows(connection, tables.measurement, rows)
+    names = tuple(rows[0]) if rows else ()
+    insert_rows(connection, tables.measurement, names, [tuple(row.values()) for row in rows])
     columns, wanted = tables.measurement.c, texts(connection, [row["uid"] for row in rows])
     found = connection.execute(select(columns.uid, columns.id).where(columns.uid == wanted))
     return {row.uid: row.id for row in found}

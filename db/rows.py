@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import fields
+from operator import attrgetter
 
 from sqlalchemy import Connection, select
 
 from iosfarm.db import tables
 from iosfarm.db.dialect import insert_or_ignore, insert_rows, texts
 from iosfarm.ir.device import Device, Environment, canonical_json
-from iosfarm.ir.summary import StageSummary
+from iosfarm.ir.summary import OperatorSummary, StageSummary
 
 
 def device_row(connection: Connection, device: Device) -> int:
@@ -57,14 +58,14 @@ def stage_rows(connection: Connection, summaries: Iterable[StageSummary]) -> dic
     missing = sorted(wanted.keys() - ids.keys())
     if not missing:
         return ids
-    insert_rows(connection, tables.stage, [_stage_columns(wanted[key]) for key in missing])
+    insert_rows(connection, tables.stage, _STAGE, [_stage_values(wanted[key]) for key in missing])
     new = stage_ids(connection, missing)
     operators = [
-        {"stage_id": new[key], "position": position, **vars(operator)}
+        (new[key], position, *_operator_values(operator))
         for key in missing
         for position, operator in enumerate(wanted[key].operators)
     ]
-    insert_rows(connection, tables.stage_operator, operators)
+    insert_rows(connection, tables.stage_operator, ("stage_id", "position", *_OPERATOR), operators)
     return ids | new
 
 
@@ -75,5 +76,6 @@ def stage_ids(connection: Connection, keys: Sequence[str]) -> dict[str, int]:
     return {row.key: row.id for row in rows}
 
 
-def _stage_columns(summary: StageSummary) -> dict[str, Any]:
-    return {name: value for name, value in vars(summary).items() if name != "operators"}
+_STAGE = tuple(f.name for f in fields(StageSummary) if f.name != "operators")
+_OPERATOR = tuple(f.name for f in fields(OperatorSummary))
+_stage_values, _operator_values = attrgetter(*_STAGE), attrgetter(*_OPERATOR)
