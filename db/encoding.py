@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from math import isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Row
 
@@ -46,8 +47,28 @@ def decode(row: Row[Any], key: str, name: str) -> Measurement:
         raise DatabaseError(f"measurement {row.id} is damaged: {error}", where=name) from error
 
 
-def encode(measurement: Measurement, place: Place) -> dict[str, Any]:
-    """The columns of a measurement that do not refer to other rows.
+class Columns(NamedTuple):
+    """The columns of a measurement that do not refer to other rows, in the order in which they are written."""
+
+    uid: str
+    status: str
+    reason: str
+    median: float | None
+    mad: float | None
+    min: float | None
+    p90: float | None
+    n: int
+    samples: str
+    unroll: int
+    rounds: int
+    worker: str
+    attempt: int
+    measured_at: datetime
+    conditions: str
+
+
+def encode(measurement: Measurement, place: Place) -> Columns:
+    """What is stored of a measurement.
 
     Raises:
         ValueError: a sample or condition is not finite, or the time has no time zone.
@@ -62,32 +83,21 @@ def encode(measurement: Measurement, place: Place) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"stage {measurement.stage_key}: {error}") from error
     samples = f"[{','.join(map(repr, map(float, measurement.samples)))}]"  # as JSON has it
-    worker = storable(measurement.worker)
+    worker, status = storable(measurement.worker), measurement.status.value
     at, attempt = measurement.measured_at, measurement.attempt
-    uid = measurement_uid(measurement.stage_key, *place, at, worker, attempt, measurement.status, samples, conditions)
-    return {
-        "uid": uid,
-        "status": measurement.status.value,
-        "reason": storable(measurement.reason),
-        **_statistics(ordered),
-        "n": len(ordered),
-        "samples": samples,
-        "unroll": measurement.unroll,
-        "rounds": measurement.rounds,
-        "worker": worker,
-        "attempt": measurement.attempt,
-        "measured_at": measurement.measured_at,
-        "conditions": conditions,
-    }
+    uid = measurement_uid(measurement.stage_key, *place, at, worker, attempt, status, samples, conditions)
+    reason, (median, mad, least, p90) = storable(measurement.reason), _statistics(ordered)
+    counts = len(ordered), samples, measurement.unroll, measurement.rounds
+    return Columns(uid, status, reason, median, mad, least, p90, *counts, worker, attempt, at, conditions)
 
 
-def _statistics(ordered: Sequence[float]) -> dict[str, float | None]:
-    """What `Measurement` says of its samples, sorted once for all of it."""
+def _statistics(ordered: Sequence[float]) -> tuple[float | None, float | None, float | None, float | None]:
+    """Median, median absolute deviation, least and 90th percentile: what `Measurement` says, sorted once for all."""
     if not ordered:
-        return dict.fromkeys(("median", "mad", "min", "p90"))
+        return None, None, None, None
     median = _middle(ordered)
     mad = _middle(sorted([abs(sample - median) for sample in ordered]))
-    return {"median": median, "mad": mad, "min": ordered[0], "p90": percentile(ordered, 0.9)}
+    return median, mad, ordered[0], percentile(ordered, 0.9)
 
 
 def _middle(ordered: Sequence[float]) -> float:
@@ -97,4 +107,6 @@ def _middle(ordered: Sequence[float]) -> float:
 
 def storable(text: str) -> str:
     """Text as both databases take it: PostgreSQL refuses NUL, and UTF-8 lone surrogates. Last words may hold either."""
+    if text.isascii() and "\0" not in text:
+        return text
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from iosfarm.db.errors import DatabaseError
 from iosfarm.db.files import replacing
@@ -17,10 +20,7 @@ from iosfarm.db.handle import Handle
 from iosfarm.ir.errors import UsageError
 
 if TYPE_CHECKING:
-    from iosfarm.db.importing import Importer
-
-LONGEST_LINE = 64 * 2**20
-"""Bytes: a longer one is rejected without being read as a whole."""
+    pass
 
 _PARQUET = b"PAR1"
 
@@ -115,13 +115,21 @@ class Exchange(Handle):
         importer = Importer(self, str(path), report)
         try:
             with path.open("rb") as file:
-                if file.read(4) == _PARQUET:
-                    from iosfarm.db.parquet import read_parquet
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise UsageError(
+                        "not a file that can be read twice", where=str(path), hint="write it to disk first"
+                    )
+                columns = file.read(len(_PARQUET)) == _PARQUET
+            if columns:
+                from iosfarm.db.parquet import read_parquet
 
-                    read_parquet(path, importer)
-                else:
-                    file.seek(0)
-                    _read_lines(file, importer, str(path))
+                read_parquet(path, importer)
+            else:
+                from iosfarm.db.reading import entries_of
+
+                with closing(entries_of(path)) as entries:
+                    for entry in entries:
+                        importer.store(entry)
         except OSError as error:
             raise UsageError(f"cannot read: {error.strerror or error}", where=str(path)) from error
         return importer.finish()
@@ -154,42 +162,6 @@ class Exchange(Handle):
                 importer.result.reject(count, str(error))
         importer.take(check_line({"type": "end", "lines": count}), count + 1)
         return importer.finish()
-
-
-def _read_lines(file: IO[bytes], importer: Importer, where: str) -> None:
-    from iosfarm.db.portable import read_line
-
-    _check_header(file.readline(LONGEST_LINE), where)
-    number = 1
-    while text := file.readline(LONGEST_LINE):
-        number += 1
-        if len(text) >= LONGEST_LINE and not text.endswith(b"\n"):
-            while (rest := file.readline(LONGEST_LINE)) and not rest.endswith(b"\n"):
-                pass
-            importer.result.reject(number, f"longer than {LONGEST_LINE >> 20} MiB")
-            continue
-        try:
-            importer.take(read_line(text), number)
-        except ValueError as error:
-            importer.result.reject(number, str(error))
-
-
-def _check_header(text: bytes, where: str) -> None:
-    from iosfarm.db.portable import VERSION
-
-    try:
-        first: Any = json.loads(text)
-    except (ValueError, RecursionError):
-        first = None
-    if not isinstance(first, dict) or first.get("type") != "iosfarm":
-        hint = "give a file that `iosfarm db export` wrote"
-        raise UsageError("this is no export of a latency database", where=where, hint=hint)
-    found = first.get("version")
-    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        raise UsageError(f"an export of version {found!r}", where=where, hint=f"this iosfarm reads version {VERSION}")
-    if found > VERSION:
-        what = f"made by a newer iosfarm (format {found}; this one reads {VERSION})"
-        raise UsageError(what, where=where, hint="upgrade iosfarm")
 
 
 def _text(line: dict[str, Any]) -> str:

@@ -4,45 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
 from iosfarm.db import tables
+from iosfarm.db.checking import Checker, Entry, NewDevice, NewEnvironment, Row
 from iosfarm.db.dialect import texts
-from iosfarm.db.encoding import Place, encode, place_of
-from iosfarm.db.exchange import ImportReport
+from iosfarm.db.exchange import ImportReport, Rejected
 from iosfarm.db.handle import Handle
-from iosfarm.db.measurements import USABLE, insert_measurements
+from iosfarm.db.measurements import USABLE, insert_measurements, measurement_ids
 from iosfarm.db.portable import (
     AnyLine,
-    DeviceLine,
     EndLine,
-    EnvironmentLine,
-    MeasurementLine,
     RunLine,
     ScheduleLine,
     SearchLine,
-    StageLine,
 )
 from iosfarm.db.rows import device_row, environment_row, stage_ids, stage_rows
 from iosfarm.db.searches import SearchState
 from iosfarm.ir.device import Device, Environment, canonical_json
-from iosfarm.ir.measurement import Measurement, Status
+from iosfarm.ir.measurement import Status
 from iosfarm.ir.summary import StageSummary
 
-BATCH = 5000
+BATCH = 20_000
 """Measurements of one transaction."""
-
-
-@dataclass(frozen=True)
-class _Waiting:
-    line: int
-    entry: MeasurementLine
-    measurement: Measurement
-    device: Device
-    environment: Environment
 
 
 class Importer:
@@ -52,13 +38,13 @@ class Importer:
         self.result = ImportReport(source)
         self._handle = handle
         self._report = report
+        self._checker = Checker()
         self._devices: dict[int, Device] = {}
         self._environments: dict[int, Environment] = {}
-        self._places: dict[tuple[int, int], Place] = {}
         self._runs: dict[int, int] = {}
         self._searches: dict[int, int] = {}
         self._stages: dict[str, StageSummary] = {}
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Row] = []
         self._ended = False
 
     def take(self, line: AnyLine, number: int) -> None:
@@ -67,10 +53,34 @@ class Importer:
         Raises:
             DatabaseError: it cannot be stored; what was stored before stays.
         """
-        try:
-            self._take(line, number)
-        except ValueError as error:
-            self.result.reject(number, str(error))
+        self.store(self._checker.check(line, number))
+
+    def store(self, entry: Entry) -> None:
+        """What a `Checker` made of a line, see `take`."""
+        if isinstance(entry, Row):
+            if entry.search is not None and entry.search not in self._searches:
+                self.result.reject(entry.line, f"there is no search {entry.search}")
+                return
+            self._waiting.append(entry)
+            if len(self._waiting) >= BATCH:
+                self._flush()
+        elif isinstance(entry, StageSummary):
+            self._stages[entry.key] = entry
+        elif isinstance(entry, Rejected):
+            self.result.reject(entry.line, entry.reason)
+        elif isinstance(entry, NewDevice):
+            if entry.number in self._devices:
+                self._flush()  # what waits is of the one that had the number before
+            self._devices[entry.number] = entry.device
+        elif isinstance(entry, NewEnvironment):
+            if entry.number in self._environments:
+                self._flush()
+            self._environments[entry.number] = entry.environment
+        else:
+            try:
+                self._whole(entry.content, entry.line)
+            except ValueError as error:
+                self.result.reject(entry.line, str(error))
 
     def finish(self) -> ImportReport:
         """Stores what waits. Without an end among the lines, the source was cut short."""
@@ -78,44 +88,19 @@ class Importer:
         self.result.complete &= self._ended
         return self.result
 
-    def _take(self, line: AnyLine, number: int) -> None:
-        if self._ended:
-            raise ValueError("a line after the end")
-        if isinstance(line, MeasurementLine):
-            self._measurement(line, number)
-        elif isinstance(line, StageLine):
-            self._stages[line.key] = line.value()
-        elif isinstance(line, DeviceLine):
-            self._devices[line.device] = line.value()
-        elif isinstance(line, EnvironmentLine):
-            self._environments[line.environment] = line.value()
-        elif isinstance(line, EndLine):
+    def _whole(self, line: RunLine | SearchLine | ScheduleLine | EndLine, number: int) -> None:
+        if isinstance(line, EndLine):
             self._ended = True
             self.result.complete &= line.lines == number - 1
-        else:
-            self._flush()
-            with self._handle._transaction(write=True) as connection:
-                if isinstance(line, RunLine):
-                    self._run(connection, line)
-                elif isinstance(line, SearchLine):
-                    self._search(connection, line)
-                else:
-                    self._schedule(connection, line)
-
-    def _measurement(self, line: MeasurementLine, number: int) -> None:
-        device, environment = self._place(line.device, line.environment)
-        if line.search is not None and line.search not in self._searches:
-            raise ValueError(f"there is no search {line.search}")
-        self._waiting.append(_Waiting(number, line, line.value(), device, environment))
-        if len(self._waiting) >= BATCH:
-            self._flush()
-
-    def _place(self, device: int, environment: int) -> tuple[Device, Environment]:
-        if device not in self._devices:
-            raise ValueError(f"there is no device {device}")
-        if environment not in self._environments:
-            raise ValueError(f"there is no environment {environment}")
-        return self._devices[device], self._environments[environment]
+            return
+        self._flush()
+        with self._handle._transaction(write=True) as connection:
+            if isinstance(line, RunLine):
+                self._run(connection, line)
+            elif isinstance(line, SearchLine):
+                self._search(connection, line)
+            else:
+                self._schedule(connection, line)
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -123,39 +108,34 @@ class Importer:
             with self._handle._transaction(write=True) as connection:
                 self._store(connection, waiting)
             self._report(self.result)
-        # Measurements follow their stages; should one come later, its stage is in the database by then.
-        self._stages.clear()
+            # Measurements follow their stages; should one come later, its stage is in the database by then.
+            self._stages.clear()
 
-    def _store(self, connection: Connection, waiting: list[_Waiting]) -> None:
-        wanted = {item.entry.stage for item in waiting}
-        numbers = stage_rows(connection, [s for key, s in self._stages.items() if key in wanted])
-        numbers |= stage_ids(connection, sorted(wanted - numbers.keys()))
-        places: dict[tuple[int, int], tuple[int, int, Place]] = {}
-        rows: dict[str, dict[str, Any]] = {}
-        for item in waiting:
-            entry = item.entry
-            if entry.stage not in numbers:
-                self.result.reject(item.line, f"there is no stage {entry.stage}")
+    def _store(self, connection: Connection, waiting: list[Row]) -> None:
+        wanted = {row.stage for row in waiting}
+        stages = stage_rows(connection, [s for key, s in self._stages.items() if key in wanted])
+        stages |= stage_ids(connection, sorted(wanted - stages.keys()))
+        devices = {n: device_row(connection, self._devices[n]) for n in {row.device for row in waiting}}
+        numbers = {row.environment for row in waiting}
+        environments = {n: environment_row(connection, self._environments[n]) for n in numbers}
+        rows: dict[str, tuple[Any, ...]] = {}
+        quarantined: dict[str, str] = {}
+        for line, key, device, environment, search, columns in waiting:
+            if key not in stages:
+                self.result.reject(line, f"there is no stage {key}")
                 continue
-            place = entry.device, entry.environment
-            if place not in places:
-                ids = device_row(connection, item.device), environment_row(connection, item.environment)
-                places[place] = *ids, place_of(item.device, item.environment)
-            device, environment, identity = places[place]
-            columns = encode(item.measurement, identity)
-            search = None if entry.search is None else self._searches[entry.search]
-            refers = {"stage_id": numbers[entry.stage], "device_id": device, "environment_id": environment}
-            rows[columns["uid"]] = {**refers, "search_id": search, **columns}
+            found_by = None if search is None else self._searches[search]
+            rows[columns.uid] = stages[key], devices[device], environments[environment], found_by, *columns
+            if columns.status == Status.QUARANTINED:
+                quarantined[columns.uid] = columns.reason
         if not rows:
             return
-        measured, uids = tables.measurement.c, list(rows)
-        known = set(connection.scalars(select(measured.uid).where(measured.uid == texts(connection, uids))))
+        known = measurement_ids(connection, list(rows)).keys()
         insert_measurements(connection, [row for uid, row in rows.items() if uid not in known])
         self.result.stored += len(rows) - len(known)
         self.result.known += len(known)
-        for uid in known:
-            if rows[uid]["status"] == Status.QUARANTINED:
-                self._quarantine(connection, uid, rows[uid]["reason"])
+        for uid in known & quarantined.keys():
+            self._quarantine(connection, uid, quarantined[uid])
 
     def _quarantine(self, connection: Connection, uid: str, reason: str) -> None:
         measured = tables.measurement.c
@@ -194,7 +174,7 @@ class Importer:
         self.result.searches += new
 
     def _schedule(self, connection: Connection, line: ScheduleLine) -> None:
-        device, environment = self._place(line.device, line.environment)
+        device, environment = self._devices[line.device], self._environments[line.environment]
         if line.search is not None and line.search not in self._searches:
             raise ValueError(f"there is no search {line.search}")
         schedule, measured = tables.schedule.c, tables.measurement.c

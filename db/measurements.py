@@ -13,7 +13,7 @@ from sqlalchemy import cast as sql_cast
 
 from iosfarm.db import tables
 from iosfarm.db.dialect import insert_rows, texts
-from iosfarm.db.encoding import decode, encode, place_of, storable
+from iosfarm.db.encoding import Columns, decode, encode, place_of, storable
 from iosfarm.db.errors import MissingRowError
 from iosfarm.db.handle import Handle
 from iosfarm.db.lease_rows import end_leases
@@ -95,7 +95,7 @@ class Measurements(Handle):
     def _record(
         self,
         items: Sequence[tuple[StageSummary, Measurement]],
-        encoded: Sequence[dict[str, Any]],
+        encoded: Sequence[Columns],
         device: Device,
         environment: Environment,
         search_id: int | None,
@@ -103,19 +103,16 @@ class Measurements(Handle):
     ) -> list[int]:
         with self._transaction(write=True) as connection:
             stages = stage_rows(connection, [summary for summary, _ in items])
-            shared = {
-                "device_id": device_row(connection, device),
-                "environment_id": environment_row(connection, environment),
-                "search_id": search_id,
-            }
+            refers = device_row(connection, device), environment_row(connection, environment), search_id
             rows = [
-                {"stage_id": stages[summary.key], **shared, **columns}
-                for (summary, _), columns in zip(items, encoded, strict=True)
+                (stages[summary.key], *refers, *columns) for (summary, _), columns in zip(items, encoded, strict=True)
             ]
-            numbers = insert_measurements(connection, rows)
+            insert_measurements(connection, rows)
+            uids = [columns.uid for columns in encoded]
+            numbers = measurement_ids(connection, uids)
             if owner is not None:
                 end_leases(connection, stages, device, environment, owner)
-            return [numbers[columns["uid"]] for columns in encoded]
+            return [numbers[uid] for uid in uids]
 
     def quarantine(self, device: Device, since: datetime, reason: str) -> dict[int, str]:
         """Flags what one physical device (`Device.key`, `Device.instance`) measured since then as not to be believed.
@@ -208,10 +205,16 @@ def _preferred(rows: Sequence[Row[Any]], differences: Mapping[int, Mapping[str, 
     return max(measured, key=lambda row: (not differences[row.environment_id], row.n, row.measured_at, row.id))
 
 
-def insert_measurements(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Stores rows with all columns but the id, unless they are there; returns the ids by `uid`."""
-    names = tuple(rows[0]) if rows else ()
-    insert_rows(connection, tables.measurement, names, [tuple(row.values()) for row in rows])
-    columns, wanted = tables.measurement.c, texts(connection, [row["uid"] for row in rows])
+MEASUREMENT = ("stage_id", "device_id", "environment_id", "search_id", *Columns._fields)
+
+
+def insert_measurements(connection: Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Stores rows unless they are there; values in the order of `MEASUREMENT`."""
+    insert_rows(connection, tables.measurement, MEASUREMENT, rows)
+
+
+def measurement_ids(connection: Connection, uids: Sequence[str]) -> dict[str, int]:
+    """Ids of the measurements that are stored, by `uid`."""
+    columns, wanted = tables.measurement.c, texts(connection, uids)
     found = connection.execute(select(columns.uid, columns.id).where(columns.uid == wanted))
     return {row.uid: row.id for row in found}

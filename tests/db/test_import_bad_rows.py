@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from database_examples import CPU, ENVIRONMENT, NOON, bad, ok, stage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iosfarm.db import LatencyDatabase
+from iosfarm.db import DatabaseError, LatencyDatabase
 from iosfarm.db.encoding import encode, place_of
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.measurement import Measurement, Status
@@ -198,11 +199,53 @@ def test_no_file(tmp_path: Path, database: LatencyDatabase) -> None:
 
 
 def test_a_long_line_is_passed_over(path: Path, database: LatencyDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("iosfarm.db.exchange.LONGEST_LINE", 2000)
+    monkeypatch.setattr("iosfarm.db.reading.LONGEST_LINE", 2000)
     content = lines(path)
     write(path, [*content[:4], "x" * 10_000, *content[4:]])
     report = database.import_file(path)
     assert (report.stored, report.rejected, report.named[0].line) == (3, 1, 5)
+
+
+def test_a_large_file_is_read_by_a_process_of_its_own(
+    path: Path, database: LatencyDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = lines(path)
+    write(path, [*content[:4], {"type": "measurement"}, *content[4:]])
+    with LatencyDatabase("sqlite://") as other:
+        here = other.import_file(path)
+    monkeypatch.setattr("iosfarm.db.reading.ALONE", 0)
+    there = database.import_file(path)
+    assert there == here
+    assert (there.stored, there.rejected) == (3, 1)
+    assert {row.stage_key for row in database.query()} == {stage(1).key, stage(2).key}
+
+
+def test_the_process_that_reads_is_killed(
+    path: Path, database: LatencyDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("iosfarm.db.reading.ALONE", 0)
+    real = subprocess.Popen
+
+    def killed(*arguments: Any, **options: Any) -> Any:
+        child = real(*arguments, **options)
+        child.kill()
+        return child
+
+    monkeypatch.setattr("iosfarm.db.reading.subprocess.Popen", killed)
+    with pytest.raises(DatabaseError, match="ended before its end") as caught:
+        database.import_file(path)
+    assert "import it again" in str(caught.value.hint)
+
+
+def test_what_cannot_be_read_twice(tmp_path: Path, database: LatencyDatabase) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = os.open(pipe, os.O_RDWR)
+    try:
+        with pytest.raises(UsageError, match="not a file that can be read twice"):
+            database.import_file(pipe)
+    finally:
+        os.close(writer)
 
 
 def test_parquet_that_is_cut_short_another_programs_or_newer(database: LatencyDatabase, tmp_path: Path) -> None:
@@ -322,5 +365,5 @@ def test_stored_statistics_are_those_of_the_measurement(samples: list[float]) ->
     measurement = Measurement(stage(1).key, Status.OK, tuple(samples), measured_at=NOON)
     columns = encode(measurement, place_of(CPU, ENVIRONMENT))
     wanted = (measurement.median, measurement.mad, measurement.minimum, measurement.p90, len(samples))
-    assert (columns["median"], columns["mad"], columns["min"], columns["p90"], columns["n"]) == wanted
-    assert json.loads(columns["samples"]) == samples
+    assert (columns.median, columns.mad, columns.min, columns.p90, columns.n) == wanted
+    assert json.loads(columns.samples) == samples
