@@ -16,7 +16,7 @@ import torch
 from iosfarm.ir.graph import Graph, Operator
 from iosfarm.ir.merge import merged_convolution
 from iosfarm.ir.schedule import Schedule, mergeable
-from iosfarm.ir.stage import LAYOUTS
+from iosfarm.ir.stage_units import LAYOUTS
 from iosfarm.kernels.cpu.program import merged_parameters
 from iosfarm.kernels.runtime import Array, Weights
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from iosfarm.ir.stage import STRATEGIES
 from iosfarm.ir.stage_groups import MOST_NUMBERINGS, Group, GroupWriter
+from iosfarm.ir.stage_units import STRATEGIES
 
 
 @dataclass(frozen=True, eq=False)

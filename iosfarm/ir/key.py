@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING
 
 from iosfarm.ir.device import canonical_json
 from iosfarm.ir.graph import Graph
-from iosfarm.ir.stage import KEY_VERSION, Stage
+from iosfarm.ir.stage import Stage
 from iosfarm.ir.stage_groups import MOST_NUMBERINGS, Group, GroupWriter, Reading
+from iosfarm.ir.stage_units import KEY_VERSION
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,15 +6,12 @@ kernels are zero-padded to the largest.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from iosfarm.ir.graph import Graph
-from iosfarm.ir.operators import Attributes
-
-if TYPE_CHECKING:
-    from iosfarm.ir.stage import Stage, StageUnit
+from iosfarm.ir.operators import Attributes, Shape
+from iosfarm.ir.stage_units import StageUnit
 
 MergeClass = tuple[object, ...]
 """Convolutions of one class may be merged, if `merged_convolution` finds a kernel for them."""
@@ -68,8 +65,11 @@ def merged_convolution(attributes: Sequence[Attributes], size: tuple[int, int]) 
     return MergedConvolution(kernel, padding, offsets)
 
 
-def merge_of(stage: Stage, units: Sequence[StageUnit]) -> MergedConvolution | None:
-    """The convolution that computes all of these units of a stage, None where there is none or one unit only."""
+def merge_of(units: Sequence[StageUnit], shape_of: Callable[[int], Shape]) -> MergedConvolution | None:
+    """The convolution that computes all of these units of a stage, None where there is none or one unit only.
+
+    shape_of: shape of what a reference stands for.
+    """
     operators = [operator for unit in units for operator in unit.operators]
     if len(units) < 2 or len(operators) > len(units) or any(o.kind != "conv2d" for o in operators):
         return None
@@ -80,7 +80,7 @@ def merge_of(stage: Stage, units: Sequence[StageUnit]) -> MergedConvolution | No
         for o in operators
     ):
         return None
-    height, width = stage.shape_of(first.references[0])[2:]
+    height, width = shape_of(first.references[0])[2:]
     return merged_convolution([o.attributes for o in operators], (height, width))
 
 

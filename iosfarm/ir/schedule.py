@@ -9,7 +9,7 @@ from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.key import PlacedStage, StageFactory
 from iosfarm.ir.merge import merge_class, merged_convolution
-from iosfarm.ir.stage import LAYOUTS, STAGE_STRATEGIES
+from iosfarm.ir.stage_units import LAYOUTS, STAGE_STRATEGIES
 
 STAGES = "stages"
 """The form that every runtime has."""

@@ -7,47 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from iosfarm.ir.device import canonical_json
 from iosfarm.ir.graph import DTYPES
 from iosfarm.ir.merge import merge_of
-from iosfarm.ir.operators import Attribute, Shape, spec
+from iosfarm.ir.operators import Shape, spec
+from iosfarm.ir.stage_document import read_stage
+from iosfarm.ir.stage_units import KEY_VERSION, StageOperator, StageUnit
 from iosfarm.ir.summary import OperatorSummary, StageSummary
-
-KEY_VERSION = 1
-"""Raise it whenever the canonical form changes: keys of another version never match."""
-
-STRATEGIES = ("concurrent", "merge")
-"""What a search chooses from."""
-STAGE_STRATEGIES = (*STRATEGIES, "mixed")
-"""What a stage can have: refinement makes mixed ones of what a search has found."""
-LAYOUTS = ("nchw", "nhwc")
-
-
-@dataclass(frozen=True)
-class StageOperator:
-    """One operator. A reference i >= 0 is the output of the stage's operator i; -1 - k is the stage's input k."""
-
-    kind: str
-    attributes: Mapping[str, Attribute]
-    references: tuple[int, ...]
-    shape: Shape
-
-
-@dataclass(frozen=True)
-class StageUnit:
-    """Operators that run together, numbered `first`, `first` + 1, … within the stage; the last is the output."""
-
-    first: int
-    operators: tuple[StageOperator, ...]
-
-    @property
-    def output(self) -> int:
-        """Number of the operator whose output is the unit's."""
-        return self.first + len(self.operators) - 1
 
 
 @dataclass(frozen=True)
@@ -101,9 +71,7 @@ class Stage:
         Raises:
             GraphError: the text is not a stage of this version, or its shapes do not fit.
         """
-        from iosfarm.ir.stage_document import read_stage  # which needs this class
-
-        return read_stage(text)
+        return cls(*read_stage(text))
 
     @property
     def units(self) -> Iterator[StageUnit]:
@@ -121,7 +89,7 @@ class Stage:
         if self.strategy == "merge":
             return (Stream(tuple(self.units), True),)
         mixed = self.strategy == "mixed"
-        return tuple([Stream(group, mixed and merge_of(self, group) is not None) for group in self.groups])
+        return tuple([Stream(group, mixed and merge_of(group, self.shape_of) is not None) for group in self.groups])
 
     def shape_of(self, reference: int) -> Shape:
         """Shape of what a reference stands for."""

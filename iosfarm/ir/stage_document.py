@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from iosfarm.ir.errors import GraphError
 from iosfarm.ir.graph import DTYPES, check_input_shape
 from iosfarm.ir.merge import merge_of
 from iosfarm.ir.operators import Attribute, Shape, spec
-from iosfarm.ir.stage import KEY_VERSION, LAYOUTS, STAGE_STRATEGIES, Stage, StageOperator, StageUnit
+from iosfarm.ir.stage_units import KEY_VERSION, LAYOUTS, STAGE_STRATEGIES, StageOperator, StageUnit
+
+Groups = tuple[tuple[StageUnit, ...], ...]
 
 
-def read_stage(text: str) -> Stage:
-    """See `Stage.from_json`."""
+def read_stage(text: str) -> tuple[str, str, str, tuple[Shape, ...], Groups]:
+    """Strategy, dtype, layout, inputs and groups, see `Stage.from_json`."""
     try:
         document = json.loads(text)
     except (ValueError, TypeError, RecursionError) as error:
@@ -27,9 +29,8 @@ def read_stage(text: str) -> Stage:
     layout = _one_of(document, "layout", LAYOUTS)
     reader = _Reader(_inputs(document.get("inputs")))
     groups = tuple(reader.group(group, i) for i, group in enumerate(_filled(document.get("groups"), "groups")))
-    stage = Stage(strategy, dtype, layout, reader.inputs, groups)
-    _check_merged(stage)
-    return stage
+    _check_merged(strategy, groups, reader.shape_of)
+    return strategy, dtype, layout, reader.inputs, groups
 
 
 class _Reader:
@@ -40,6 +41,10 @@ class _Reader:
         self._outputs: list[Shape] = []
         self._group_inputs: list[object] = []
         self._first = 0
+
+    def shape_of(self, reference: int) -> Shape:
+        """Shape of what a reference stands for that was read before."""
+        return self.inputs[-1 - reference] if reference < 0 else self._outputs[reference]
 
     def group(self, group: object, position: int) -> tuple[StageUnit, ...]:
         where = f"groups[{position}]"
@@ -85,10 +90,8 @@ class _Reader:
         return StageOperator(kind, normalised, tuple(references), shape)
 
     def _shape(self, reference: int, readable: set[int], where: str) -> Shape:
-        if reference < 0:
-            return self.inputs[-1 - reference]
-        if reference in readable:
-            return self._outputs[reference]
+        if reference < 0 or reference in readable:
+            return self.shape_of(reference)
         raise GraphError(f"not a stage: the reference {reference - self._first} leads nowhere", where=where)
 
 
@@ -128,12 +131,12 @@ def _inputs(value: object) -> tuple[Shape, ...]:
     return tuple(shapes)  # type: ignore[arg-type]
 
 
-def _check_merged(stage: Stage) -> None:
-    if stage.strategy == "merge" and (
-        any(len(group) > 1 for group in stage.groups) or merge_of(stage, tuple(stage.units)) is None
-    ):
-        raise GraphError("not a stage: these operators cannot be merged")
-    if stage.strategy == "mixed" and (len(stage.groups) < 2 or not any(s.merged for s in stage.streams)):
+def _check_merged(strategy: str, groups: Groups, shape_of: Callable[[int], Shape]) -> None:
+    if strategy == "merge":
+        units = [unit for group in groups for unit in group]
+        if len(units) > len(groups) or merge_of(units, shape_of) is None:
+            raise GraphError("not a stage: these operators cannot be merged")
+    if strategy == "mixed" and (len(groups) < 2 or all(merge_of(group, shape_of) is None for group in groups)):
         raise GraphError("not a stage: a mixed stage has several groups, one of them of units that can be merged")
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from iosfarm.ir.operators import Shape
-from iosfarm.ir.stage import KEY_VERSION, Stage
+from iosfarm.ir.stage import Stage
+from iosfarm.ir.stage_units import KEY_VERSION
 from iosfarm.ir.summary import OperatorSummary, StageSummary
 
 _MOST = 50_000

@@ -12,7 +12,8 @@ import numpy as np
 
 from iosfarm.ir.errors import Infeasible, IosfarmError
 from iosfarm.ir.schedule import Certificate, ScheduledStage
-from iosfarm.ir.stage import STRATEGIES, Stage
+from iosfarm.ir.stage import Stage
+from iosfarm.ir.stage_units import STRATEGIES
 from iosfarm.search.budget import Budget
 from iosfarm.search.method import Method
 from iosfarm.search.network_bounds import MARGIN, Bound

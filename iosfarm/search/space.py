@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iosfarm.ir.errors import UsageError
-from iosfarm.ir.stage import STRATEGIES
+from iosfarm.ir.stage_units import STRATEGIES
 from iosfarm.search.candidates import SpaceTooLargeError as SpaceTooLargeError
 from iosfarm.search.candidates import bits, merge_endings, too_large, transpose
 from iosfarm.search.parts import LARGEST_PART, Part

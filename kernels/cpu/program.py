@@ -10,7 +10,8 @@ from torch import Tensor
 
 from iosfarm.ir.merge import merged_convolution
 from iosfarm.ir.operators import Attributes, Shape
-from iosfarm.ir.stage import Stage, StageUnit
+from iosfarm.ir.stage import Stage
+from iosfarm.ir.stage_units import StageUnit
 from iosfarm.kernels.cpu.convolution import packed_convolution
 from iosfarm.kernels.torch_operators import bind
 

@@ -10,7 +10,8 @@ from iosfarm.ir.errors import Infeasible
 from iosfarm.ir.graph import DTYPES
 from iosfarm.ir.merge import merged_convolution
 from iosfarm.ir.operators import FUSED_ACTIVATIONS, Attribute, Attributes, Shape
-from iosfarm.ir.stage import Stage, StageOperator, StageUnit
+from iosfarm.ir.stage import Stage
+from iosfarm.ir.stage_units import StageOperator, StageUnit
 from iosfarm.kernels.cuda import catalogue
 from iosfarm.kernels.cuda.calls import Calls, Separable
 from iosfarm.kernels.cuda.convolution import convolution_of

@@ -20,7 +20,8 @@ from iosfarm.ir.errors import Infeasible
 from iosfarm.ir.graph import DTYPES
 from iosfarm.ir.merge import merged_convolution
 from iosfarm.ir.operators import Attributes, Shape, spec
-from iosfarm.ir.stage import Stage, StageOperator, StageUnit
+from iosfarm.ir.stage import Stage
+from iosfarm.ir.stage_units import StageOperator, StageUnit
 from iosfarm.kernels.network import Busy
 from iosfarm.kernels.sim.devices import SimDevice
 from iosfarm.kernels.sim.kernel import Kernel, describe

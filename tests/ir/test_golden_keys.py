@@ -13,7 +13,8 @@ import pytest
 
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.key import canonical_stage
-from iosfarm.ir.stage import KEY_VERSION, Stage
+from iosfarm.ir.stage import Stage
+from iosfarm.ir.stage_units import KEY_VERSION
 
 
 def single_convolution() -> Stage:

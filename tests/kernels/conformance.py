@@ -22,7 +22,8 @@ from iosfarm.ir.errors import Infeasible, UsageError
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.key import canonical_stage
 from iosfarm.ir.schedule import Schedule, ScheduledStage
-from iosfarm.ir.stage import LAYOUTS, Stage
+from iosfarm.ir.stage import Stage
+from iosfarm.ir.stage_units import LAYOUTS
 from iosfarm.kernels.reference import run_graph, run_stage
 from iosfarm.kernels.runtime import Array, Runtime
 
