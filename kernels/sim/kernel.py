@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from iosfarm.ir.graph import DTYPES
 from iosfarm.ir.operators import Attributes, Shape, spec
@@ -51,9 +52,9 @@ _PRODUCTS = frozenset({"linear", "matmul", "attention", "conv_transpose2d"})
 _LOAD_COST = 8.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Kernel:
-    """What the simulation needs to know of one kernel.
+    """What the simulation needs to know of one kernel. Equal to itself only, which is quick to find out.
 
     compute, memory: seconds alone, at the parallelism that the kernel has. latency: seconds besides (see `SimDevice`).
     sm_load, memory_load: share of the device that it uses while it runs alone, 0 to 1.
@@ -67,7 +68,7 @@ class Kernel:
     sm_load: float
     memory_load: float
 
-    @property
+    @cached_property
     def alone(self) -> float:
         """Seconds from start to end with the device to itself."""
         return self.latency + max(self.compute, self.memory)

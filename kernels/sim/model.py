@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from iosfarm.ir.errors import Infeasible
 from iosfarm.ir.graph import DTYPES
@@ -31,6 +32,7 @@ MODEL_VERSION = 1
 
 _TOLERANCE = 1.005
 _ROUNDS = 12
+_MOST_SHARED = 50_000
 
 _Description = tuple[Kernel | None, int]  # and bytes of weights and output
 
@@ -138,7 +140,7 @@ def makespan(chains: Sequence[Sequence[Kernel]], launch: float, watch: Callable[
             elif ready < next_launch:
                 next_launch = ready
         if left:
-            kernels = [chains[chain][position[chain]] for chain in left]
+            kernels = tuple([chains[chain][position[chain]] for chain in left])
             before, now = now, _advance(now, next_launch, left, kernels)
             if watch is not None:
                 watch(Busy(before, now, _used(kernels)))
@@ -164,7 +166,7 @@ def _launch_times(chains: Sequence[Sequence[Kernel]], launch: float) -> list[lis
     return times
 
 
-def _advance(now: float, until: float, left: dict[int, float], kernels: Sequence[Kernel]) -> float:
+def _advance(now: float, until: float, left: dict[int, float], kernels: tuple[Kernel, ...]) -> float:
     """Let the running kernels run until the first of them ends, at most `until`; the new time."""
     seconds = _shared(kernels)
     step = min([share * whole for share, whole in zip(left.values(), seconds, strict=True)])
@@ -178,13 +180,14 @@ def _advance(now: float, until: float, left: dict[int, float], kernels: Sequence
     return until if stopped else now + step
 
 
-def _used(kernels: Sequence[Kernel]) -> float:
+def _used(kernels: tuple[Kernel, ...]) -> float:
     """Share of the device's arithmetic that kernels use while they run beside each other."""
     pairs = zip(kernels, _shared(kernels), strict=True)
     return min(1.0, sum([kernel.sm_load * kernel.alone / whole for kernel, whole in pairs]))
 
 
-def _shared(kernels: Sequence[Kernel]) -> list[float]:
+@lru_cache(maxsize=_MOST_SHARED)
+def _shared(kernels: tuple[Kernel, ...]) -> list[float]:
     """Seconds from start to end of each kernel, were all of them to run beside each other all that time.
 
     Compute and memory of all are stretched by the same two factors. A kernel's latency is not stretched, nor is what
