@@ -6,13 +6,15 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, cast
 from urllib.parse import quote
 
 from sqlalchemy import (
     ARRAY,
+    Column,
     ColumnElement,
     Connection,
     Engine,
@@ -33,11 +35,12 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+from iosfarm.db import tables
 from iosfarm.db.errors import DatabaseUrlError
 from iosfarm.db.location import Location, network_file_system
 
 _WRITES = "iosfarm_writes"
-_CACHE = 65_536  # KiB of SQLite's pages at most: its default of 2 MiB is little for an import of millions of rows
+_CACHE = 262_144  # KiB of SQLite's pages at most: a look-up of thousands of keys among millions reads many of them
 _SCHEMA_LOCK = 0x105FA12  # any number, the same in every iosfarm
 
 
@@ -105,12 +108,22 @@ def _insert_into_sqlite(
     """By the driver itself: what SQLAlchemy does for each row takes longer than SQLite needs to store it."""
     compiled = insert_or_ignore(connection, table).values(dict.fromkeys(names)).compile(dialect=connection.dialect)
     order = compiled.positiontup or []  # that of the table
-    types = [table.c[name].type for name in order]
-    encoders = [kind.dialect_impl(connection.dialect).bind_processor(connection.dialect) for kind in types]
+    encoders = [_encoder(connection, table.c[name]) for name in order]
     if any(encoders) or order != list(names):
         places = [(names.index(name), encode) for name, encode in zip(order, encoders, strict=True)]
         rows = [tuple([row[at] if encode is None else encode(row[at]) for at, encode in places]) for row in rows]
     connection.exec_driver_sql(compiled.string, list(rows))
+
+
+def _encoder(connection: Connection, column: Column[Any]) -> Callable[[Any], Any] | None:
+    """From a value of a column to what SQLite stores, None where that is the same."""
+    if isinstance(column.type, tables.UtcDateTime):
+        return _moment  # as SQLAlchemy writes it, in a third of the time
+    return column.type.dialect_impl(connection.dialect).bind_processor(connection.dialect)
+
+
+def _moment(value: datetime | None) -> str | None:
+    return None if value is None else value.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
 def texts(connection: Connection, values: Sequence[str]) -> ColumnElement[str]:
