@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from iosfarm.cli import db, doctor, export, models, report, reproduce, runs, search, show
+from iosfarm.cli import compare, db, doctor, export, models, report, reproduce, runs, search, show
 from iosfarm.cli import run as run_command
 from iosfarm.ir.errors import IosfarmError
 
@@ -58,6 +58,7 @@ app.command("show")(show.command)
 app.command("report")(report.command)
 app.command("run")(run_command.command)
 app.command("export")(export.command)
+app.command("compare")(compare.command)
 app.add_typer(models.app, name="models")
 app.add_typer(db.app, name="db")
 app.add_typer(runs.app, name="runs")

@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Sequence
-from importlib.util import find_spec
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from iosfarm.ir.graph import Graph
 from iosfarm.reproduce import paper
 from iosfarm.reproduce.lab import Lab
-from iosfarm.reproduce.latencies import MEAN, schedule_latencies
+from iosfarm.reproduce.latencies import MEAN, attempt, schedule_latencies, variant
 from iosfarm.reproduce.result import Column, Draft, Kind, geometric_mean, ratio
 
-COMPARE = "iosfarm.compare"
+if TYPE_CHECKING:
+    from iosfarm.ir.schedule import Schedule
 
-MORE = ("torch", "torch_compile", "torch_cuda_graph", "onnxruntime", "openvino", "jax")
+MORE = ("torch", "torch_compile", "torch_cuda_graph", "onnxruntime", "openvino", "jax", "tvm")
 """Frameworks beside the paper's."""
 
 TUNED = "tvm_tuned"
-
-
-class FrameworkRow(Protocol):
-    """What `iosfarm.compare.run(graph, frameworks, device)` gives for each framework, in their order.
-
-    seconds: median of one execution, None where it did not run. reason: why not, or what else has to be known.
-    """
-
-    @property
-    def framework(self) -> str: ...
-
-    @property
-    def seconds(self) -> float | None: ...
-
-    @property
-    def reason(self) -> str: ...
-
+OURS = "ios"
+"""The schedule of IOS-Both, timed in turns with the others."""
 
 FRAMEWORKS_COLUMNS = (
     Column(key="network", heading="network", kind=Kind.TEXT),
@@ -50,12 +34,16 @@ FRAMEWORKS_COLUMNS = (
 
 def frameworks(draft: Draft, lab: Lab) -> None:
     """The four networks in other frameworks, on the same device, beside IOS-Both."""
-    names = (*paper.FRAMEWORKS, *MORE)
+    names = (*paper.FRAMEWORKS, *MORE, TUNED)
     ours: dict[str, list[float | None]] = {name: [] for name in (*names, "ios_both")}
     for network in paper.NETWORKS:
+        graph = lab.network(network)
         best = schedule_latencies(draft, lab, network)["ios_both"]
         published = paper.LATENCIES[network]
-        for name, (seconds, reason) in framework_latencies(lab, lab.network(network), names).items():
+        found = _all_latencies(draft, lab, graph)
+        best = found[OURS][0] or best  # in turns with the others, where they ran
+        for name in names:
+            seconds, reason = found[name]
             ours[name].append(seconds)
             _add(draft, network, name, seconds, best, published.get(name), published["ios_both"], reason)
         ours["ios_both"].append(best)
@@ -82,7 +70,7 @@ def intra_inter(draft: Draft, lab: Lab) -> None:
     """Parallelism inside of operators (better kernels, one at a time) against parallelism between operators."""
     for network in paper.NETWORKS:
         ours = schedule_latencies(draft, lab, network)
-        seconds, reason = framework_latencies(lab, lab.network(network), (TUNED,))[TUNED]
+        seconds, reason = _all_latencies(draft, lab, lab.network(network))[TUNED]
         if seconds is None:
             draft.note(f"tvm, tuned kernels: {reason}")
         draft.add(
@@ -103,16 +91,35 @@ def _search_hours() -> str:
     return f"{sum(paper.SEARCH_SECONDS.values()) / 3600:.1f} hours on one"
 
 
-def framework_latencies(lab: Lab, graph: Graph, names: Sequence[str]) -> dict[str, tuple[float | None, str]]:
-    """Latency of each framework, or why there is none: there is always a row."""
+def _all_latencies(draft: Draft, lab: Lab, graph: Graph) -> Mapping[str, tuple[float | None, str]]:
+    """Of every framework and of IOS-Both; figures that need some of them share one comparison."""
+    found = attempt(draft, f"{graph.name}, ios_both", lambda: lab.search(graph, variant("ios_both")))
+    names = (*paper.FRAMEWORKS, *MORE, TUNED, OURS)
+    return framework_latencies(lab, graph, names, found.schedule if found else None)
+
+
+def framework_latencies(
+    lab: Lab, graph: Graph, names: Sequence[str], schedule: Schedule | None = None
+) -> Mapping[str, tuple[float | None, str]]:
+    """Latency of each framework, or why there is none: there is always a row. schedule: of `ios`.
+
+    Raises:
+        Stopped.
+    """
     if lab.info().device.simulated or lab.device.startswith("replay:"):
         return dict.fromkeys(names, (None, "frameworks run on real devices only"))
-    if find_spec(COMPARE) is None:
-        return dict.fromkeys(names, (None, "this version has no iosfarm compare"))
+    from iosfarm.compare.remembering import remembered_run
+    from iosfarm.compare.settings import Watch
+
     lab.check()
-    rows: Sequence[FrameworkRow] = importlib.import_module(COMPARE).run(graph, list(names), lab.device)
-    found = {row.framework: (row.seconds, row.reason) for row in rows}
-    return {name: found.get(name, (None, "iosfarm compare has no such framework")) for name in names}
+    watch = Watch(stop=lab.stop)
+    rows = remembered_run(graph, names, lab.info(), schedule=schedule, database=lab.database, watch=watch)
+    lab.check()
+    return {row.framework: (row.seconds, _reason(str(row.status), row.reason)) for row in rows}
+
+
+def _reason(status: str, reason: str) -> str:
+    return f"{status}: {reason}" if reason else ""
 
 
 def _add(

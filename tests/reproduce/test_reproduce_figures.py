@@ -260,7 +260,7 @@ def test_frameworks_have_a_row_each_on_a_simulated_device(lab: Lab) -> None:
     found = rows("frameworks", lab)
     own = [row for row in found if row["network"] == "squeezenet"]
     assert [row["framework"] for row in own] == [
-        name.replace("_", "-") for name in (*paper.FRAMEWORKS, *frameworks.MORE, "ios_both")
+        name.replace("_", "-") for name in (*paper.FRAMEWORKS, *frameworks.MORE, frameworks.TUNED, "ios_both")
     ]
     assert {row["reason"] for row in own[:-1]} == {"frameworks run on real devices only"}
     assert [row["paper_seconds"] for row in own if row["framework"] == "tensorrt"] == [0.8e-3]

@@ -1,0 +1,1 @@
+"""One module for each framework; the contract is `iosfarm.compare.adapter`."""

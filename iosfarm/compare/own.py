@@ -1,0 +1,65 @@
+"""What iosfarm's own rows need before their processes start: a schedule, a graph after substitutions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from iosfarm.ir.schedule import Schedule, ScheduledStage
+
+if TYPE_CHECKING:
+    from iosfarm.ir.graph import Graph
+    from iosfarm.kernels.runtime import Weights
+    from iosfarm.search.budget import Budget
+
+SCHEDULE, SUBSTITUTED = "schedule.json", "substituted"
+"""A file, and a folder as `Problem` reads it."""
+
+
+def find_schedule(
+    graph: Graph, weights: Weights, device: str, database: str | None, budget: Budget | float | str | None
+) -> tuple[Schedule, str]:
+    """The latency database's schedule for a graph on a device, or one that is searched for now; and where from.
+
+    Raises:
+        IosfarmError: there can be none, or the database cannot be used.
+    """
+    from iosfarm.db import LatencyDatabase
+    from iosfarm.deploy.schedules import remembered
+    from iosfarm.farm.api import open_executor, search
+
+    with open_executor("inline") as executor:
+        (info,) = executor.open(device)
+    with LatencyDatabase(database) as memory:
+        known = remembered(memory, graph, info.device, info.environment)
+    if known is not None:
+        return known
+    found = search(
+        graph,
+        device=device,
+        batch_size=graph.batch,
+        dtype=graph.dtype,
+        database=database,
+        budget=budget,
+        weights=weights,
+    )
+    return found, "searched for this comparison"
+
+
+def write_schedule(folder: Path, schedule: Schedule, note: str) -> None:
+    """Write what `read_schedule` reads."""
+    stages = [{"part": s.part, "strategy": s.strategy, "groups": s.groups} for s in schedule.stages]
+    document = {"method": schedule.method, "form": schedule.form, "note": note, "stages": stages}
+    (folder / SCHEDULE).write_text(json.dumps(document), encoding="utf-8")
+
+
+def read_schedule(document: dict[str, object]) -> Schedule:
+    """A schedule of its JSON."""
+    raw = document["stages"]
+    assert isinstance(raw, list)
+    stages = tuple(
+        ScheduledStage(stage["part"], stage["strategy"], tuple(tuple(group) for group in stage["groups"]))
+        for stage in raw
+    )
+    return Schedule(stages, str(document["method"]), form=str(document["form"]))

@@ -1,0 +1,285 @@
+"""One comparison: open every framework, check its numbers, let all take turns, ask where the time goes."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from iosfarm.compare import own, problem
+from iosfarm.compare.problem import Array
+from iosfarm.compare.process import Failed, FrameworkProcess, Interrupted
+from iosfarm.compare.registry import Framework, chosen
+from iosfarm.compare.rows import Profile, Row, Status
+from iosfarm.compare.settings import Settings, Watch
+from iosfarm.ir.errors import IosfarmError, UsageError
+
+if TYPE_CHECKING:
+    from iosfarm.ir.graph import Graph
+    from iosfarm.ir.schedule import Schedule
+    from iosfarm.kernels.runtime import Weights
+
+TURN_SECONDS = 0.1
+"""How long a turn lasts at least: one execution of a small network would feel every interruption."""
+MOST_REPEATS = 20
+"""Executions of a turn at most."""
+FEWEST_SAMPLES = 3
+"""Of a framework that has used up its time; one sample is enough where these would take longer than that."""
+
+
+@dataclass
+class _Entry:
+    """A framework under way."""
+
+    framework: Framework
+    row: Row
+    process: FrameworkProcess | None = None
+    samples: list[float] = field(default_factory=list)
+    spent: float = 0.0
+
+    def end(self, status: Status, reason: str) -> None:
+        """It has no latency to show."""
+        self.row = replace(self.row, status=status, reason=reason, samples=())
+        if self.process is not None:
+            self.process.close()
+            self.process = None
+
+
+def run(
+    graph: Graph,
+    frameworks: Sequence[str],
+    device: str = "auto",
+    *,
+    weights: Weights | None = None,
+    schedule: Schedule | None = None,
+    database: str | None = None,
+    settings: Settings | None = None,
+    watch: Watch | None = None,
+) -> list[Row]:
+    """A row for each framework, in the order of the names; `iosfarm.compare.registry` lists them.
+
+    weights: random ones by default. schedule: of the row `ios`; by default the latency database's, and if it has none
+    one is searched for. The batch size and the dtype are the graph's. A framework that cannot run, crashes, hangs or
+    computes something else has a row that says so.
+
+    Raises:
+        UsageError: an unknown framework, or a device that is not real or not here.
+    """
+    settings, watch = settings or Settings(), watch or Watch()
+    wanted = chosen(frameworks)
+    kind = _kind(device)
+    entries = [_Entry(item, Row(item.name, item.title, Status.NOT_RUN, "interrupted")) for item in wanted]
+    possible = []
+    for entry in entries:
+        if kind in entry.framework.devices:
+            possible.append(entry)
+        else:
+            entry.end(Status.NOT_POSSIBLE, "needs a GPU" if entry.framework.devices == ("cuda",) else "runs on CPUs")
+    if not possible:
+        return [entry.row for entry in entries]
+    try:
+        with tempfile.TemporaryDirectory(prefix="iosfarm-compare-") as name:
+            _compare(Path(name), possible, graph, kind, weights, schedule, database, settings, watch)
+    except Interrupted:
+        pass
+    finally:
+        for entry in entries:
+            if entry.process is not None:
+                entry.process.close()
+    for entry in entries:
+        if entry.samples and entry.row.status is Status.NOT_RUN:
+            note = "; ".join(filter(None, [entry.row.note, "interrupted"]))
+            entry.row = replace(entry.row, status=Status.OK, reason="", note=note, samples=tuple(entry.samples))
+    return [entry.row for entry in entries]
+
+
+def _kind(device: str) -> str:
+    from iosfarm.kernels import best_device
+
+    spec = best_device() if device == "auto" else device
+    kind = spec.split(":")[0].split("?")[0]
+    if kind not in ("cpu", "cuda"):
+        raise UsageError(f"frameworks do not run on {device}", hint="compare on a real device: cpu or cuda")
+    if kind == "cuda":
+        from iosfarm.kernels import open_runtime
+
+        open_runtime(spec).close()  # says what is missing, in one line
+    return kind
+
+
+def _compare(
+    folder: Path,
+    entries: Sequence[_Entry],
+    graph: Graph,
+    kind: str,
+    weights: Weights | None,
+    schedule: Schedule | None,
+    database: str | None,
+    settings: Settings,
+    watch: Watch,
+) -> None:
+    from iosfarm.kernels.cpu.machine import usable_cores
+    from iosfarm.kernels.reference import run_graph
+    from iosfarm.zoo.weights import random_weights
+
+    values: Weights = random_weights(graph, settings.seed) if weights is None else weights
+    generator = np.random.default_rng(settings.seed)
+    inputs: list[Array] = [generator.standard_normal(graph.shape(i.name)).astype(np.float32) for i in graph.inputs]
+    threads = usable_cores()
+    facts = {"device": kind, "threads": threads, "trials": settings.trials, "timeout": settings.timeout}
+    problem.write(folder, graph, values, inputs, facts)
+    _prepare_own(folder, entries, graph, values, kind, schedule, database, settings, watch)
+    _prepare_onnx(folder, entries, graph, values)
+    watch.say(f"{graph.name}: the float64 reference")
+    expected = run_graph(graph, values, inputs)
+    for entry in [entry for entry in entries if entry.row.status is Status.NOT_RUN]:
+        if watch.stop():
+            raise Interrupted
+        watch.say(f"{graph.name}: {entry.framework.title} is being prepared")
+        _open(folder, entry, threads, expected, graph.dtype, settings, watch)
+        if entry.process is None:
+            watch.done(entry.row)
+    running = [entry for entry in entries if entry.process is not None]
+    watch.say(f"{graph.name}: {len(running)} frameworks take turns")
+    _take_turns(running, settings, watch)
+    for entry in running:
+        if entry.process is not None:
+            _finish(entry, settings, watch)
+            watch.done(entry.row)
+
+
+def _prepare_own(
+    folder: Path,
+    entries: Sequence[_Entry],
+    graph: Graph,
+    weights: Weights,
+    kind: str,
+    schedule: Schedule | None,
+    database: str | None,
+    settings: Settings,
+    watch: Watch,
+) -> None:
+    for entry in entries:
+        name = entry.framework.name
+        try:
+            if name == "ios":
+                watch.say(f"{graph.name}: a schedule")
+                find = own.find_schedule
+                found, note = (schedule, "") if schedule else find(graph, weights, kind, database, settings.budget)
+                own.write_schedule(folder, found, note)
+        except IosfarmError as error:
+            entry.end(Status.NOT_POSSIBLE, str(error))
+
+
+def _prepare_onnx(folder: Path, entries: Sequence[_Entry], graph: Graph, weights: Weights) -> None:
+    readers = [entry for entry in entries if entry.framework.reads == "onnx"]
+    if not readers:
+        return
+    from iosfarm.deploy.onnx_export import save_onnx, to_onnx
+
+    try:
+        save_onnx(to_onnx(graph, weights), folder / problem.ONNX)
+    except IosfarmError as error:
+        for entry in readers:
+            entry.end(Status.NOT_POSSIBLE, str(error))
+
+
+def _open(
+    folder: Path,
+    entry: _Entry,
+    threads: int,
+    expected: list[Array],
+    dtype: str,
+    settings: Settings,
+    watch: Watch,
+) -> None:
+    """Start a framework, run it once, compare its numbers."""
+    from iosfarm.workers.evaluating import TOLERANCES, relative_error
+
+    begin = time.monotonic()
+    name = entry.framework.name
+    try:
+        entry.process = FrameworkProcess(entry.framework, folder, threads, settings.pythons.get(name))
+        answer = entry.process.request({"do": "open"}, settings.timeout, watch.stop)
+    except Failed as failure:
+        entry.end(failure.status, failure.reason)
+        return
+    except OSError as problem_of_start:
+        entry.end(Status.CRASHED, f"cannot start it: {problem_of_start.strerror or problem_of_start}")
+        return
+    with np.load(str(answer["outputs"]), allow_pickle=False) as archive:
+        outputs = [archive[str(number)] for number in range(len(archive.files))]
+    same = len(outputs) == len(expected)
+    error = relative_error(outputs, expected) if same else math.inf
+    entry.row = replace(
+        entry.row,
+        version=str(answer["version"]),
+        note=str(answer["note"]),
+        error=error if math.isfinite(error) else None,
+        preparing=time.monotonic() - begin,
+    )
+    if error > TOLERANCES[dtype]:
+        off = f"off by {error:.1e} of the largest number" if math.isfinite(error) else "its outputs do not fit"
+        entry.end(Status.WRONG, f"computes something else: {off}")
+
+
+def _take_turns(entries: Sequence[_Entry], settings: Settings, watch: Watch) -> None:
+    """Every framework in turn, in an order that turns, until each has had its time or is known well enough."""
+    from iosfarm.workers.measuring import relative_median_error
+
+    turn = 0
+    while True:
+        waiting = [entry for entry in entries if entry.process is not None and not _known(entry, settings, turn)]
+        if not waiting:
+            return
+        for step in range(len(waiting)):
+            entry = waiting[(turn + step) % len(waiting)]
+            if watch.stop():
+                raise Interrupted
+            assert entry.process is not None
+            repeats = 1
+            if entry.samples:
+                repeats = min(MOST_REPEATS, max(1, math.ceil(TURN_SECONDS / min(entry.samples))))
+            begin = time.monotonic()
+            try:
+                answer = entry.process.request({"do": "time", "repeats": repeats}, settings.timeout, watch.stop)
+            except Failed as failure:
+                entry.end(failure.status, f"while it was timed: {failure.reason}")
+                continue
+            entry.spent += time.monotonic() - begin
+            found = answer["samples"]
+            assert isinstance(found, list)
+            entry.samples += found
+            error = relative_median_error(entry.samples)
+            watch.say(f"{entry.framework.title}: {len(entry.samples)} samples, ±{error:.1%}")
+        turn += 1
+
+
+def _known(entry: _Entry, settings: Settings, turn: int) -> bool:
+    from iosfarm.workers.measuring import relative_median_error
+
+    if entry.spent >= settings.seconds:
+        slow = bool(entry.samples) and min(entry.samples) * FEWEST_SAMPLES > settings.seconds
+        return slow or len(entry.samples) >= FEWEST_SAMPLES
+    return turn >= settings.rounds and relative_median_error(entry.samples) <= settings.precision
+
+
+def _finish(entry: _Entry, settings: Settings, watch: Watch) -> None:
+    """The row of a framework that ran, with its profile; one that fails to profile has its latency all the same."""
+    assert entry.process is not None
+    entry.row = replace(entry.row, status=Status.OK, reason="", samples=tuple(entry.samples))
+    if settings.profile:
+        try:
+            raw = entry.process.request({"do": "profile"}, settings.timeout, watch.stop)["profile"]
+            if isinstance(raw, dict):
+                entry.row = replace(entry.row, profile=Profile(**raw))
+        except Failed as failure:
+            entry.row = replace(entry.row, note="; ".join(filter(None, [entry.row.note, f"no profile: {failure}"])))
+    entry.process.close()
+    entry.process = None

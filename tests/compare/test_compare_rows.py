@@ -1,0 +1,223 @@
+"""Real frameworks in real processes; those that misbehave are packages of a test's own, run by another interpreter."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from iosfarm import compare
+from iosfarm.cli import main
+from iosfarm.compare.registry import FRAMEWORKS, chosen
+from iosfarm.compare.rows import Profile, Row, Status
+from iosfarm.compare.settings import Settings, Watch
+from iosfarm.ir.errors import UsageError
+from iosfarm.ir.graph import Graph
+from iosfarm.reproduce import frameworks, paper
+from iosfarm.zoo.sample import sample
+
+QUICK = Settings(timeout=120, seconds=0.05, rounds=1, profile=True, budget="20 stages")
+
+
+@pytest.fixture(autouse=True)
+def _patient_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads of a framework that wait busily take minutes on a loaded machine."""
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+
+
+@pytest.fixture
+def graph() -> Graph:
+    return sample()
+
+
+@pytest.fixture
+def interpreter(tmp_path: Path) -> Callable[[str, str], str]:
+    """An interpreter in whose environment a package is what a test wants."""
+
+    def make(package: str, text: str) -> str:
+        (tmp_path / "env" / package).mkdir(parents=True)
+        (tmp_path / "env" / package / "__init__.py").write_text(text)
+        python = tmp_path / "env" / "python"
+        python.write_text(f'#!/bin/sh\nPYTHONPATH="{tmp_path / "env"}:$PYTHONPATH" exec {sys.executable} "$@"\n')
+        python.chmod(0o755)
+        return str(python)
+
+    return make
+
+
+def test_frameworks_compute_the_same_and_are_timed(graph: Graph) -> None:
+    found = compare.run(graph, ["torch", "onnxruntime", "ios", "ios_sequential"], "cpu", settings=QUICK)
+    assert [(row.framework, row.status) for row in found] == [
+        (name, Status.OK) for name in ("torch", "onnxruntime", "ios", "ios_sequential")
+    ]
+    for row in found:
+        assert row.seconds is not None
+        assert row.mad is not None
+        assert row.error is not None
+        assert 0 < row.error < 1e-5
+        assert row.version
+        assert row.profile is not None
+        assert row.profile.kernels
+        assert 0 < (row.profile.convolutions or 0) < 1
+        assert Row.read(json.loads(json.dumps(row.document()))) == row
+
+
+@pytest.mark.parametrize("name", ["openvino", "jax"])
+def test_more_frameworks_of_the_development_environment(graph: Graph, name: str) -> None:
+    pytest.importorskip(FRAMEWORKS[name].package)
+    (row,) = compare.run(graph, [name], "cpu", settings=QUICK)
+    assert (row.status, row.reason) == (Status.OK, "")
+    assert row.error is not None
+    assert 0 < row.error < 1e-5
+
+
+def test_on_a_cpu_what_needs_a_gpu_says_so(graph: Graph) -> None:
+    found = compare.run(graph, ["tensorrt", "tvm_cudnn", "torch_cuda_graph", "taso"], "cpu")
+    assert {(row.status, row.reason) for row in found} == {(Status.NOT_POSSIBLE, "needs a GPU")}
+    assert [row.framework for row in found] == ["tensorrt", "tvm_cudnn", "torch_cuda_graph", "taso"]
+
+
+MISSING = "raise ModuleNotFoundError(\"No module named 'onnxruntime'\", name='onnxruntime')"
+ABORTING = "import os\nprint('out of luck', flush=True)\nos.abort()"
+RAISING = "raise RuntimeError('a driver from another century')"
+HANGING = "import threading\nthreading.Event().wait()"
+WRONG = """
+import numpy as np
+__version__ = "0"
+def get_available_providers(): return ["CPUExecutionProvider"]
+class SessionOptions: pass
+class InferenceSession:
+    def __init__(self, path, options, providers): pass
+    def get_inputs(self): return [type("Input", (), {"name": "x"})]
+    def run(self, names, inputs): return [np.ones(SHAPE, np.float32)]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "reason"),
+    [
+        (MISSING, Status.NOT_INSTALLED, "pip install 'iosfarm[compare]' in"),
+        (ABORTING, Status.CRASHED, "ended by SIGABRT: out of luck"),
+        (RAISING, Status.CRASHED, "RuntimeError: a driver from another century"),
+        (WRONG, Status.WRONG, "computes something else: off by "),
+    ],
+)
+def test_a_framework_that_fails_has_a_row_that_says_how(
+    graph: Graph, interpreter: Callable[[str, str], str], text: str, status: Status, reason: str
+) -> None:
+    python = interpreter("onnxruntime", text.replace("SHAPE", str(graph.shape(graph.outputs[0]))))
+    settings = Settings(timeout=120, seconds=0.05, rounds=1, pythons={"onnxruntime": python})
+    (row,) = compare.run(graph, ["onnxruntime"], "cpu", settings=settings)
+    assert (row.status, row.seconds, row.samples) == (status, None, ())
+    assert row.reason.startswith(reason)
+
+
+def test_a_framework_that_hangs_is_ended(graph: Graph, interpreter: Callable[[str, str], str]) -> None:
+    settings = Settings(timeout=2, pythons={"onnxruntime": interpreter("onnxruntime", HANGING)})
+    (row,) = compare.run(graph, ["onnxruntime"], "cpu", settings=settings)
+    assert (row.status, row.reason) == (Status.HUNG, "no answer within 2 s; give it more with --timeout")
+
+
+def test_a_stop_keeps_what_was_timed_and_gives_every_row(graph: Graph) -> None:
+    asked = []
+
+    def stop() -> bool:
+        """From the first turn on."""
+        return any("samples" in text for text in asked)
+
+    found = compare.run(
+        graph,
+        ["onnxruntime", "ios_sequential", "tensorrt"],
+        "cpu",
+        settings=QUICK,
+        watch=Watch(asked.append, stop=stop),
+    )
+    first, second, third = found
+    assert (first.status, first.note) == (Status.OK, "interrupted")
+    assert first.samples
+    assert (second.status, second.reason) == (Status.NOT_RUN, "interrupted")
+    assert third.reason == "needs a GPU"
+
+
+def test_the_paper_s_frameworks_and_all_that_figures_need_have_an_adapter() -> None:
+    assert {*paper.FRAMEWORKS, *frameworks.MORE, frameworks.TUNED, frameworks.OURS} <= set(FRAMEWORKS)
+    folder = Path(compare.__file__).parent / "adapters"
+    assert {item.adapter for item in FRAMEWORKS.values()} == {p.stem for p in folder.glob("[a-z]*.py")}
+
+
+def test_names_are_told_from_mistakes() -> None:
+    assert [item.name for item in chosen(["torch-compile", "torch_compile", "jax"])] == ["torch_compile", "jax"]
+    assert [item.name for item in chosen(["all"])] == list(FRAMEWORKS)
+    with pytest.raises(UsageError, match="did you mean tensorrt"):
+        chosen(["tensort"])
+    with pytest.raises(UsageError, match="no framework"):
+        chosen([""])
+
+
+def test_shares_of_a_profile() -> None:
+    assert Profile("p", 3, {"convolution": 3.0, "pool": 1.0}).convolutions == 0.75
+    assert Profile("p", 3).convolutions is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--frameworks", ""], "no framework"),
+        (["--frameworks", "torch,,jax"], "no framework"),
+        (["--frameworks", "teano"], "unknown framework 'teano'"),
+        (["--device", "sim:v100"], "frameworks do not run on sim:v100"),
+        (["--timeout", "0"], "--timeout 0"),
+        (["--python", "torch"], "write it as FRAMEWORK=/path/to/python"),
+        (["--python", "torch=/nowhere/python"], "there is no interpreter /nowhere/python"),
+        (["--dtype", "float13"], "unknown dtype 'float13'"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    arguments: list[str], line: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main.run(["compare", "squeezenet", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert line in captured.err
+    assert captured.err.count("\n") == 1
+    assert not list(tmp_path.glob("compared/*"))
+
+
+def test_the_command_writes_into_a_new_folder_and_prints_one_document(
+    graph: Graph, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "net.json"
+    path.write_text(json.dumps(graph.to_json()))
+    older = tmp_path / "compared" / "cpu-001"
+    older.mkdir(parents=True)
+    (older / "comparison.md").write_text("kept")
+    options = [
+        "--frameworks",
+        "onnxruntime,tensorrt",
+        "--device",
+        "cpu",
+        "--seconds",
+        "0.05",
+        "--rounds",
+        "1",
+        "--json",
+    ]
+    assert main.run(["compare", str(path), *options, "--out", str(tmp_path / "compared")]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (older / "comparison.md").read_text() == "kept"
+    folder = tmp_path / "compared" / "cpu-002"
+    assert document["folder"] == str(folder)
+    written = json.loads((folder / "comparison.json").read_text())
+    assert {**written, "folder": str(folder)} == document
+    (network,) = document["networks"]
+    assert [row["status"] for row in network["rows"]] == ["ok", "not possible"]
+    samples = network["rows"][0]["samples"]
+    assert network["rows"][0]["seconds"] == pytest.approx(float(np.median(samples)))
+    assert (
+        "| TensorRT | – | – | – | – | – | – | – | – | not possible: needs a GPU |"
+        in (folder / "comparison.md").read_text()
+    )
