@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,3 +64,24 @@ def read_schedule(document: dict[str, object]) -> Schedule:
         for stage in raw
     )
     return Schedule(stages, str(document["method"]), form=str(document["form"]))
+
+
+def write_substituted(
+    folder: Path, graph: Graph, weights: Weights, device: str, database: str | None, check: Callable[[], None]
+) -> None:
+    """Write the graph that substitutions on measured costs lead to, where the adapter finds it.
+
+    Raises:
+        IosfarmError: a unit could not be measured. What `check` raises.
+    """
+    from iosfarm.compare import problem
+    from iosfarm.farm.measured_costs import MeasuredCosts
+    from iosfarm.search.substitutions import substitute
+
+    costs = MeasuredCosts(device, database, check)
+    found = substitute(graph, weights, costs, layout=costs.layout)
+    applied = ", ".join(f"{count} {rule}" for rule, count in sorted(found.rules.items())) or "no substitution pays"
+    saved = 1 - found.after / found.before if found.before else 0.0
+    note = f"{applied}; predicted {saved:.1%} less" if found.rules else applied
+    (folder / SUBSTITUTED).mkdir()
+    problem.write(folder / SUBSTITUTED, found.graph, found.weights, [], {"note": note})

@@ -68,7 +68,7 @@ def write(
     """Write what `Problem` reads."""
     (folder / GRAPH).write_text(json.dumps(graph.to_json()), encoding="utf-8")
     np.savez(folder / WEIGHTS, **weights)  # type: ignore[arg-type]
-    np.savez(folder / INPUTS, **{item.name: array for item, array in zip(graph.inputs, inputs, strict=True)})  # type: ignore[arg-type]
+    np.savez(folder / INPUTS, **{item.name: array for item, array in zip(graph.inputs, inputs, strict=False)})  # type: ignore[arg-type]
     (folder / SETTINGS).write_text(json.dumps(dict(settings)), encoding="utf-8")
     return Problem(folder)
 

@@ -36,6 +36,7 @@ FRAMEWORKS: dict[str, Framework] = {
     for item in (
         Framework("ios", "IOS (iosfarm)", "ios", "torch", _EXTRA),
         Framework("ios_sequential", "iosfarm, sequential", "ios", "torch", _EXTRA),
+        Framework("taso_style", "TASO-style substitutions", "ios", "torch", _EXTRA),
         Framework("torch", "PyTorch eager", "torch_eager", "torch", _EXTRA),
         Framework("torch_compile", "torch.compile", "torch_compiled", "torch", _EXTRA),
         Framework("torch_cuda_graph", "PyTorch in a CUDA graph", "torch_cuda_graph", "torch", _EXTRA, _GPU),
@@ -51,7 +52,7 @@ FRAMEWORKS: dict[str, Framework] = {
         Framework("taso", "TASO", "taso_real", "taso", "build it from its sources; it has no package", _GPU, "onnx"),
     )
 }
-"""In the order of the table."""
+"""In the order of the table. TASO's idea without TASO is `taso_style`."""
 
 
 def chosen(names: Sequence[str]) -> list[Framework]:

@@ -173,8 +173,16 @@ def _prepare_own(
                 find = own.find_schedule
                 found, note = (schedule, "") if schedule else find(graph, weights, kind, database, settings.budget)
                 own.write_schedule(folder, found, note)
+            elif name == "taso_style":
+                watch.say(f"{graph.name}: substitutions")
+                own.write_substituted(folder, graph, weights, kind, database, lambda: _check(watch))
         except IosfarmError as error:
             entry.end(Status.NOT_POSSIBLE, str(error))
+
+
+def _check(watch: Watch) -> None:
+    if watch.stop():
+        raise Interrupted
 
 
 def _prepare_onnx(folder: Path, entries: Sequence[_Entry], graph: Graph, weights: Weights) -> None:

@@ -14,7 +14,7 @@ from iosfarm.reproduce.result import Column, Draft, Kind, geometric_mean, ratio
 if TYPE_CHECKING:
     from iosfarm.ir.schedule import Schedule
 
-MORE = ("torch", "torch_compile", "torch_cuda_graph", "onnxruntime", "openvino", "jax", "tvm")
+MORE = ("torch", "torch_compile", "torch_cuda_graph", "onnxruntime", "openvino", "jax", "tvm", "taso_style")
 """Frameworks beside the paper's."""
 
 TUNED = "tvm_tuned"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from iosfarm.farm.api import open_executor, run_jobs
-from iosfarm.farm.executor import DeviceInfo, MeasureTask
+from iosfarm.farm.executor import DeviceInfo
 from iosfarm.farm.jobs import Job, SearchSettings
 from iosfarm.farm.schedule_file import ScheduleFile, document, settings_entry
+from iosfarm.farm.stage_latencies import measured
 from iosfarm.ir.errors import Infeasible, IosfarmError
 from iosfarm.ir.graph import Graph
-from iosfarm.ir.key import PlacedStage
-from iosfarm.ir.measurement import Measurement, Status
+from iosfarm.ir.measurement import Status
 from iosfarm.ir.schedule import Schedule
 from iosfarm.reproduce.tables import paper_network
 from iosfarm.search.baselines import sequential
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from iosfarm.farm.run_record import Saved
 
 NO_BUDGET = {"budget": None, "budget_stages": None}
-
-CHUNK = 32
-"""Stages measured in one task: between two of them an interrupt is seen."""
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: the user asked for it
@@ -131,7 +128,7 @@ class Lab:
         """
         spec = device or self.device
         placed = schedule.place(graph, self.info(spec).layout)
-        known = self._measured(spec, placed)
+        known = measured({item.key: item.stage for item in placed}, self.info(spec), self.database, self.check)
         for item in placed:
             measurement = known[item.key]
             if measurement.status is Status.INFEASIBLE:
@@ -203,33 +200,6 @@ class Lab:
         )
         self.check()
         return self._recall(job) or Found(document(saved[0].result))  # the very document that later runs will find
-
-    def _measured(self, spec: str, placed: Sequence[PlacedStage]) -> Mapping[str, Measurement]:
-        info = self.info(spec)
-        keys = {item.key: item.stage for item in placed}
-        with _open(self.database) as database:
-            recorded = database.lookup(keys, info.device, info.environment)
-            known = {key: item.measurement for key, item in recorded.items()}
-            missing = [stage for key, stage in keys.items() if key not in known]
-            if not missing:
-                return known
-            with open_executor("inline") as executor:
-                executor.open(spec)
-                for start in range(0, len(missing), CHUNK):
-                    self.check()
-                    stages = missing[start : start + CHUNK]
-                    executor.submit(spec, MeasureTask(tuple(stage.canonical for stage in stages)))
-                    (outcome,) = executor.wait(0.0)
-                    if outcome.error:
-                        raise IosfarmError(outcome.error, where=spec)
-                    made = list(outcome.measurements)
-                    database.record(
-                        [(stage.summary, m) for stage, m in zip(stages, made, strict=True)],
-                        info.device,
-                        info.environment,
-                    )
-                    known.update({m.stage_key: m for m in made})
-        return known
 
 
 def _open(url: str | None) -> LatencyDatabase:
