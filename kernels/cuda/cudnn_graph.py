@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Iterator
 from typing import Any
 
 from iosfarm.ir.operators import Shape
 from iosfarm.kernels.cuda.convolution import Convolution
-from iosfarm.kernels.cuda.probe import find_cudnn
+from iosfarm.kernels.cuda.probe import cupy_major, find_cudart, find_cudnn
 
-_LOADED = ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL) if (path := find_cudnn()) else None
-# The frontend looks in one folder only; a library that is loaded already is found by its name.
+_LIBRARIES = (find_cudart(cupy_major() or 13), find_cudnn())
+_LOADED = [ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL) for path in _LIBRARIES if path]
+# The frontend looks in one folder for cuDNN and in none for CUDA's runtime, which CuPy's wheels do not load either; a
+# library that is loaded already is found by its name. Of two versions of the runtime it would take the older one.
+if _LIBRARIES[0]:
+    os.environ.setdefault("CUDNN_FRONTEND_CUDART_LIB_NAME", _LIBRARIES[0])
 
 import cudnn  # noqa: E402 - after the library that it looks for
 
@@ -31,6 +36,7 @@ _ACTIVATIONS = {
 }
 
 NotSupported = (cudnn.cudnnGraphNotSupportedError, RuntimeError)
+"""What the frontend raises for what cuDNN cannot do; but also where it cannot do anything, see `why_broken`."""
 
 
 def version() -> tuple[int, int, int]:
@@ -57,6 +63,20 @@ def set_stream(handle: int, stream: int) -> None:
 def destroy_handle(handle: int) -> None:
     """Give a handle back."""
     cudnn.destroy_handle(handle)
+
+
+def why_broken(handle: int) -> str:
+    """Why cuDNN cannot plan even a small convolution, as on a machine where its libraries do not go together; empty
+    where it can. Without asking, all convolutions would silently be left to our own kernels.
+    """
+    shape = (1, 64, 8, 8)
+    one, none = (1, 1), (0, 0)
+    small = Convolution(shape, shape, one, one, none, one, 1, False, "none", False, "float32")
+    try:
+        ConvolutionGraph(handle, small, "all", "tf32")
+    except NotSupported as error:
+        return " ".join(str(error).split())[:300] or type(error).__name__
+    return ""
 
 
 def fusions(wanted: Convolution) -> tuple[str, ...]:

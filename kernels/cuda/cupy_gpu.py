@@ -14,6 +14,7 @@ from cupy.cuda import driver, runtime
 from iosfarm.ir.errors import DeviceLost
 from iosfarm.kernels.cuda.errors import INVALID_DEVICE, translated
 from iosfarm.kernels.cuda.gpu import Bytes, Event, GpuFacts, Graph, Kernel, Stream
+from iosfarm.kernels.cuda.nvml import driver_version, uuid
 
 DEFAULT_SHARED = 48 * 1024
 """Bytes of dynamic shared memory that a kernel gets without asking for more."""
@@ -41,7 +42,7 @@ class CupyGpu:
                 if error.status == INVALID_DEVICE:
                     raise DeviceLost(f"there is no GPU {index} any more") from error
                 raise
-            number = runtime.runtimeGetVersion()
+            number, bus = runtime.runtimeGetVersion(), runtime.deviceGetPCIBusId(index)
             self._facts = GpuFacts(
                 name=properties["name"].decode(),
                 index=index,
@@ -49,9 +50,11 @@ class CupyGpu:
                 sms=properties["multiProcessorCount"],
                 memory=properties["totalGlobalMem"],
                 l2=properties["l2CacheSize"],
-                uuid=bytes(properties["uuid"]).hex() if "uuid" in properties else "",
+                # Not the properties' own: CuPy cuts that off at its first zero byte.
+                uuid=uuid(bus, index),
                 driver=_driver_version(runtime.driverGetVersion()),
                 cuda=(number // 1000, number % 1000 // 10),
+                bus=bus,
             )
             self._pool = cupy.cuda.MemoryPool()
             self._transfers = cupy.cuda.Stream(non_blocking=True)
@@ -206,6 +209,4 @@ def _pointer(stream: Stream) -> int:
 
 def _driver_version(number: int) -> str:
     """NVIDIA's own number, such as 580.95, from NVML; the CUDA version that the driver runs where NVML is missing."""
-    from iosfarm.kernels.cuda.nvml import driver_version
-
     return driver_version() or f"CUDA {number // 1000}.{number % 1000 // 10}"

@@ -25,14 +25,23 @@ def driver_version() -> str:
     return ""
 
 
-def read(uuid: str, index: int) -> dict[str, Fact]:
+def uuid(bus: str, index: int) -> str:
+    """Of a board, empty where NVML does not tell; see `read`."""
+    library = _library()
+    handle = None if library is None else _handle(library, bus, index)
+    with suppress(Exception):
+        return str(_text(library.nvmlDeviceGetUUID(handle))) if handle is not None else ""
+    return ""
+
+
+def read(bus: str, index: int) -> dict[str, Fact]:
     """Clocks in Hz, temperature in °C, power in W, clock event reasons (a bit set) and other processes on the GPU, as
-    far as it tells. uuid: hex, of the board; index: where NVML does not know the uuid.
+    far as it tells. bus: where the board is, as CUDA writes it; index: where NVML does not know the bus.
     """
     library = _library()
     if library is None:
         return {}
-    handle = _handle(library, uuid, index)
+    handle = _handle(library, bus, index)
     if handle is None:
         return {}
     facts: dict[str, Fact] = {}
@@ -86,11 +95,11 @@ def _library() -> Any:
     return pynvml
 
 
-def _handle(library: Any, uuid: str, index: int) -> Any:
-    if len(uuid) == 32:
-        dashed = "-".join((uuid[:8], uuid[8:12], uuid[12:16], uuid[16:20], uuid[20:]))
+def _handle(library: Any, bus: str, index: int) -> Any:
+    # CUDA numbers the devices that CUDA_VISIBLE_DEVICES leaves, the fastest first; NVML all, as they sit on the bus.
+    if bus:
         with suppress(Exception):
-            return library.nvmlDeviceGetHandleByUUID(f"GPU-{dashed}")
+            return library.nvmlDeviceGetHandleByPciBusId(bus)
     with suppress(Exception):
         return library.nvmlDeviceGetHandleByIndex(index)
     return None

@@ -53,9 +53,11 @@ def _with_cudnn(gpu: Gpu, lanes: Lanes, spec: CudaSpec, identity: str, text: str
         from iosfarm.kernels.cuda.cudnn_provider import CudnnProvider
 
         version = ".".join(map(str, cudnn_graph.version()))
+        if broken := cudnn_graph.why_broken(lanes.home.cudnn):
+            raise RuntimeError(broken)
     except (ImportError, OSError, RuntimeError) as error:
         hint = "reinstall nvidia-cudnn-frontend and cuDNN, or use cuda?provider=iosfarm"
-        raise UsageError(f"cuDNN does not load: {error}", where=text, hint=hint) from error
+        raise UsageError(f"cuDNN does not work: {error}", where=text, hint=hint) from error
     identity = f"{identity} cudnn {version} {cudnn_graph.frontend_version()} {CANDIDATES}"
     trials = Trials(gpu, lanes.home, PlanCache(cache_folder(), identity), CANDIDATES)
     return CudnnProvider(gpu, trials, spec.precision), trials

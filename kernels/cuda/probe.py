@@ -21,6 +21,10 @@ CUPY = {12: "cupy-cuda12x", 13: "cupy-cuda13x"}
 CUDNN = {12: "nvidia-cudnn-cu12", 13: "nvidia-cudnn-cu13"}
 FRONTEND = "nvidia-cudnn-frontend"
 PACKAGES = (*CUPY.values(), *CUDNN.values(), FRONTEND)
+CUDART = {12: "nvidia-cuda-runtime-cu12", 13: "nvidia-cuda-runtime"}
+"""The distribution of CUDA's runtime library, which the frontend loads by name; CuPy's wheels have it built in."""
+CUDART_WHEELS = ("cu13", "cuda_runtime")
+"""Folders of the package `nvidia` that have it: since CUDA 13 one for all libraries, before one for each."""
 
 OLDEST_DRIVER = {12: 525, 13: 580}
 """The first driver for each major version of CUDA (CUDA toolkit release notes, minor version compatibility)."""
@@ -46,13 +50,15 @@ class Driver:
 class Findings:
     """driver: None where `problem` says why there is none. packages: installed distributions with their versions.
 
-    cudnn: the library's file, or its name where the system finds it; empty where there is none.
+    cudnn: the library's file, or its name where the system finds it; empty where there is none. cudart: for each major
+    version of CUDA its runtime library, likewise.
     """
 
     driver: Driver | None
     problem: str = ""
     packages: Mapping[str, str] = field(default_factory=dict)
     cudnn: str = ""
+    cudart: Mapping[int, str] = field(default_factory=dict)
 
 
 def probe_driver(library: str = "libcuda.so.1") -> Driver:
@@ -106,23 +112,46 @@ def installed(names: tuple[str, ...] = PACKAGES) -> dict[str, str]:
 
 def find_cudnn() -> str:
     """libcudnn of a wheel, or else the system's; empty where there is none."""
+    return _of_a_wheel(("cudnn",), "libcudnn.so.9*") or ctypes.util.find_library("cudnn") or ""
+
+
+def find_cudart(major: int) -> str:
+    """CUDA's runtime library of a wheel, or else its name where the loader finds it; empty where there is none."""
+    name = f"libcudart.so.{major}"
+    if found := _of_a_wheel(CUDART_WHEELS, f"{name}*"):
+        return found
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return ""
+    return name
+
+
+def cupy_major() -> int | None:
+    """CUDA's major version of the CuPy that is installed; None without one."""
+    return next((major for major, name in CUPY.items() if name in installed((name,))), None)
+
+
+def _of_a_wheel(folders: tuple[str, ...], pattern: str) -> str:
     spec = find_spec("nvidia") if "nvidia" not in sys.modules else sys.modules["nvidia"].__spec__
     places = list(spec.submodule_search_locations or ()) if spec is not None else []
     for place in places:
-        for file in sorted(Path(place, "cudnn", "lib").glob("libcudnn.so.9*")):
-            return str(file)
-    return ctypes.util.find_library("cudnn") or ""
+        for folder in folders:
+            for file in sorted(Path(place, folder, "lib").glob(pattern)):
+                return str(file)
+    return ""
 
 
 def look() -> Findings:
     """What there is, here and now."""
-    packages, cudnn = installed(), find_cudnn()
+    driver, problem = None, ""
     try:
-        return Findings(probe_driver(), "", packages, cudnn)
+        driver = probe_driver()
     except OSError:
-        return Findings(None, "CUDA needs NVIDIA's driver, and libcuda.so.1 was not found", packages, cudnn)
+        problem = "CUDA needs NVIDIA's driver, and libcuda.so.1 was not found"
     except RuntimeError as error:
-        return Findings(None, f"NVIDIA's driver does not start: {error}", packages, cudnn)
+        problem = f"NVIDIA's driver does not start: {error}"
+    return Findings(driver, problem, installed(), find_cudnn(), {major: find_cudart(major) for major in CUDART})
 
 
 def check(found: Findings, *, index: int = 0, cudnn: bool = True, where: str = "cuda") -> None:
@@ -167,6 +196,9 @@ def _check_cudnn(found: Findings, major: int, where: str) -> None:
         raise UsageError(f"{FRONTEND} is not installed", where=where, hint=f"pip install '{FRONTEND}<1.27', {own}")
     if not found.cudnn:
         raise UsageError("cuDNN is not installed", where=where, hint=f"pip install {CUDNN[major]}, {own}")
+    if not found.cudart.get(major):
+        text = f"{FRONTEND} needs libcudart.so.{major}, which was not found"
+        raise UsageError(text, where=where, hint=f"pip install {CUDART[major]}, {own}")
     others = [name for number, name in CUDNN.items() if number != major and name in found.packages]
     if others and CUDNN[major] not in found.packages:
         text = f"{others[0]} does not go with {CUPY[major]}"

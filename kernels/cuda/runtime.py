@@ -82,7 +82,7 @@ class CudaRuntime:
         """
         from iosfarm.kernels.cuda.nvml import capped, read, voided
 
-        found = read(self._gpu.facts.uuid, self._gpu.facts.index)
+        found = read(self._gpu.facts.bus, self._gpu.facts.index)
         if capped(found):
             found["capped"] = True
         if reason := voided(found):

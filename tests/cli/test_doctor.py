@@ -115,7 +115,7 @@ def test_little_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def found(driver: probe.Driver | None, *packages: str, cudnn: str = "libcudnn.so.9") -> probe.Findings:
     problem = "" if driver else "CUDA needs NVIDIA's driver, and libcuda.so.1 was not found"
-    return probe.Findings(driver, problem, dict.fromkeys(packages, "1.2"), cudnn)
+    return probe.Findings(driver, problem, dict.fromkeys(packages, "1.2"), cudnn, dict.fromkeys((12, 13), "libcudart"))
 
 
 H200 = probe.Driver((13, 2), ("NVIDIA H200 (sm_90)",))

@@ -173,7 +173,7 @@ class pygraph:  # noqa: N801
         pass
 
     def create_execution_plans(self, modes: list[Any]) -> None:
-        if refused & set(self._operations):
+        if refused & set(self._operations) or ("sm_count" in refused and self.sm_count is not None):
             raise cudnnGraphNotSupportedError("No valid engine configs")
 
     def deselect_numeric_notes(self, notes: list[Any]) -> None:

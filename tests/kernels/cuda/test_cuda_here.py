@@ -17,8 +17,10 @@ OLD = Driver((12, 4), ("NVIDIA L4 (sm_89)", "NVIDIA L4 (sm_89)"))
 ALL = ("cupy-cuda13x", "nvidia-cudnn-cu13", "nvidia-cudnn-frontend")
 
 
-def found(driver: Driver | None, *packages: str, problem: str = "", cudnn: str = "/x/libcudnn.so.9") -> Findings:
-    return Findings(driver, problem, dict.fromkeys(packages, "1"), cudnn)
+def found(
+    driver: Driver | None, *packages: str, problem: str = "", cudnn: str = "/x/libcudnn.so.9", cudart: str = "/x/libcudart"
+) -> Findings:
+    return Findings(driver, problem, dict.fromkeys(packages, "1"), cudnn, dict.fromkeys((12, 13), cudart))
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,7 @@ def found(driver: Driver | None, *packages: str, problem: str = "", cudnn: str =
         (found(OLD, "cupy-cuda12x", *ALL), "both installed", "pip uninstall cupy-cuda13x"),
         (found(NEW, *ALL[:2]), "nvidia-cudnn-frontend is not installed", "provider=iosfarm"),
         (found(NEW, *ALL, cudnn=""), "cuDNN is not installed", "pip install nvidia-cudnn-cu13"),
+        (found(NEW, *ALL, cudart=""), "needs libcudart.so.13", "pip install nvidia-cuda-runtime,"),
         (found(NEW, *ALL, "nvidia-cudnn-cu12"), "both installed", "pip uninstall nvidia-cudnn-cu12"),
         (found(NEW, "cupy-cuda13x", "nvidia-cudnn-cu12", ALL[2]), "does not go with", "nvidia-cudnn-cu13"),
     ],
@@ -110,10 +113,13 @@ def test_specs_that_are_none(text: str, part: str) -> None:
         open_runtime(text)
 
 
-def test_library_of_a_wheel_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    library = tmp_path / "nvidia" / "cudnn" / "lib" / "libcudnn.so.9"
-    library.parent.mkdir(parents=True)
-    library.touch()
+def test_libraries_of_wheels_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("cudnn/lib/libcudnn.so.9", "cu13/lib/libcudart.so.13", "cuda_runtime/lib/libcudart.so.12")
+    files = [tmp_path / "nvidia" / name for name in names]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.touch()
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(__import__("sys").modules, "nvidia", raising=False)
-    assert probe.find_cudnn() == str(library)
+    assert [probe.find_cudnn(), probe.find_cudart(13), probe.find_cudart(12)] == [str(file) for file in files]
+    assert probe.find_cudart(99) == ""

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -170,6 +171,46 @@ def test_groups_side_by_side_can_share_the_processors(open_runtime: Open) -> Non
     with open_runtime().prepare(stage) as executable:
         shares = [step.call.graph.graph.sm_count for step in executable.bound.form.program.steps]  # type: ignore[attr-defined]
     assert shares == [None, None]
+
+
+def test_a_share_that_cudnn_does_not_plan_for_is_planned_for_all(
+    open_runtime: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stand_in_cudnn, "refused", {"sm_count"})
+    runtime = open_runtime(options="sms=share")
+    assert error_of(runtime, stage_of([["wide"], ["squeeze"]], "concurrent", "nhwc")) <= 1e-5
+    assert stand_in_cudnn.executed
+    assert runtime.fallbacks == 0
+
+
+def test_plans_that_cannot_be_built_are_given_up_in_time(open_runtime: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = open_runtime()
+    from iosfarm.kernels.cuda import cudnn_graph, cudnn_provider
+
+    now = 0.0
+    built: list[int] = []
+
+    def slow(_: object, index: int) -> None:
+        nonlocal now
+        now += 1.0
+        built.append(index)
+
+    monkeypatch.setattr(cudnn_graph.ConvolutionGraph, "build", slow)
+    monkeypatch.setattr(cudnn_provider, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(stand_in_cudnn, "plans", 40)
+    assert error_of(runtime, convolution()) <= 1e-5
+    assert runtime.fallbacks == 1
+    assert len(built) < 8  # of 120
+
+
+def test_a_library_that_can_do_nothing_is_told(open_runtime: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_runtime()
+    from iosfarm.kernels.cuda import cudnn_graph
+
+    handle = stand_in_cudnn.create_handle()
+    assert cudnn_graph.why_broken(handle) == ""
+    monkeypatch.setattr(stand_in_cudnn, "refused", {"conv_fprop"})
+    assert cudnn_graph.why_broken(handle) == "No valid engine configs"
 
 
 def test_the_provider_is_part_of_the_environment(open_runtime: Open) -> None:

@@ -23,7 +23,8 @@ def library(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         "NVML_TEMPERATURE_GPU": 0,
         "nvmlInit": lambda: None,
         "nvmlSystemGetDriverVersion": lambda: "580.95",
-        "nvmlDeviceGetHandleByUUID": lambda uuid: f"by {uuid}",
+        "nvmlDeviceGetHandleByPciBusId": lambda bus: f"at {bus}",
+        "nvmlDeviceGetUUID": lambda handle: f"GPU {handle}",
         "nvmlDeviceGetHandleByIndex": lambda index: f"by {index}",
         "nvmlDeviceGetClockInfo": lambda handle, kind: {1: 1980, 2: 3201}[kind],
         "nvmlDeviceGetTemperature": lambda handle, kind: 41,
@@ -39,7 +40,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_what_it_tells_and_what_it_refuses(library: ModuleType) -> None:
     assert nvml.driver_version() == "580.95"
-    assert nvml.read("00" * 16, 0) == {
+    assert nvml.read("0000:01:00.0", 0) == {
         "frequency": 1_980_000_000,
         "memory_frequency": 3_201_000_000,
         "temperature": 41,
@@ -58,8 +59,18 @@ def test_hardware_slowdown_voids_and_a_power_cap_does_not(library: ModuleType, r
     assert nvml.capped(facts) == bool(reasons & 0x4)
 
 
+def test_a_board_is_found_by_its_place_and_else_by_its_number(library: ModuleType) -> None:
+    assert nvml.uuid("0000:01:00.0", 3) == "GPU at 0000:01:00.0"
+    assert nvml.uuid("", 3) == "GPU by 3"
+    del library.nvmlDeviceGetHandleByPciBusId
+    assert nvml.uuid("0000:01:00.0", 3) == "GPU by 3"
+    del library.nvmlDeviceGetUUID
+    assert nvml.uuid("0000:01:00.0", 3) == ""
+
+
 def test_without_the_library_there_is_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert nvml.read("", 0) == {}
+    assert nvml.uuid("", 0) == ""
     assert nvml.driver_version() == ""
     assert nvml.voided({}) == ""
