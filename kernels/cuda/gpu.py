@@ -32,7 +32,8 @@ def rounded(size: int) -> int:
 class GpuFacts:
     """What a device tells of itself. capability: (major, minor). memory, l2: bytes. driver: the driver's own version.
 
-    cuda: of the runtime library that is in use. uuid: of this one board, as NVML writes it; bus: its place, such as 0000:01:00.0.
+    cuda: of the runtime library that is in use. uuid: of this one board, as NVML writes it. bus: its place, such as
+    0000:01:00.0.
     """
 
     name: str

@@ -9,11 +9,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from iosfarm.farm.gpu_check import facts, numerics, probes, sanitizer, searching, steady
+from iosfarm.farm.gpu_check import facts, numerics, probes, sanitizer, searching, steady, torch_baselines
 from iosfarm.farm.gpu_check.context import Section
 from iosfarm.farm.gpu_check.rows import Row, read_rows, write_json
 from iosfarm.farm.gpu_check.summary import summary
@@ -39,19 +39,21 @@ def sections(models: Sequence[str]) -> list[Section]:
         Section("facts", 25, facts.run),
         Section("steady-start", 25, steady.run),
         Section("networks", 40, numerics.networks),
-        *(_search(model, seconds) for model, seconds in zip(models, (55, 110), strict=False)),
+        *(s for model, times in zip(models, ((40, 40), (90, 60)), strict=False) for s in _network(model, *times)),
         Section("numerics", 50, numerics.operators, gpu=True),
         Section("probes", 35, probes.run, gpu=True),
         Section("conformance", 60, facts.conformance, gpu=True),
         Section("benchmark", 45, facts.benchmark, gpu=True),
-        Section("sanitizer", 45, sanitizer.run, gpu=True),
-        *(_search(model, 90) for model in models[2:]),
+        Section("sanitizer", 70, sanitizer.run, gpu=True),
+        *(s for model in models[2:] for s in _network(model, 80, 40)),
         Section("steady-end", 25, steady.run),
     ]  # fmt: skip
 
 
-def _search(model: str, seconds: float) -> Section:
-    return Section(f"search:{model}", seconds, searching.section(model))
+def _network(model: str, searching_for: float, beside: float) -> Iterator[Section]:
+    """A network's searches, and torch beside them: in a process of its own, because its compiler may never end."""
+    yield Section(f"search:{model}", searching_for, searching.section(model))
+    yield Section(f"torch:{model}", beside, torch_baselines.section(model), gpu=True)
 
 
 def run_check(
@@ -65,8 +67,8 @@ def run_check(
 ) -> dict[str, object]:
     """Check a device; returns and writes the results: `results.json` and `measurements.jsonl.gz` in `folder`.
 
-    only: names of sections, all unless given. The results are written after every section, so that whatever ends the
-    check loses none of them.
+    only: names of sections, all unless given. Results and measurements are written after every section, so that
+    whatever ends the check loses none of those before it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     work = folder / "work"
@@ -96,7 +98,8 @@ def run_check(
         document["summary"] = summary(found)
         document["seconds"] = round(time.monotonic() - begin, 1)
         write_json(folder / "results.json", document)
-    _export(work, folder / "measurements.jsonl.gz", report)
+        if section.name.startswith(("steady", "search")):
+            _export(work, folder / "measurements.jsonl.gz", report)
     shutil.rmtree(work / "latency", ignore_errors=True)
     return document
 
@@ -176,6 +179,8 @@ def _export(work: Path, target: Path, report: Callable[[str], None]) -> None:
     plain = work / "measurements.jsonl"
     with LatencyDatabase(str(database)) as memory:
         count = memory.export(plain)
-    with plain.open("rb") as source, gzip.GzipFile(target, "wb", mtime=0) as packed:
+    whole = target.with_name(f".{target.name}")
+    with plain.open("rb") as source, gzip.GzipFile(whole, "wb", mtime=0) as packed:
         shutil.copyfileobj(source, packed)
+    whole.replace(target)
     report(f"{count} measurements in {target}, {target.stat().st_size / 2**20:.1f} MiB")

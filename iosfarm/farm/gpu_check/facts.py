@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 import sys
 from contextlib import closing, suppress
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from iosfarm.farm.gpu_check.context import Context
+from iosfarm.farm.gpu_check.process import run_for
 from iosfarm.kernels import open_runtime
 from iosfarm.kernels.cuda.probe import look
 
@@ -53,11 +53,19 @@ def conformance(context: Context) -> None:
     if not TESTS.is_file():
         context.rows.add(skipped="the tests are in a checkout: run it there with make gpu-check")
         return
-    command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", str(TESTS)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=max(5.0, context.left - 1))
-    lines = (done.stdout + done.stderr).strip().splitlines()
+    command = [sys.executable, "-m", "pytest", "-v", "--no-header", "-p", "no:cacheprovider", str(TESTS)]
+    code, out, _ = run_for(command, max(5.0, context.left - 1))
+    lines = out.strip().splitlines()
+    # A line for each test as it ends, so that what had passed in time is known.
+    ended = {
+        word: sum(f" {word} " in f"{line} " for line in lines) for word in ("PASSED", "FAILED", "ERROR", "SKIPPED")
+    }
     failed = [line[:200] for line in lines if line.startswith(("FAILED", "ERROR"))]
-    context.rows.add(passed=done.returncode == 0, summary=lines[-1] if lines else "", failed=list(failed[:20]))
+    failed = failed or [line[:200] for line in lines if " FAILED " in line or " ERROR " in line]
+    context.rows.add(
+        passed=code == 0, in_time=code is not None, tests=ended, summary=lines[-1][:200] if lines else "",
+        failed=failed[:20],
+    )  # fmt: skip
 
 
 def benchmark(context: Context) -> None:
@@ -68,9 +76,9 @@ def benchmark(context: Context) -> None:
         return
     seconds = f"{0.7 * context.left:.0f}"
     command = [sys.executable, str(script), "--device", context.device, "--json", "--seconds", seconds]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=max(5.0, context.left - 1))
+    code, out, errors = run_for(command, max(5.0, context.left - 1), errors_apart=True)
     try:
-        found = json.loads(done.stdout)
+        found = json.loads(out)
     except ValueError:
         found = None
-    context.rows.add(code=done.returncode, found=found, end=done.stderr.strip()[-500:])
+    context.rows.add(code=code, found=found, end=errors.strip()[-500:])

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from iosfarm.farm.gpu_check.context import Context
-from iosfarm.ir.errors import Infeasible, UsageError
+from iosfarm.ir.errors import DeviceLost, Infeasible, UsageError
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.key import StageFactory
 from iosfarm.ir.stage import Stage
@@ -66,9 +66,16 @@ def _network(context: Context, runtime: Runtime, graph: Graph) -> None:
     schedules = {"sequential": sequential(graph, parts, runtime.layout), "greedy": greedy(graph, parts, runtime.layout)}
     for name, schedule in schedules.items():
         for form in runtime.forms:
-            with runtime.prepare_schedule(graph, replace(schedule, form=form), weights) as executable:
-                error = relative_error(executable.run(*inputs), expected)
-            context.rows.add(network=graph.name, schedule=name, form=form, error=_number(error))
+            row = {"network": graph.name, "schedule": name, "form": form}
+            try:
+                with runtime.prepare_schedule(graph, replace(schedule, form=form), weights) as executable:
+                    error = relative_error(executable.run(*inputs), expected)
+            except DeviceLost:
+                raise
+            except Exception as failure:  # whatever it is, the others count all the same
+                context.rows.add(**row, failed=_said(failure))
+                continue
+            context.rows.add(**row, error=_number(error))
 
 
 def _variant(
@@ -96,9 +103,15 @@ def _variant(
             except Infeasible:
                 refused += 1
                 continue
+            except DeviceLost:
+                context.rows.add(provider=provider, precision=precision, dtype=dtype, lost=stage.describe())
+                raise
+            except Exception as failure:  # whatever it is, the others count all the same
+                worst[kind] = float("inf"), f"{stage.describe()}: {_said(failure)}"
+                continue
             error = relative_error(actual, run_stage(bound, weights, inputs))
             tried += 1
-            if error >= worst.get(kind, (-1.0, ""))[0]:
+            if not error < worst.get(kind, (-1.0, ""))[0]:
                 worst[kind] = error, stage.describe()
         fallbacks = getattr(runtime, "fallbacks", 0)
     limit = LIMITS[dtype if dtype != "float32" else precision]
@@ -143,6 +156,10 @@ def _weights(stage: Stage, rng: np.random.Generator) -> list[dict[str, np.ndarra
                 values[name] = np.abs(values[name]) + np.float32(0.5)
         result.append(values)
     return result
+
+
+def _said(failure: Exception) -> str:
+    return f"{type(failure).__name__}: {' '.join(str(failure).split())[:300]}"
 
 
 def _number(error: float) -> float | str:

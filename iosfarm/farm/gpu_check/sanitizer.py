@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import closing, suppress
@@ -13,6 +11,7 @@ from contextlib import closing, suppress
 import numpy as np
 
 from iosfarm.farm.gpu_check.context import Context
+from iosfarm.farm.gpu_check.process import run_for
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.errors import Infeasible
 from iosfarm.ir.graph import Graph
@@ -32,18 +31,11 @@ def run(context: Context) -> None:
         seconds = max(1.0, context.left / (len(TOOLS) - position) - 1)
         command = [program, "--tool", tool, "--error-exitcode", "9", "--target-processes", "all"]
         command += [sys.executable, "-m", "iosfarm.farm.gpu_check.sanitizer", context.spec(provider="iosfarm")]
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-        )
-        try:
-            out, _ = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            out, _ = process.communicate()
+        code, out, _ = run_for(command, seconds)
+        if code is None:
             context.rows.add(tool=tool, clean=None, skipped=f"not done after {seconds:.0f} s", end=out[-500:])
-            continue
-        context.rows.add(tool=tool, clean=process.returncode == 0, code=process.returncode, end=out[-500:])
+        else:
+            context.rows.add(tool=tool, clean=code == 0, code=code, end=out[-500:])
 
 
 def network() -> Graph:

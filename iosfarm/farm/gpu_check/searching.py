@@ -8,7 +8,6 @@ from functools import partial
 
 from iosfarm.farm.gpu_check.context import Context
 from iosfarm.farm.gpu_check.rows import Value
-from iosfarm.farm.gpu_check.torch_baselines import torch_baselines
 from iosfarm.farm.jobs import Job, JobResult, SearchSettings
 from iosfarm.ir.schedule import STAGES
 from iosfarm.search.budget import Budget
@@ -31,17 +30,15 @@ def section(model: str) -> Callable[[Context], None]:
 
 
 def run(context: Context, *, model: str) -> None:
-    """Search a network three ways, and measure the baselines that are not schedules."""
-    baselines_first = context.left * 0.15
+    """Search a network three ways, and measure what is launched without a graph."""
+    baselines = context.left * 0.15
     for name, strategies in SEARCHES.items():
-        seconds = (context.left - baselines_first) * SHARE[name]
+        seconds = (context.left - baselines) * SHARE[name]
         if seconds < 3:
             context.rows.add(model=model, search=name, skipped="no time left")
             continue
         _search(context, model, name, strategies, seconds)
     for name, measured in _eager(context, model).items():
-        context.rows.add(model=model, baseline=name, **measured)
-    for name, measured in torch_baselines(load(model), context.left - 2).items():
         context.rows.add(model=model, baseline=name, **measured)
 
 

@@ -13,6 +13,7 @@ from iosfarm.kernels import open_runtime
 from iosfarm.kernels.steady import reference_stage
 from iosfarm.search.baselines import greedy, sequential
 from iosfarm.search.parts import cut
+from iosfarm.workers.conditions import read_conditions
 from iosfarm.workers.measuring import measure
 from iosfarm.workers.settings import EFFORTS, Effort
 from iosfarm.zoo import load
@@ -27,8 +28,9 @@ def run(context: Context) -> None:
         stages = [reference_stage(runtime.layout), *some_stages(context.models[0], runtime.layout)]
         device, environment = runtime.fingerprint()
         settings = EFFORTS[Effort.CAREFUL]
+        read = getattr(runtime, "conditions", read_conditions)
         with LatencyDatabase(context.database) as memory:
-            for stage, measurement in zip(stages, measure(runtime, stages, settings), strict=True):
+            for stage, measurement in zip(stages, measure(runtime, stages, settings, conditions=read), strict=True):
                 memory.record([(stage.summary, measurement)], device, environment)
                 context.rows.add(
                     stage=stage.describe(),

@@ -23,7 +23,10 @@ def summary(sections: SECTIONS) -> dict[str, object]:
     pairs = [r["ratio"] for r in sections.get("steady-start", ()) if "ratio" in r]
     if pairs:
         result["same_stage_twice"] = pairs[0]
-    networks = {name.partition(":")[2]: rows for name, rows in sections.items() if name.startswith("search:")}
+    networks: dict[str, list[Row]] = {}
+    for name, rows in sections.items():
+        if name.startswith(("search:", "torch:")):
+            networks.setdefault(name.partition(":")[2], []).extend(rows)
     found = {model: _network(rows) for model, rows in networks.items()}
     result["networks"] = {model: row for model, row in found.items() if row}
     return result

@@ -4,41 +4,56 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
+from iosfarm.farm.gpu_check.context import Context
 from iosfarm.farm.gpu_check.rows import Value
 from iosfarm.ir.graph import Graph
+from iosfarm.kernels.cuda.options import parse_spec
 from iosfarm.workers.random_weights import random_weights
+from iosfarm.zoo import load
 
 SAMPLES = 40
 WARMUP = 5
 
 
-def torch_baselines(graph: Graph, seconds: float, precision: str = "ieee") -> dict[str, dict[str, Value]]:
-    """Seconds of each baseline; empty where torch sees no GPU. torch.compile comes last: it takes the longest."""
+def section(model: str) -> Callable[[Context], None]:
+    """The section of a network."""
+    return partial(run, model=model)
+
+
+def run(context: Context, *, model: str) -> None:
+    """A row for each baseline, as soon as it is known: the compiler may take longer than there is time."""
+    precision = parse_spec(context.device).precision if context.device.startswith("cuda") else "ieee"
+    for name, measured in torch_baselines(load(model), context.left - 2, precision):
+        context.rows.add(model=model, baseline=name, **measured)
+
+
+def torch_baselines(graph: Graph, seconds: float, precision: str = "ieee") -> Iterator[tuple[str, dict[str, Value]]]:
+    """Seconds of each baseline; none where torch sees no GPU. torch.compile comes last: it takes the longest."""
     import torch
 
     if not torch.cuda.is_available():
-        return {}
+        return
     deadline = time.monotonic() + seconds
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.benchmark = True
     dtype = getattr(torch, graph.dtype)
     network = _network(graph, dtype)
     inputs = [_on_gpu(torch.randn(graph.shape(item.name)), dtype) for item in graph.inputs]
-    result: dict[str, dict[str, Value]] = {}
     for name, prepare in (("torch eager", _plain), ("torch cuda graph", _graphed), ("torch.compile", _compiled)):
         if deadline - time.monotonic() < 1:
-            result[name] = {"skipped": "no time left"}
+            yield name, {"skipped": "no time left"}
             continue
         try:
             with torch.inference_mode():
-                result[name] = _timed(prepare(network, inputs))
+                measured = _timed(prepare(network, inputs))
         except Exception as error:
             # A compiler can fail in any way; the other baselines count all the same.
-            result[name] = {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
-    return result
+            measured = {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"}
+        yield name, measured
 
 
 def _network(graph: Graph, dtype: Any) -> Callable[..., Any]:

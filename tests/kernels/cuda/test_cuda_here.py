@@ -18,7 +18,11 @@ ALL = ("cupy-cuda13x", "nvidia-cudnn-cu13", "nvidia-cudnn-frontend")
 
 
 def found(
-    driver: Driver | None, *packages: str, problem: str = "", cudnn: str = "/x/libcudnn.so.9", cudart: str = "/x/libcudart"
+    driver: Driver | None,
+    *packages: str,
+    problem: str = "",
+    cudnn: str = "/x/libcudnn.so.9",
+    cudart: str = "/x/libcudart",
 ) -> Findings:
     return Findings(driver, problem, dict.fromkeys(packages, "1"), cudnn, dict.fromkeys((12, 13), cudart))
 
