@@ -26,10 +26,10 @@ from iosfarm.kernels.cuda.options import CudaSpec
 from iosfarm.kernels.cuda.random_values import RandomValues
 from iosfarm.kernels.cuda.residency import Residency, WeightsOf
 from iosfarm.kernels.cuda.trials import Trials
-from iosfarm.kernels.given import given_parameters
+from iosfarm.kernels.given import given_parameters, given_stage_parameters
 from iosfarm.kernels.runtime import Array, Weights
 
-VERSION = 1
+VERSION = 2
 """Raise it whenever a change here changes latencies: measurements of another version are not reused."""
 
 CAPABILITY = {"float32": (0, 0), "float16": (5, 3), "bfloat16": (8, 0)}
@@ -50,7 +50,7 @@ class CudaRuntime:
         self._lanes = lanes
         self._provider = provider
         self._spec = spec
-        self._calls = Calls(gpu, provider, trials, gpu.facts.sms if spec.sms == "share" else None)
+        self._calls = Calls(gpu, provider, trials, gpu.facts.sms if spec.sms == "share" else None, spec.precision)
         self._random: dict[str, RandomValues] = {}
         self._open: set[CudaExecutable] = set()
         self._closed = False
@@ -97,12 +97,10 @@ class CudaRuntime:
         if stage.layout != self.layout:
             raise UsageError(f"a stage in {stage.layout}; this runtime has {self.layout}")
         operators = list(stage.operators)
-        if weights is not None and len(weights) != len(operators):
-            raise UsageError(f"weights for {len(weights)} operators; the stage has {len(operators)}")
         parameters = [stage.parameters(operator) for operator in operators]
         bound: WeightsOf | None = None
         if weights is not None:
-            known = [given_parameters(expected, given, "") for expected, given in zip(parameters, weights, strict=True)]
+            known = given_stage_parameters(stage, weights)
 
             def bound(number: int) -> tuple[Attributes, Mapping[str, Array]]:
                 return operators[number].attributes, known[number]

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import NoReturn, Self
 
-import numpy as np
-
 from iosfarm.ir.device import Device, Environment
 from iosfarm.ir.errors import Infeasible, IosfarmError, UsageError
 from iosfarm.ir.graph import Graph
@@ -16,6 +14,7 @@ from iosfarm.ir.operators import Shape
 from iosfarm.ir.schedule import Schedule
 from iosfarm.ir.stage import Stage
 from iosfarm.kernels.computed import Compute, ComputedExecutable
+from iosfarm.kernels.given import given_parameters, given_stage_parameters, random_stage_parameters
 from iosfarm.kernels.replay.recording import PREFIX, Entry, Recording, find, read
 from iosfarm.kernels.runtime import Array, Weights
 from iosfarm.kernels.steady import reference_stage
@@ -68,18 +67,13 @@ class ReplayRuntime:
         self._check_open()
         if stage.layout != self.layout:
             raise UsageError(f"the stage's layout is {stage.layout}", hint=f"replayed devices run {self.layout}")
-        parameters = [stage.parameters(operator) for operator in stage.operators]
-        if weights is not None:
-            if len(weights) != len(parameters):
-                raise UsageError(f"weights of {len(weights)} operators for a stage of {len(parameters)}")
-            for number, (expected, given) in enumerate(zip(parameters, weights, strict=True)):
-                _check_weights(expected, given, f"{number}.", "")
+        known = None if weights is None else given_stage_parameters(stage, weights)
 
         def compute(inputs: Sequence[Array]) -> list[Array]:
             # Loaded on first use: telling the time needs no torch.
             from iosfarm.kernels.reference import run_stage
 
-            return run_stage(stage, weights or [_random_weights(p) for p in parameters], inputs)
+            return run_stage(stage, known or random_stage_parameters(stage), inputs)
 
         return ReplayExecutable(self._entry(stage).samples, stage.inputs, compute)
 
@@ -92,7 +86,7 @@ class ReplayRuntime:
         self._check_open()
         placed = schedule.place(graph, self.layout)
         for operator in graph.operators:
-            _check_weights(graph.parameters(operator), weights, f"{operator.name}.", f"{operator.name}.")
+            given_parameters(graph.parameters(operator), weights, f"{operator.name}.")
 
         def compute(inputs: Sequence[Array]) -> list[Array]:
             from iosfarm.kernels.reference import run_graph
@@ -139,22 +133,3 @@ class ReplayExecutable(ComputedExecutable):
         if repeats < 1:
             raise ValueError(f"cannot time {repeats} executions")
         return [self._samples[next(self._next) % len(self._samples)] for _ in range(repeats)]
-
-
-def _check_weights(expected: Mapping[str, Shape], given: Mapping[str, Array], prefix: str, key: str) -> None:
-    for name, shape in expected.items():
-        array = given.get(key + name)
-        if array is None:
-            raise UsageError(f"the weight {prefix}{name} is missing")
-        if tuple(array.shape) != shape:
-            raise UsageError(f"the weight {prefix}{name} has the shape {list(array.shape)}, not {list(shape)}")
-
-
-def _random_weights(shapes: Mapping[str, Shape]) -> dict[str, Array]:
-    """Values that keep activations near 1 in size; a variance is positive."""
-    rng = np.random.default_rng(0)
-    values: dict[str, Array] = {}
-    for name, shape in shapes.items():
-        scale = (np.prod(shape[1:]) or 1.0) ** -0.5
-        values[name] = rng.uniform(0.5, 2.0, shape) if name == "running_var" else rng.normal(0, scale, shape)
-    return values

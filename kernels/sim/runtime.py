@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn, Self
 
@@ -16,6 +15,7 @@ from iosfarm.ir.operators import Shape
 from iosfarm.ir.schedule import Schedule
 from iosfarm.ir.stage import Stage
 from iosfarm.kernels.computed import Compute, ComputedExecutable
+from iosfarm.kernels.given import given_parameters, given_stage_parameters, random_stage_parameters
 from iosfarm.kernels.network import Busy
 from iosfarm.kernels.runtime import Array, Weights
 from iosfarm.kernels.sim.devices import device
@@ -70,14 +70,13 @@ class SimRuntime:
         self._check_open()
         if stage.layout != self.layout:
             raise UsageError(f"the stage's layout is {stage.layout}", hint=f"sim devices run {self.layout}")
-        if weights is not None:
-            _check_stage_weights(stage, weights)
+        known = None if weights is None else given_stage_parameters(stage, weights)
 
         def compute(inputs: Sequence[Array]) -> list[Array]:
             # Loaded on first use: telling the time needs no torch.
             from iosfarm.kernels.reference import run_stage
 
-            return run_stage(stage, weights or _random_weights(stage), inputs)
+            return run_stage(stage, known or random_stage_parameters(stage), inputs)
 
         self._faults.strike(stage.key)
         return self._executable(self._model.seconds(stage), stage.key, stage.inputs, compute)
@@ -86,11 +85,7 @@ class SimRuntime:
         self._check_open()
         placed = schedule.place(graph, self.layout)
         for operator in graph.operators:
-            for name, shape in graph.parameters(operator).items():
-                full = f"{operator.name}.{name}"
-                if full not in weights:
-                    raise UsageError(f"the weight {full!r} is missing", where=graph.name)
-                _check_weight_shape(full, weights[full], shape)
+            given_parameters(graph.parameters(operator), weights, f"{operator.name}.")
 
         def compute(inputs: Sequence[Array]) -> list[Array]:
             from iosfarm.kernels.reference import run_graph
@@ -167,32 +162,3 @@ class SimNetwork(SimExecutable):
     def utilisation(self) -> list[Busy]:
         self._check_open()
         return self._utilisation()
-
-
-def _check_stage_weights(stage: Stage, weights: Sequence[Mapping[str, Array]]) -> None:
-    operators = list(stage.operators)
-    if len(weights) != len(operators):
-        raise UsageError(f"weights of {len(weights)} operators for a stage of {len(operators)}")
-    for number, (operator, given) in enumerate(zip(operators, weights, strict=True)):
-        for name, shape in stage.parameters(operator).items():
-            if name not in given:
-                raise UsageError(f"operator {number} ({operator.kind}) lacks the weight {name!r}")
-            _check_weight_shape(f"{number}.{name}", given[name], shape)
-
-
-def _check_weight_shape(name: str, values: Array, shape: Shape) -> None:
-    if tuple(values.shape) != shape:
-        raise UsageError(f"the weight {name!r} has the shape {list(values.shape)}, not {list(shape)}")
-
-
-def _random_weights(stage: Stage) -> list[dict[str, Array]]:
-    """Values that keep activations near 1 in size; a variance is positive."""
-    rng = np.random.default_rng(0)
-    result: list[dict[str, Array]] = []
-    for operator in stage.operators:
-        values: dict[str, Array] = {}
-        for name, shape in stage.parameters(operator).items():
-            scale = 1 / math.sqrt(math.prod(shape[1:]))
-            values[name] = rng.uniform(0.5, 2.0, shape) if name == "running_var" else rng.normal(0, scale, shape)
-        result.append(values)
-    return result
