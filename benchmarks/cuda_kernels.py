@@ -195,7 +195,7 @@ def _words(wanted: Convolution) -> str:
 
 def _product(gpu: Gpu, lane: Lane, provider: Provider | None, wanted: Convolution, rounds: int) -> Product:
     trials = Trials(gpu, lane, PlanCache(None, ""), 6)
-    own = OwnProvider(gpu, trials).convolution(wanted)
+    own = OwnProvider(gpu, trials, "ieee").convolution(wanted)
     ours = _call_seconds(gpu, lane, trials, own, wanted, rounds)
     other = provider.convolution(wanted) if provider else None
     cudnn = _call_seconds(gpu, lane, trials, other, wanted, rounds) if other else None

@@ -31,13 +31,14 @@ class Calls:
     """Makes the calls of one runtime.
 
     provider: of convolutions; None: our own. sms: how many of the device's processors groups that run side by side
-    share, each an equal part; None plans each for all of them.
+    share, each an equal part; None plans each for all of them. precision: of float32.
     """
 
-    def __init__(self, gpu: Gpu, provider: Provider | None, trials: Trials, sms: int | None) -> None:
+    def __init__(self, gpu: Gpu, provider: Provider | None, trials: Trials, sms: int | None, precision: str) -> None:
         self._gpu = gpu
         self._provider = provider
-        self._own = OwnProvider(gpu, trials)
+        self._own = OwnProvider(gpu, trials, precision)
+        self._precision = precision
         self._trials = trials
         self._sms = sms
         self.fallbacks: set[Convolution] = set()
@@ -75,7 +76,9 @@ class Calls:
         if self._trials.most == 1:
             return call if self._provider is None else None
         sizes = [tensor_bytes(s, first.dtype) for s in (first.input, second.input, second.output)]
-        key = canonical_json(["separable", wanted.before, first.text, second.text, self._provider is None])
+        key = canonical_json(
+            ["separable", wanted.before, first.text, second.text, self._provider is None, self._precision]
+        )
         known = self._trials.plans.get(key)
         if known is None:
             together = self._trials.fastest([call], sizes[:1], sizes[2:])

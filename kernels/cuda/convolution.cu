@@ -3,44 +3,10 @@
 // strided ones alike; bias, residual and activation fused.
 // Access: see gemm.cuh; the rows of A are gathered from the NHWC input, zero outside of it. With splits > 1 blocks
 // share the sum over k and write partial sums to `partial` [split][pixel][channel], which split_sum.cu adds up.
-// Options: ELEMENT, VECTOR (divides the channels of a group), TILE_M, TILE_N, TILE_K, THREAD_M, THREAD_N, ACTIVATION.
+// Options: ELEMENT, VECTOR (divides the channels of a group), TILE_M, TILE_N, TILE_K, THREAD_M, THREAD_N, ACTIVATION,
+// perhaps TENSOR_CORE.
 // Grid: tiles of pixels, tiles of a group's channels, groups * splits.
-#include "gemm.cuh"
-
-// A thread's part of the rows of A: its windows, and which tap and channel of them is next.
-struct PixelRows {
-    const Windows windows;
-    const Element* in;
-    int channels, kernel_h, kernel_w, dilation_h, dilation_w;
-    int row, column, channel;
-
-    __device__ __forceinline__ void seek(int k) {
-        channel = k % channels;
-        column = k / channels % kernel_w;
-        row = k / channels / kernel_w;
-    }
-
-    __device__ __forceinline__ void fetch(float (&values)[ROWS_M][VECTOR]) {
-#pragma unroll
-        for (int i = 0; i < ROWS_M; ++i) {
-            const int place = windows.place(i, row * dilation_h, column * dilation_w);
-            if (row < kernel_h && place >= 0) {
-                load(in + place + channel, values[i]);
-            } else {
-#pragma unroll
-                for (int v = 0; v < VECTOR; ++v) values[i][v] = 0.0f;
-            }
-        }
-        channel += TILE_K;
-        while (channel >= channels) {
-            channel -= channels;
-            if (++column == kernel_w) {
-                column = 0;
-                ++row;
-            }
-        }
-    }
-};
+#include "pixel_rows.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     convolution(const Element* __restrict__ in, const Element* __restrict__ weight, const Element* __restrict__ bias,
@@ -62,17 +28,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     rows.seek(begin + threadIdx.x % K_VECTORS * VECTOR);
     WeightRows weights(weight + group * group_out * length, first_column, group_out, length, begin, length);
 
-    float sum[THREAD_M][THREAD_N];
+    Sums sum;
     product(rows, weights, steps, tiles, sum);
 
-    const bool whole = group_out % 4 == 0;
-    each_four(sum, first_row, first_column, pixels, group_out, [&](int pixel, int column, int count, float(&four)[4]) {
+    const bool whole = group_out % RUN == 0;
+    each_run(sum, first_row, first_column, pixels, group_out, [&](int pixel, int column, int count, float(&run)[RUN]) {
         const int channel = group * group_out + column, at = pixel * out_channels + channel;
         if (splits > 1) {
             float* const target = partial + split * pixels * out_channels + at;
-            for (int v = 0; v < count; ++v) target[v] = four[v];
+            for (int v = 0; v < min(RUN, count); ++v) target[v] = run[v];
         } else {
-            finish(four, count, whole, bias ? bias + channel : nullptr, residual ? residual + at : nullptr, out + at);
+            finish(run, count, whole, bias ? bias + channel : nullptr, residual ? residual + at : nullptr, out + at);
         }
     });
 }

@@ -51,6 +51,45 @@ __device__ __forceinline__ void load(const T* from, float (&to)[V]) {
     for (int i = 0; i < V; ++i) to[i] = to_float(pack.at[i]);
 }
 
+// As they are.
+template <typename T, int V>
+__device__ __forceinline__ void take(const T* from, T (&to)[V]) {
+    const Pack<T, V> pack = *reinterpret_cast<const Pack<T, V>*>(from);
+#pragma unroll
+    for (int i = 0; i < V; ++i) to[i] = pack.at[i];
+}
+
+template <typename T, int V>
+__device__ __forceinline__ void give(const T (&from)[V], T* to) {
+    Pack<T, V> pack;
+#pragma unroll
+    for (int i = 0; i < V; ++i) pack.at[i] = from[i];
+    *reinterpret_cast<Pack<T, V>*>(to) = pack;
+}
+
+template <typename A, typename B>
+struct Same {
+    static constexpr bool value = false;
+};
+template <typename A>
+struct Same<A, A> {
+    static constexpr bool value = true;
+};
+
+// Zeros where there is nothing to load; as they are if `Value` is their type, else as floats.
+template <typename Value, typename T, int V>
+__device__ __forceinline__ void load_if(bool inside, const T* from, Value (&to)[V]) {
+    if (inside) {
+        if constexpr (Same<Value, T>::value)
+            take(from, to);
+        else
+            load(from, to);
+    } else {
+#pragma unroll
+        for (int i = 0; i < V; ++i) to[i] = Value{};
+    }
+}
+
 template <typename T, int V>
 __device__ __forceinline__ void store(T* to, const float (&from)[V]) {
     Pack<T, V> pack;

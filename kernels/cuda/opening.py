@@ -25,8 +25,6 @@ def open_parts(text: str) -> tuple[Gpu, Lanes, Provider | None, Trials, CudaSpec
     """
     spec = parse_spec(text)
     check(look(), index=spec.index, cudnn=spec.provider == "cudnn", where=text)
-    if spec.precision == "tf32" and spec.provider == "iosfarm":
-        raise UsageError("our own convolutions have no TF32", where=text, hint="use provider=cudnn or precision=ieee")
     try:
         from iosfarm.kernels.cuda.cupy_gpu import CupyGpu
     except ImportError as error:

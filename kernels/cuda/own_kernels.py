@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from iosfarm.ir.operators import Attributes, Shape, spec
 from iosfarm.kernels.cuda import catalogue
+from iosfarm.kernels.cuda.catalogue import Launch
 from iosfarm.kernels.cuda.convolution import Convolution
 from iosfarm.kernels.cuda.gpu import Gpu
 from iosfarm.kernels.cuda.kernel_call import KernelCall, kernel_call
@@ -32,19 +33,26 @@ def operator_call(gpu: Gpu, kind: str, attributes: Attributes, shapes: Sequence[
     return kernel_call(gpu, kind, launches, _block(operator, shapes, dtype))
 
 
-def own_convolutions(gpu: Gpu, wanted: Convolution, most: int) -> list[KernelCall]:
-    """Up to `most` ways to compute a convolution, the most promising first.
+def own_convolutions(gpu: Gpu, wanted: Convolution, most: int, tensor: bool = False) -> list[KernelCall]:
+    """Up to `most` ways to compute a convolution, the most promising first; with tensor cores as many again.
 
     Raises:
         Infeasible: our kernels cannot compute it.
     """
     operator = Operator("conv2d", wanted.attributes)
-    ways = catalogue.alternatives(operator, [wanted.input], wanted.dtype, residual=wanted.residual, most=most)
+    ways = catalogue.alternatives(
+        operator, [wanted.input], wanted.dtype, residual=wanted.residual, most=most, tensor=tensor
+    )
     block = convolution_block(wanted)
-    return [
-        kernel_call(gpu, f"conv2d {number}", launches, block, residual=wanted.residual)
-        for number, launches in enumerate(ways)
-    ]
+    return [kernel_call(gpu, _name(launches), launches, block, residual=wanted.residual) for launches in ways]
+
+
+def _name(launches: Sequence[Launch]) -> str:
+    """What tells one way from another, whatever others there are."""
+    kept = ("-DTILE_M", "-DTILE_N", "-DTENSOR_CORE")
+    first = launches[0]
+    cut = [option.removeprefix("-D") for option in first.options if option.startswith(kept)]
+    return " ".join([first.kernel, *cut, f"GRID_Z={first.grid[2]}"])
 
 
 def convolution_block(wanted: Convolution) -> Block:

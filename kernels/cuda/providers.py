@@ -9,14 +9,20 @@ from iosfarm.kernels.cuda.own_kernels import own_convolutions
 from iosfarm.kernels.cuda.steps import Call
 from iosfarm.kernels.cuda.trials import Trials, tensor_bytes
 
+TENSOR_CORES = {"float16": (7, 5), "bfloat16": (8, 0), "float32": (8, 0)}
+"""Compute capability from which our kernels multiply a dtype by tensor cores; float32 as TF32."""
+
 
 class OwnProvider:
-    """See `Provider`: our kernels, each convolution cut into tiles as is fastest."""
+    """See `Provider`: our kernels, each convolution cut into tiles as is fastest. precision: of float32; only `tf32`
+    lets it go through tensor cores.
+    """
 
     name = "iosfarm"
 
-    def __init__(self, gpu: Gpu, trials: Trials) -> None:
+    def __init__(self, gpu: Gpu, trials: Trials, precision: str) -> None:
         self._gpu = gpu
+        self._precision = precision
         self._trials = trials
         self._calls: dict[str, Call] = {}
 
@@ -34,8 +40,11 @@ class OwnProvider:
         if key not in self._calls:
             size = tensor_bytes(wanted.output, wanted.dtype)
             reads = [tensor_bytes(wanted.input, wanted.dtype), *([size] if wanted.residual else [])]
-            candidates = own_convolutions(self._gpu, wanted, self._trials.most)
-            self._calls[key] = self._trials.choose(f"own {key}", candidates, reads, [size])
+            tensor = self._gpu.facts.capability >= TENSOR_CORES[wanted.dtype]
+            tensor = tensor and (wanted.dtype != "float32" or self._precision == "tf32")
+            candidates = own_convolutions(self._gpu, wanted, self._trials.most, tensor)
+            name = "own tensor" if tensor else "own"
+            self._calls[key] = self._trials.choose(f"{name} {key}", candidates, reads, [size])
         return self._calls[key]
 
     def close(self) -> None:

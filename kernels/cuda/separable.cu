@@ -63,13 +63,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
                           kernel_h,   kernel_w, dilation_h, dilation_w, first_channel};
     WeightRows weights(weight, first_column, out_channels, channels, 0, channels);
 
-    float sum[THREAD_M][THREAD_N];
+    Sums sum;
     product(rows, weights, (channels + TILE_K - 1) / TILE_K, tiles, sum);
 
-    const bool whole = out_channels % 4 == 0;
-    const auto write = [&](int pixel, int channel, int count, float(&four)[4]) {
+    const bool whole = out_channels % RUN == 0;
+    const auto write = [&](int pixel, int channel, int count, float(&run)[RUN]) {
         const int at = pixel * out_channels + channel;
-        finish(four, count, whole, bias ? bias + channel : nullptr, residual ? residual + at : nullptr, out + at);
+        finish(run, count, whole, bias ? bias + channel : nullptr, residual ? residual + at : nullptr, out + at);
     };
-    each_four(sum, first_row, first_column, pixels, out_channels, write);
+    each_run(sum, first_row, first_column, pixels, out_channels, write);
 }

@@ -17,6 +17,7 @@ from iosfarm.kernels.cuda.catalogue.convolutions import Convolution
 from iosfarm.kernels.cuda.catalogue.launch import NULL, Launch, Pointer, Scalar, scratch_bytes
 from iosfarm.kernels.cuda.catalogue.operators import LAUNCHES
 from iosfarm.kernels.cuda.catalogue.sources import source_names, source_text
+from iosfarm.kernels.cuda.catalogue.tiling import tensor_tiles
 
 __all__ = [
     "NULL",
@@ -69,9 +70,11 @@ def launches(operator: Kind, shapes: Sequence[Shape], dtype: str, *, residual: b
 
 
 def alternatives(
-    operator: Kind, shapes: Sequence[Shape], dtype: str, *, residual: bool = False, most: int = 4
+    operator: Kind, shapes: Sequence[Shape], dtype: str, *, residual: bool = False, most: int = 4, tensor: bool = False
 ) -> list[list[Launch]]:
     """Up to `most` ways to compute an operator, the most promising first: for a runtime that measures which is best.
+
+    tensor: as many again that multiply by tensor cores come before them; float32 is rounded to TF32 then.
 
     Raises: as `launches`.
     """
@@ -82,6 +85,8 @@ def alternatives(
     if conv.depthwise:
         return [first]
     tilings = convolutions.conv_tilings(conv)[:most]
+    if tensor:
+        tilings = convolutions.conv_tilings(conv, tensor_tiles(dtype))[:most] + tilings
     return [convolutions.convolution(conv, dtype, residual, tiling) for tiling in tilings]
 
 

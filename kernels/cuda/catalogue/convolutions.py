@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from iosfarm.ir.errors import Infeasible
@@ -90,13 +91,14 @@ def convolution(conv: Convolution, dtype: str, residual: bool, tiling: Tiling | 
     tiling = tiling or conv_tilings(conv)[0]
     tile, splits = tiling.tile, tiling.splits
     group_in, group_out = conv.shape[1] // conv.groups, conv.output[1] // conv.groups
+    width = vector(dtype, group_in) if tile.tensor else math.gcd(4, group_in)
     activation = conv.activation if splits == 1 else 0
     partial = 4 * splits * math.prod(conv.output) if splits > 1 else 0
     launches = [
         Launch(
             "convolution",
             "convolution.cu",
-            options(dtype, VECTOR=math.gcd(4, group_in), **tile.constants(), ACTIVATION=activation),
+            options(dtype, VECTOR=width, **tile.constants(), ACTIVATION=activation),
             (-(-conv.pixels // tile.m), -(-group_out // tile.n), conv.groups * splits),
             (tile.threads, 1, 1),
             (
@@ -112,9 +114,9 @@ def convolution(conv: Convolution, dtype: str, residual: bool, tiling: Tiling | 
     return launches
 
 
-def conv_tilings(conv: Convolution) -> list[Tiling]:
+def conv_tilings(conv: Convolution, tiles: Sequence[Tile] = TILES) -> list[Tiling]:
     """Ways to cut a convolution that is not depthwise, the most promising first."""
-    return tilings(conv.pixels, conv.output[1] // conv.groups, conv.length, conv.groups)
+    return tilings(conv.pixels, conv.output[1] // conv.groups, conv.length, conv.groups, tiles)
 
 
 def _check_product(conv: Convolution) -> None:

@@ -10,7 +10,7 @@ from iosfarm.ir.operators.elementwise import UNARY
 from iosfarm.kernels.cuda import catalogue
 from iosfarm.kernels.cuda.catalogue import Launch
 from iosfarm.kernels.cuda.catalogue.convolutions import Convolution, convolution, separable
-from iosfarm.kernels.cuda.catalogue.tiling import TILES, Tiling
+from iosfarm.kernels.cuda.catalogue.tiling import TILES, Tiling, tensor_tiles
 
 Variant = tuple[str, tuple[str, ...]]
 """A source and the options that it is compiled with."""
@@ -91,6 +91,10 @@ def _products(dtype: str) -> Iterator[Launch]:
         wide = Convolution(LARGE, LARGE, (3, 3), padding=(1, 1), activation=1)
         yield from convolution(wide, dtype, True, Tiling(tile, 2 if tile == TILES[-1] else 1))
         yield from separable(depthwise, Convolution(LARGE, LARGE), dtype, "relu", False, tile)
+    for tile in tensor_tiles(dtype):
+        for shape in (LARGE, ODD) if tile.m == 128 else (LARGE,):
+            wide = Convolution(shape, LARGE, (3, 3), padding=(1, 1), activation=1)
+            yield from convolution(wide, dtype, True, Tiling(tile, 1))
     if whole:
         odd = Convolution(ODD, LARGE, (3, 3), padding=(1, 1))
         yield from convolution(odd, dtype, False, Tiling(TILES[0], 1))

@@ -84,12 +84,6 @@ def test_cupy_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
         open_runtime("cuda")
 
 
-def test_tf32_is_cudnns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "look", lambda: found(NEW, *ALL))
-    with pytest.raises(UsageError, match="no TF32"):
-        open_runtime("cuda?precision=tf32&provider=iosfarm")
-
-
 def test_specs() -> None:
     assert parse_spec("cuda") == CudaSpec()
     assert parse_spec("cuda:1?precision=tf32&timing=streams&sms=share") == CudaSpec(

@@ -15,7 +15,7 @@ from iosfarm.ir.graph import DTYPES
 from iosfarm.ir.nodes import Operator
 from iosfarm.ir.operators import Attribute, Shape, spec
 from iosfarm.kernels.cuda.catalogue import convolutions, pooling
-from iosfarm.kernels.cuda.catalogue.tiling import SPLITS, TILES, Tiling
+from iosfarm.kernels.cuda.catalogue.tiling import SPLITS, TILES, Tiling, tensor_tiles
 
 pytestmark = needs_compiler
 
@@ -24,6 +24,8 @@ SEEDS = st.integers(0, 1000)
 CHANNELS = st.sampled_from([1, 2, 3, 4, 6, 8, 12, 20])
 SIZES = st.integers(1, 9)
 BATCHES = st.integers(1, 3)
+TF32 = 2e-3
+"""Both factors are rounded to 10 bits of mantissa: a sum of few products is off by up to 2^-10 of them."""
 
 
 def pairs(least: int, most: int) -> st.SearchStrategy[tuple[int, int]]:
@@ -79,6 +81,27 @@ def test_convolution_with_any_tile_and_split(
     assume(not conv.depthwise)
     launches = convolutions.convolution(conv, "float32", residual, Tiling(tile, splits))
     assert error(op, [shape], "float32", seed=seed, launches=launches, residual=residual) <= TOLERANCES["float32"]
+
+
+@ANY
+@given(
+    convolved(depthwise=False),
+    st.sampled_from([0, 1, 2]),
+    st.sampled_from(SPLITS),
+    st.booleans(),
+    st.sampled_from(["float32", "float16", "bfloat16"]),
+    SEEDS,
+)
+def test_convolution_by_tensor_cores(
+    case: tuple[Operator, Shape], tile: int, splits: int, residual: bool, dtype: str, seed: int
+) -> None:
+    op, shape = case
+    conv = convolutions.Convolution.of(op.attributes, shape, spec(op.kind).infer(op.attributes, [shape]))
+    assume(not conv.depthwise)
+    tiling = Tiling(tensor_tiles(dtype)[tile], splits)
+    launches = convolutions.convolution(conv, dtype, residual, tiling)
+    limit = {**TOLERANCES, "float32": TF32}[dtype]
+    assert error(op, [shape], dtype, seed=seed, launches=launches, residual=residual) <= limit
 
 
 @ANY

@@ -131,6 +131,23 @@ float __shfl_xor_sync(unsigned, float value, int lanes) {
     return result;
 }
 
+// The step of a warp that fragments.cuh describes, from what each lane holds of A (words 0 to 3) and B (4 and 5).
+void shim_multiply_add(float (&sum)[4], const float (&values)[12]) {
+    static float held[shim::MOST_THREADS][12];
+    const int self = shim::current, first = self / shim::WARP * shim::WARP, lane = self % 4;
+    const int group = self % shim::WARP / 4;
+    for (int i = 0; i < 12; ++i) held[self][i] = values[i];
+    shim::wait(shim::AT_SHUFFLE, shim::WARP);
+    for (int i = 0; i < 4; ++i) {
+        const int row = i / 2, column = 2 * lane + i % 2;
+        for (int word = 0; word < 8; ++word)
+            for (int element = 0; element < 2; ++element)
+                sum[i] += held[first + 4 * group + word % 4][2 * (word / 4 * 2 + row) + element] *
+                          held[first + 4 * column + word % 4][2 * (4 + word / 4) + element];
+    }
+    shim::wait(shim::AT_SHUFFLE, -shim::WARP);
+}
+
 // binary16, as the conversion instructions do it: rounded to nearest even.
 float half_value(unsigned short bits) {
     const int exponent = bits >> 10 & 31, fraction = bits & 1023;

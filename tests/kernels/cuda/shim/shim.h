@@ -3,7 +3,8 @@
 // Warps, and the threads of a warp, run in a random order, each until it has to wait, and shared memory is NaN before a
 // block begins: a missing barrier lets a thread read what is not there yet, or no longer. Divergent barriers are
 // errors. Misaligned vectors, indices outside of an array and signed overflow are caught by the compiler's checks,
-// whose handlers are in shim.cpp. Not shown: races between blocks, tensor cores, fast-math.
+// whose handlers are in shim.cpp. A tensor core's step is done by the lanes of a warp together, from the registers of
+// each, in float. Not shown: races between blocks, how a tensor core rounds its sums, fast-math.
 //
 // This is what a kernel sees; shim.cpp is what runs it, compiled once. No standard headers: they take longer than
 // kernels.
@@ -23,6 +24,7 @@ extern dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 void shim_barrier(int line);
 float __shfl_xor_sync(unsigned mask, float value, int lanes);
+void shim_multiply_add(float (&sum)[4], const float (&values)[12]);  // as fragments.cuh has it; two of each word
 float half_value(unsigned short bits);
 unsigned short half_bits(float value);
 
