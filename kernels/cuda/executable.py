@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import NoReturn, Self
 
 from iosfarm.kernels.cuda.form import Bound
 from iosfarm.kernels.cuda.gpu import Gpu, Graph, Stream
 from iosfarm.kernels.cuda.layout import from_device, to_device
+from iosfarm.kernels.cuda.residency import Residency
 from iosfarm.kernels.runtime import Array
 
 SHORTEST = 200e-6
@@ -28,24 +28,23 @@ class CudaExecutable:
 
     Executions that are timed follow each other at once, and inputs stay in place. Where weights are random there can be
     several sets of them, taken in turns, so that they do not stay in the cache between executions: in a network they
-    were last used one inference ago.
+    were last used one inference ago. If it is `cold`, neither inputs nor weights are in the cache: each execution of a
+    replay has memory of its own, and the cache is emptied between replays.
     """
 
     def __init__(
         self,
-        bound: Bound,
         dtype: str,
         timing: str,
-        fill_inputs: Callable[[], None],
-        more_weights: Callable[[int], Sequence[Sequence[int]]],
+        cold: bool,
+        memory: Residency,
         on_close: Callable[[CudaExecutable], None],
     ) -> None:
-        """fill_inputs: writes random inputs. more_weights: up to so many sets of weights, the given one included."""
-        self._bound = bound
+        self._bound = memory.bound()
+        self._memory = memory
+        self._cold = cold
         self._dtype = dtype
         self._timing = timing
-        self._fill_inputs = fill_inputs
-        self._more_weights = more_weights
         self._on_close = on_close
         self._closed = False
         self._once: Graph | None = None
@@ -71,7 +70,7 @@ class CudaExecutable:
             self._given = inputs
         gpu, home = self._gpu, self._home
         # What an earlier run left must not make up for what this one fails to write.
-        gpu.fill(self._bound.arena, POISON, self._bound.form.memory.size, home)
+        gpu.fill(self._bound.arenas[0], POISON, self._bound.form.memory.size, home)
         gpu.synchronize(home)
         self._write_inputs()
         self._execute()
@@ -119,11 +118,12 @@ class CudaExecutable:
         return self._bound.lanes[0].stream
 
     def _write_inputs(self) -> None:
-        if self._given is None:
-            self._fill_inputs()
-            return
-        for value, array in zip(self._bound.form.program.inputs, self._given, strict=True):
-            self._gpu.upload(self._bound.address(value), to_device(array, self._dtype))
+        for turn, arena in enumerate(self._bound.arenas):
+            if self._given is None:
+                self._memory.fill_inputs(arena)
+                continue
+            for value, array in zip(self._bound.form.program.inputs, self._given, strict=True):
+                self._gpu.upload(self._bound.address(value, turn), to_device(array, self._dtype))
 
     def _execute(self) -> None:
         """Once, on home. The first time without a graph: libraries set themselves up then, and must not be captured."""
@@ -146,11 +146,13 @@ class CudaExecutable:
         shortest = min(self._replays(3))
         most = min(MAX_COPIES, MAX_NODES // len(self._bound.form.program.steps))
         copies = max(1, min(most, math.ceil(SHORTEST / shortest)))
-        sets = self._more_weights(copies)
-        self._bound = Bound(self._gpu, self._bound.lanes, self._bound.form, self._bound.arena, sets)
+        self._bound = self._memory.cold(copies) if self._cold else self._memory.warm(copies)
+        if self._cold:
+            copies = len(self._bound.arenas)
+            self._write_inputs()
         if self._timing == "streams":
             self._many = None, copies
-        elif copies > 1 or len(sets) > 1:
+        elif copies > 1 or len(self._bound.parameters) > 1:
             self._many = self._bound.capture(copies), copies
         self._replays(1)
 
@@ -159,22 +161,25 @@ class CudaExecutable:
         assert self._many is not None
         graph, copies = self._many
         gpu, home = self._gpu, self._home
-        events = [gpu.event(timing=True) for _ in range(count + 1)]
-        # One that is not timed goes before: it hides from the device how long the host takes to launch the others.
-        self._replay(graph, copies)
-        gpu.record(events[0], home)
-        for event in events[1:]:
+        pairs = [(gpu.event(timing=True), gpu.event(timing=True)) for _ in range(count)]
+        if not self._cold:
+            # One that is not timed goes before: it hides from the device how long the host takes to launch the others.
             self._replay(graph, copies)
-            gpu.record(event, home)
+        for begin, end in pairs:
+            if self._cold:
+                self._memory.cool()
+            gpu.record(begin, home)
+            self._replay(graph, copies)
+            gpu.record(end, home)
         gpu.synchronize(home)
-        return [max(gpu.elapsed(before, after), 1e-9) / copies for before, after in pairwise(events)]
+        return [max(gpu.elapsed(begin, end), 1e-9) / copies for begin, end in pairs]
 
     def _replay(self, graph: Graph | None, copies: int) -> None:
         if graph is not None:
             self._gpu.launch_graph(graph, self._home)
             return
-        for copy in range(copies):
-            self._bound.enqueue(copy % len(self._bound.parameters))
+        for turn in range(copies):
+            self._bound.enqueue(turn)
 
     def _check_open(self) -> None:
         if self._closed:

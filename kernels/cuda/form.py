@@ -29,41 +29,42 @@ def form_of(program: Program, dependencies: Dependencies) -> Form:
 
 @dataclass(frozen=True)
 class Bound:
-    """A form on a device. arena: where its values lie. parameters: the address of each step's weights, for each of one
-    or more sets of weights.
+    """A form on a device. arenas: where its values lie, in one or more places. parameters: the address of each step's
+    weights, for each of one or more sets of weights. Executions that follow each other take turns with both.
     """
 
     gpu: Gpu
     lanes: Sequence[Lane]
     form: Form
-    arena: int
+    arenas: Sequence[int]
     parameters: Sequence[Sequence[int]]
 
-    def address(self, value: int) -> int:
+    def address(self, value: int, turn: int = 0) -> int:
         """Of a value."""
-        return self.arena + self.form.memory.offsets[value]
+        return self.arenas[turn % len(self.arenas)] + self.form.memory.offsets[value]
 
-    def enqueue(self, weights: int = 0) -> list[Event]:
-        """Put one execution on the lanes, with that set of weights; see `lanes.enqueue`."""
+    def enqueue(self, turn: int = 0) -> list[Event]:
+        """Put one execution on the lanes, with the memory whose turn it is; see `lanes.enqueue`."""
+        weights = self.parameters[turn % len(self.parameters)]
 
         def start(number: int) -> None:
             step = self.form.program.steps[number]
             step.call.enqueue(
                 self.lanes[self.form.placement.lane[number]],
-                [self.address(value) for value in step.reads],
-                [self.address(value) for value in step.writes],
-                self.parameters[weights][number],
-                0 if step.scratch is None else self.address(step.scratch),
+                [self.address(value, turn) for value in step.reads],
+                [self.address(value, turn) for value in step.writes],
+                weights[number],
+                0 if step.scratch is None else self.address(step.scratch, turn),
             )
 
         return enqueue(self.gpu, self.lanes, self.form.placement, start)
 
     def capture(self, copies: int) -> Graph:
-        """A graph of some executions, one after the other, each with the next set of weights."""
+        """A graph of some executions, one after the other, in turns."""
         home = self.lanes[0].stream
         self.gpu.begin_capture(home)
         try:
-            events = [self.enqueue(copy % len(self.parameters)) for copy in range(copies)]
+            events = [self.enqueue(turn) for turn in range(copies)]
             graph = self.gpu.end_capture(home)
         except BaseException:
             self.gpu.abort_capture(home)

@@ -11,12 +11,14 @@ PRECISIONS = ("ieee", "tf32")
 """Of float32 convolutions: exact products, or products of numbers that are rounded to 10 bits of mantissa."""
 TIMINGS = ("graph", "streams")
 """Captured as a CUDA graph, or launched on streams one by one."""
+INPUTS = ("warm", "cold")
+"""What an execution reads first is in the cache, as after the stage before; or nothing is, weights included."""
 PROVIDERS = ("cudnn", "iosfarm")
 """Who computes convolutions: cuDNN, and our kernels where it cannot; or our kernels alone."""
 SHARES = ("all", "share")
 """Processors that convolutions beside others are planned for: all of the device, or an equal share for each group."""
 
-_CHOICES = {"precision": PRECISIONS, "timing": TIMINGS, "provider": PROVIDERS, "sms": SHARES}
+_CHOICES = {"precision": PRECISIONS, "timing": TIMINGS, "inputs": INPUTS, "provider": PROVIDERS, "sms": SHARES}
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class CudaSpec:
     index: int = 0
     precision: str = "ieee"
     timing: str = "graph"
+    inputs: str = "warm"
     provider: str = "cudnn"
     sms: str = "all"
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from iosfarm.ir.errors import DeviceLost
 from iosfarm.ir.operators import Attributes
 from iosfarm.kernels.cuda.form import Bound, Form
-from iosfarm.kernels.cuda.gpu import Gpu
+from iosfarm.kernels.cuda.gpu import Gpu, rounded
 from iosfarm.kernels.cuda.parameters import merged_weights, packed
 from iosfarm.kernels.cuda.random_values import RandomValues
 from iosfarm.kernels.cuda.steps import Lane, Step
@@ -22,7 +22,10 @@ MAX_SETS = 16
 """Sets of random weights: with so many, all but small convolutions find theirs in memory, not in the cache."""
 
 SHARE = 0.2
-"""Of the memory that is free, for sets of weights beyond the first."""
+"""Of the memory that is free, for sets of weights beyond the first, and for arenas beyond the first."""
+
+COOLING = 2
+"""Second-level caches' worth of memory that is written so that nothing else is left in the cache."""
 
 
 class Residency:
@@ -50,7 +53,8 @@ class Residency:
         self._taken: list[int] = []
         self._size = sum(step.call.parameters.size for step in form.program.steps)
         try:
-            self._arena = self._take(max(1, form.memory.size))
+            self._arenas = [self._take(max(1, form.memory.size))]
+            self._cooling = 0
             self._sets = [self._set()]
             # Memory that is given back must not be written to any more.
             gpu.synchronize(lanes[0].stream)
@@ -60,26 +64,40 @@ class Residency:
 
     def bound(self) -> Bound:
         """The form at its place, with one set of weights."""
-        return Bound(self._gpu, self._lanes, self._form, self._arena, self._sets[:1])
+        return Bound(self._gpu, self._lanes, self._form, self._arenas[:1], self._sets[:1])
 
-    def fill_inputs(self) -> None:
+    def fill_inputs(self, arena: int) -> None:
         """Write random inputs."""
         program = self._form.program
         for value in program.inputs:
-            address = self._arena + self._form.memory.offsets[value]
+            address = arena + self._form.memory.offsets[value]
             self._random.input(address, program.values[value].size, self._lanes[0].stream)
 
-    def sets(self, executions: int) -> Sequence[Sequence[int]]:
-        """Sets of weights for so many executions that follow each other: as many as it takes to push each out of the
-        cache before it is used again, if there is room. Weights that were given are there once.
+    def warm(self, executions: int) -> Bound:
+        """For so many executions that follow each other: as many sets of weights as it takes to push each out of the
+        cache before it is used again, if there is room; inputs stay. Weights that were given are there once.
         """
         if self._weights is None and self._size:
             enough = math.ceil(2 * self._gpu.facts.l2 / self._size)
             room = int(SHARE * self._gpu.memory_free()) // self._size
-            while len(self._sets) < min(executions, MAX_SETS, enough, room):
-                self._sets.append(self._set())
-            self._gpu.synchronize(self._lanes[0].stream)
-        return self._sets
+            self._more_sets(min(executions, MAX_SETS, enough, room))
+        return Bound(self._gpu, self._lanes, self._form, self._arenas[:1], self._sets)
+
+    def cold(self, executions: int) -> Bound:
+        """For so many, or as many as there is room for, none of which touches what another has touched."""
+        free = SHARE * self._gpu.memory_free()
+        executions = min(executions, 1 + int(free) // (rounded(self._form.memory.size) + self._size))
+        while len(self._arenas) < executions:
+            self._arenas.append(self._take(max(1, self._form.memory.size)))
+        if self._size:
+            self._more_sets(executions)
+        return Bound(self._gpu, self._lanes, self._form, self._arenas, self._sets)
+
+    def cool(self) -> None:
+        """Have the cache hold nothing that an execution reads."""
+        size = COOLING * self._gpu.facts.l2
+        self._cooling = self._cooling or self._take(size)
+        self._gpu.fill(self._cooling, 0, size, self._lanes[0].stream)
 
     def close(self) -> None:
         """Give everything back, once nothing works on it any more."""
@@ -93,6 +111,11 @@ class Residency:
     def _take(self, size: int) -> int:
         self._taken.append(self._gpu.allocate(size))
         return self._taken[-1]
+
+    def _more_sets(self, count: int) -> None:
+        while len(self._sets) < count:
+            self._sets.append(self._set())
+        self._gpu.synchronize(self._lanes[0].stream)
 
     def _set(self) -> list[int]:
         """One more set: the address of each step's block."""

@@ -168,9 +168,7 @@ class CudaRuntime:
             residency.close()
 
         try:
-            executable = CudaExecutable(
-                residency.bound(), dtype, self._spec.timing, residency.fill_inputs, residency.sets, close
-            )
+            executable = CudaExecutable(dtype, self._spec.timing, self._spec.inputs == "cold", residency, close)
         except BaseException:
             residency.close()
             raise
@@ -221,7 +219,7 @@ class CudaRuntime:
                 "runtime_version": VERSION,
                 "provider": name,
                 "precision": spec.precision,
-                "timing": "graph, warm inputs" if spec.timing == "graph" else "streams, warm inputs",
+                "timing": f"{spec.timing}, {spec.inputs} inputs",
                 "sms": spec.sms,
                 "cuda": facts.cuda[0],
                 **hard,

@@ -86,8 +86,8 @@ def test_cupy_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_specs() -> None:
     assert parse_spec("cuda") == CudaSpec()
-    assert parse_spec("cuda:1?precision=tf32&timing=streams&sms=share") == CudaSpec(
-        1, "tf32", "streams", "cudnn", "share"
+    assert parse_spec("cuda:1?precision=tf32&timing=streams&inputs=cold&sms=share") == CudaSpec(
+        1, "tf32", "streams", "cold", "cudnn", "share"
     )
     check_spec("cuda:3")
 

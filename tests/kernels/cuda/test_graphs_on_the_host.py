@@ -24,6 +24,8 @@ from iosfarm.kernels.cuda.dependencies import ancestors
 from iosfarm.kernels.cuda.errors import translated
 from iosfarm.kernels.cuda.form import Form, form_of
 from iosfarm.kernels.cuda.forms import FORMS
+from iosfarm.kernels.cuda.gpu import Graph as CudaGraph
+from iosfarm.kernels.cuda.gpu import Stream
 from iosfarm.kernels.cuda.lanes import Placement
 from iosfarm.kernels.cuda.plan_cache import PlanCache
 from iosfarm.kernels.cuda.runtime import CudaRuntime
@@ -163,6 +165,59 @@ def test_short_stages_are_unrolled_with_other_weights_each_time() -> None:
         assert (one, len(sets)) == (1, 5)
         assert len({address for each in sets for address in each}) == 5 * len(sets[0])
         assert times == pytest.approx([40e-6] * 2, rel=0.01)
+
+
+class Watched(HostGpu):
+    """Remembers which memory was filled, and when kernels were launched on which."""
+
+    def __init__(self) -> None:
+        super().__init__(tick=20e-6, facts=replace(FACTS, l2=2**14))
+        self.seen: list[tuple[str, object]] = []
+
+    def fill(self, address: int, byte: int, size: int, stream: Stream) -> None:
+        super().fill(address, byte, size, stream)
+        self.seen.append(("fill", size))
+
+    def launch_graph(self, graph: CudaGraph, stream: Stream) -> None:
+        super().launch_graph(graph, stream)
+        self.seen.append(("replay", None))
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_cold_executions_touch_memory_of_their_own_after_the_cache_was_emptied(given: bool) -> None:
+    gpu = Watched()
+    stage = pair_stage()
+    rng = np.random.default_rng(0)
+    weights, inputs = (stage_weights(stage, rng) if given else None), random_inputs(stage.inputs, rng)
+    with closing(host_runtime(gpu, "&inputs=cold")) as runtime, runtime.prepare(stage, weights) as executable:
+        assert runtime.fingerprint()[1].hard["timing"] == "graph, cold inputs"
+        executable.run(*inputs)
+        times = executable.time(3)
+        assert times == pytest.approx([40e-6] * 3, rel=0.01)
+        arenas, sets = executable.bound.arenas, executable.bound.parameters
+        assert len(set(arenas)) == len(sets) == 5
+        assert len({address for each in sets for address in each}) == 5 * len(sets[0])
+        gpu.seen.clear()
+        executable.time(2)
+        assert gpu.seen == [("fill", 2**15), ("replay", None)] * 2
+        # Each execution has the inputs: with the same weights all computed the same.
+        (output, *_), values = executable.bound.form.program.outputs, executable.bound.form.program.values
+        places = [executable.bound.address(output, turn) for turn in range(5)]
+        contents = {gpu.download(place, values[output].size).tobytes() for place in places}
+        if given:
+            assert len(contents) == 1
+            for actual, wanted in zip(executable.run(*inputs), run_stage(stage, weights, inputs), strict=True):
+                assert relative_error(actual, wanted) <= 1e-5
+
+
+def test_cold_executions_without_room_are_fewer() -> None:
+    gpu = HostGpu(tick=20e-6)
+    with closing(host_runtime(gpu, "&inputs=cold")) as runtime, runtime.prepare(pair_stage()) as executable:
+        executable.run()
+        taken = gpu.allocate(gpu.memory_free() - 2 * gpu.facts.l2 - 40_000)
+        assert executable.time(2) == pytest.approx([40e-6] * 2, rel=0.01)
+        assert 1 <= len(executable.bound.arenas) < 5
+        gpu.release(taken)
 
 
 def test_long_stages_are_not_unrolled(gpu: HostGpu, runtime: CudaRuntime) -> None:
