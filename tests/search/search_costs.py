@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from iosfarm.search.parts import Part
 from iosfarm.search.problem import PartProblem, problems
 from iosfarm.search.space import SpaceSettings, StateSpace
 from iosfarm.search.stage_search import StageSearch
+
+from search_graphs import whole  # isort: skip - beside this file
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -142,3 +145,16 @@ def branches(lengths: Sequence[int], *, seed: int = 0, kinds: int = 6) -> Graph:
             y = b.conv2d(y, 4, kernel, padding=kernel // 2, groups=groups)
         ends.append(y)
     return b.build(b.concat(*ends))
+
+
+@cache
+def large(number: int) -> tuple[PartProblem, tuple[Ints, Ints]]:
+    """Three branches of three blocks, and which of its classes contain which."""
+    problem = problem_of(whole(branches([3, 3, 3], seed=number, kinds=8)))
+    return problem, pairs_of(problem)
+
+
+def concurrent(problem: PartProblem) -> Ints:
+    """Classes of stages with several groups."""
+    groups = np.diff(problem.space.stage_groups_offsets)
+    return np.unique(problem.classes[groups > 1]).astype(np.int64)
