@@ -38,7 +38,7 @@ def command(
     from dataclasses import asdict
 
     from iosfarm.cli.output import print_json, print_table, stderr_console
-    from iosfarm.farm.schedule_file import write_whole
+    from iosfarm.farm.output_files import write_whole
     from iosfarm.report.building import report_on
     from iosfarm.report.rendering import render
     from iosfarm.report.text import Table, blocks

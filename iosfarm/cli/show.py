@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from iosfarm.farm.schedule_file import ScheduleFile
+    from iosfarm.farm.schedule_format import ScheduleFile
     from iosfarm.ir.graph import Graph
 
 
@@ -41,7 +41,8 @@ def command(
     """
     from iosfarm.cli.output import print_json
     from iosfarm.farm.drawing import draw_svg
-    from iosfarm.farm.schedule_file import OutputError, load
+    from iosfarm.farm.output_files import OutputError
+    from iosfarm.farm.schedule_file import load
     from iosfarm.ir.errors import UsageError
 
     content, graph = load(schedule)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from iosfarm.farm.explanation import Explanation, NamedStage, Row
-    from iosfarm.farm.schedule_file import ScheduleFile
+    from iosfarm.farm.schedule_format import ScheduleFile
     from iosfarm.ir.graph import Graph
     from iosfarm.search.alternatives import Cost
 

@@ -121,7 +121,7 @@ class Comparison:
         Raises:
             OutputError: it cannot be written.
         """
-        from iosfarm.farm.schedule_file import write_whole
+        from iosfarm.farm.output_files import write_whole
 
         paths = [folder / "comparison.json", folder / "comparison.md"]
         write_whole(json.dumps(self.document(), indent=1) + "\n", paths[0], what="the comparison")

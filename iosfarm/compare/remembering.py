@@ -43,7 +43,7 @@ def remembered_run(
     Raises:
         OutputError: the folder cannot be written. UsageError.
     """
-    from iosfarm.farm.schedule_file import write_whole
+    from iosfarm.farm.output_files import write_whole
 
     chosen_settings = settings or Settings()
     path = _folder(database) / f"{_key(graph, frameworks, info, schedule, chosen_settings)}.json"
@@ -60,7 +60,7 @@ def remembered_run(
 
 
 def _make(folder: Path) -> None:
-    from iosfarm.farm.schedule_file import OutputError
+    from iosfarm.farm.output_files import OutputError
 
     try:
         folder.mkdir(parents=True, exist_ok=True)

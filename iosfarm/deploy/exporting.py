@@ -11,7 +11,8 @@ import numpy as np
 from iosfarm.deploy.merging import merged_graph
 from iosfarm.deploy.schedules import given
 from iosfarm.deploy.sources import Examples, source_of
-from iosfarm.farm.schedule_file import check_folder, load
+from iosfarm.farm.output_files import check_folder
+from iosfarm.farm.schedule_file import load
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.schedule import Schedule

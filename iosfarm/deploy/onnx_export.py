@@ -11,7 +11,7 @@ import numpy as np
 from iosfarm.deploy import onnx_operators, onnx_tensors
 from iosfarm.deploy.onnx_operators import ACTIVATIONS
 from iosfarm.deploy.onnx_writer import NodeWriter
-from iosfarm.farm.schedule_file import OutputError
+from iosfarm.farm.output_files import OutputError
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph, Operator
 from iosfarm.kernels.runtime import Weights

@@ -10,7 +10,7 @@ from torch import fx
 from iosfarm.deploy import torch_operators, torch_tensors
 from iosfarm.deploy.torch_operators import ACTIVATIONS
 from iosfarm.deploy.torch_writer import ModuleWriter
-from iosfarm.farm.schedule_file import OutputError
+from iosfarm.farm.output_files import OutputError
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph
 from iosfarm.kernels.runtime import Weights

@@ -89,8 +89,8 @@ def run_jobs(
     """
     from iosfarm.db import LatencyDatabase
     from iosfarm.farm.events import EventLog, Sink, to_all
+    from iosfarm.farm.output_files import check_folder
     from iosfarm.farm.run_record import RecordedRun
-    from iosfarm.farm.schedule_file import check_folder
 
     names = [job.name for job in jobs]
     repeated = [name for name in names if names.count(name) > 1]

@@ -14,7 +14,7 @@ from iosfarm.farm.executor import DeviceInfo
 from iosfarm.farm.explanation import Explanation, NamedStage, Row, reason
 from iosfarm.farm.job_search import MOST_COPIES, JobSearch
 from iosfarm.farm.jobs import Job, SearchSettings
-from iosfarm.farm.schedule_file import ScheduleFile
+from iosfarm.farm.schedule_format import ScheduleFile
 from iosfarm.ir.device import Device, Environment
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph

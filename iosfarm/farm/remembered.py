@@ -11,7 +11,8 @@ from iosfarm.db import LatencyDatabase
 from iosfarm.farm.executor import DeviceInfo
 from iosfarm.farm.jobs import Job
 from iosfarm.farm.refining import Refined
-from iosfarm.farm.schedule_file import LatencyEntry, ScheduleFile, settings_entry
+from iosfarm.farm.schedule_file import settings_entry
+from iosfarm.farm.schedule_format import LatencyEntry, ScheduleFile
 from iosfarm.farm.verdict import DISTURBED, overrun
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.schedule import Certificate, Schedule

@@ -9,7 +9,8 @@ from iosfarm.deploy import runtimes
 from iosfarm.deploy.compiling import compile
 from iosfarm.deploy.model import CompiledModel
 from iosfarm.deploy.trace import save_trace, trace_document
-from iosfarm.farm.schedule_file import check_folder, load
+from iosfarm.farm.output_files import check_folder
+from iosfarm.farm.schedule_file import load
 from iosfarm.ir.schedule import Schedule
 from iosfarm.search.baselines import greedy, sequential
 from iosfarm.search.parts import cut

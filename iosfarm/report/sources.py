@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iosfarm.db import LatencyDatabase, RunRow
-from iosfarm.farm.schedule_file import ScheduleFile, load, parse
+from iosfarm.farm.schedule_file import load, parse
+from iosfarm.farm.schedule_format import ScheduleFile
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from iosfarm.db.errors import DatabaseError
 from iosfarm.farm.jobs import SearchSettings
-from iosfarm.farm.schedule_file import OutputError
+from iosfarm.farm.output_files import OutputError
 from iosfarm.ir.errors import DeviceLost, IosfarmError
 from iosfarm.ir.graph import Graph
 from iosfarm.reproduce import paper

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from iosfarm.farm.schedule_file import OutputError, check_folder
+from iosfarm.farm.output_files import OutputError, check_folder
 from iosfarm.ir.errors import UsageError
 from iosfarm.reproduce.figures import FIGURES
 from iosfarm.reproduce.result import Column, Kind, Result, Scalar, Status, cell, heading, ratio, read

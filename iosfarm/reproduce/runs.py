@@ -9,7 +9,7 @@ from pathlib import Path
 from time import monotonic
 
 from iosfarm.db.errors import DatabaseError
-from iosfarm.farm.schedule_file import OutputError, check_folder
+from iosfarm.farm.output_files import OutputError, check_folder
 from iosfarm.ir.errors import DeviceLost, IosfarmError, UsageError
 from iosfarm.reproduce import plots
 from iosfarm.reproduce.figures import FIGURES, Figure

@@ -10,7 +10,7 @@ import pytest
 from iosfarm.deploy import onnx_export
 from iosfarm.deploy.merging import merged_graph
 from iosfarm.deploy.onnx_export import KINDS, save_onnx, to_onnx
-from iosfarm.farm.schedule_file import OutputError
+from iosfarm.farm.output_files import OutputError
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph

@@ -10,7 +10,7 @@ import torch
 
 from iosfarm.deploy.merging import merged_graph
 from iosfarm.deploy.torch_export import KINDS, save_program, to_module
-from iosfarm.farm.schedule_file import OutputError
+from iosfarm.farm.output_files import OutputError
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.operators import SPECS
 from iosfarm.kernels.reference import run_graph

@@ -14,7 +14,8 @@ import iosfarm
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm.explaining import explain
 from iosfarm.farm.explanation import Explanation, NamedStage, Row
-from iosfarm.farm.schedule_file import ScheduleFile, document
+from iosfarm.farm.schedule_file import document
+from iosfarm.farm.schedule_format import ScheduleFile
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph

@@ -19,7 +19,8 @@ from iosfarm.db import DatabaseError, LatencyDatabase
 from iosfarm.farm.api import run_jobs
 from iosfarm.farm.events import LogError
 from iosfarm.farm.interrupt import graceful_interrupt
-from iosfarm.farm.schedule_file import OutputError, load
+from iosfarm.farm.output_files import OutputError
+from iosfarm.farm.schedule_file import load
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.schedule import Schedule
 from iosfarm.search.solver import NoScheduleError

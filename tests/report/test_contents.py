@@ -18,7 +18,8 @@ from report_examples import Searched
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm.explaining import explain, explain_all
-from iosfarm.farm.schedule_file import ScheduleFile, StageEntry, load
+from iosfarm.farm.schedule_file import load
+from iosfarm.farm.schedule_format import ScheduleFile, StageEntry
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.graph import Graph
 from iosfarm.report.building import describe, report_on

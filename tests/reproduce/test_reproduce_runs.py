@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from iosfarm.cli import main
-from iosfarm.farm.schedule_file import OutputError
+from iosfarm.farm.output_files import OutputError
 from iosfarm.reproduce import figures, plots, runs
 from iosfarm.reproduce.figures import FIGURES
 from iosfarm.reproduce.lab import Lab
