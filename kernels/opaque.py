@@ -11,6 +11,7 @@ import base64
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -40,9 +41,12 @@ _MOST_ELEMENTS = 1 << 24
 
 Values = Sequence[Any]
 
+_DROPOUT = {"dropout_p", "train", "training"}
+"""Arguments that make an operator random, unless they are 0 or false."""
 
-def operator_of(name: str) -> Any:
-    """The torch operator of a name such as `aten.topk.default`.
+
+def operator_of(name: str, arguments: Values = (), keywords: Mapping[str, object] = MappingProxyType({})) -> Any:
+    """The torch operator of a name such as `aten.topk.default`, called with such arguments.
 
     Raises:
         GraphError: there is none, or it may not run.
@@ -56,9 +60,18 @@ def operator_of(name: str) -> Any:
     except (AttributeError, RuntimeError):
         hint = "import torchvision" if namespace == "torchvision" else "it may be of a newer torch"
         raise GraphError(f"this torch has no operator {name}", hint=hint) from None
-    if found._schema.is_mutable or torch.Tag.nondeterministic_seeded in found.tags:
+    random = torch.Tag.nondeterministic_seeded in found.tags and _is_random(found, arguments, keywords)
+    if found._schema.is_mutable or random:
         raise GraphError(f"the operator {name} is not allowed in a program", hint="it changes tensors, or is random")
     return found
+
+
+def _is_random(function: Any, arguments: Values, keywords: Mapping[str, object]) -> bool:
+    """Whether an operator that can be random is: attention and recurrent layers are so by their dropout alone."""
+    names = [argument.name for argument in function._schema.arguments]
+    given = {**dict(zip(names, arguments, strict=False)), **keywords}
+    switches = _DROPOUT & set(names)
+    return not switches or any(given.get(name, 0) not in (0, False) for name in switches)
 
 
 def bind_program(text: str, weights: Mapping[str, Tensor]) -> Callable[..., Tensor]:
@@ -68,7 +81,7 @@ def bind_program(text: str, weights: Mapping[str, Tensor]) -> Callable[..., Tens
         GraphError: it is no program, or an operator in it may not run.
     """
     program = read_program(text)
-    operators = [operator_of(kind) for kind, _, _ in program.nodes]
+    operators = [operator_of(*node) for node in program.nodes]
     parameters = [weights[f"p{number}"] for number in range(len(program.parameters))]
     constants: dict[int, Tensor] = {}
 

@@ -6,8 +6,10 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import torch
 from torch.utils import _pytree as pytree
 
+from iosfarm.deploy.tensors import as_dtype
 from iosfarm.frontends.imported import Signature as Places
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph
@@ -63,14 +65,19 @@ class GraphSignature:
 class ModuleSignature:
     """As a module's `forward`: positional and keyword arguments in any nest, and results in the nest that it returns.
 
-    What is no tensor among the arguments was fixed when the module was imported. forward: for the names of its
-    arguments; None: they are passed as they were given then.
+    What is no tensor among the arguments was fixed when the module was imported. Results have the dtypes that the
+    module gives them; whole numbers among them were computed in float32, which holds them up to 2^24. forward: for the
+    names of its arguments; None: they are passed as they were given then.
     """
 
     def __init__(self, graph: Graph, places: Places, forward: Callable[..., object] | None) -> None:
         self._plain = GraphSignature(graph) if places.in_spec is None else None
         self._name = graph.name
         self._places = places
+        whole = next((d for d in places.dtypes if d is not None and not d.is_floating_point), None)
+        if whole is not None and whole is not torch.bool and graph.dtype != "float32":
+            what = f"an output is {str(whole).removeprefix('torch.')}, which {graph.dtype} cannot hold exactly"
+            raise UsageError(what, where=graph.name, hint="compile it in float32")
         self._signature = inspect.signature(forward) if forward is not None else None
 
     def inputs(self, arguments: Sequence[object], named: Mapping[str, object]) -> list[object]:
@@ -94,7 +101,10 @@ class ModuleSignature:
 
     def result(self, outputs: Sequence[object]) -> Any:
         """See `Signature.result`."""
-        values = [outputs[place] if isinstance(place, int) else place[0] for place in self._places.outputs]
+        values: list[Any] = [outputs[place] if isinstance(place, int) else place[0] for place in self._places.outputs]
+        for number, dtype in enumerate(self._places.dtypes):
+            if dtype is not None:
+                values[number] = as_dtype(values[number], dtype)
         if self._places.out_spec is None:
             return values[0] if len(values) == 1 else tuple(values)
         return pytree.tree_unflatten(values, self._places.out_spec)

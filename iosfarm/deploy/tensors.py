@@ -74,3 +74,10 @@ def returned(graph: Graph, tensors: Sequence[Tensor], as_numpy: bool) -> list[Te
     if not as_numpy:
         return list(tensors)
     return [(tensor.float() if graph.dtype == "bfloat16" else tensor).numpy() for tensor in tensors]
+
+
+def as_dtype(values: Tensor | Array, dtype: torch.dtype) -> Tensor | Array:
+    """An output in the dtype of the module that was compiled; NumPy has no bfloat16, and keeps float32 then."""
+    if isinstance(values, Tensor):
+        return values.to(dtype)
+    return values if dtype == torch.bfloat16 else values.astype(str(dtype).removeprefix("torch."))

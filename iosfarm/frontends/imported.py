@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from iosfarm.ir.graph import Graph
 from iosfarm.kernels.runtime import Weights
 
@@ -27,13 +29,15 @@ class Opaque:
 class Signature:
     """How a module is called. inputs: for each graph input the place of the tensor among the flattened arguments.
     outputs: for each flattened result the place among the graph's outputs, or `(value,)` of one that is no tensor.
-    in_spec, out_spec: torch's tree specs of (args, kwargs) and of the result; None: plain lists.
+    in_spec, out_spec: torch's tree specs of (args, kwargs) and of the result; None: plain lists. dtypes: of each
+    flattened result that is of another dtype than the first input, None of the others.
     """
 
     inputs: tuple[int, ...]
     outputs: tuple[int | tuple[Any], ...]
     in_spec: Any = None
     out_spec: Any = None
+    dtypes: tuple[torch.dtype | None, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,8 +45,19 @@ def import_program(program: Program, *, strict: bool, signature: Signature | Non
     unread = [i.name for i in graph.inputs if all(i.name not in o.inputs for o in graph.operators)]
     notices += [f"the input {name!r} is not used" for name in unread if name not in graph.outputs]
     signature = signature or Signature(tuple(range(len(program.inputs))), ())
-    signature = Signature(signature.inputs, places, signature.in_spec, signature.out_spec)
+    signature = replace(signature, outputs=places, dtypes=importer.dtypes)
+    notices += _numbers(program, weights)
     return Imported(graph, weights, opaque, tuple(dict.fromkeys(notices)), signature)
+
+
+def _numbers(program: Program, weights: Weights) -> list[str]:
+    """What to tell of dtypes, and of weights that are no numbers."""
+    floats = [str(dtype).removeprefix("torch.") for dtype in program.precisions()]
+    notices = [] if set(floats) == {"float32"} else [
+        f"it computes in {' and '.join(floats)}; the graph computes in the one dtype that it is bound to (else float32)"
+    ]  # fmt: skip
+    missing = [name for name, values in weights.items() if np.isnan(values).any()]
+    return notices + [f"the weight {name} has NaN in it, and {len(missing) - 1} more" for name in missing[:1]]
 
 
 class _Importer:
@@ -53,6 +66,7 @@ class _Importer:
         self.strict = strict
         self.lowering = Lowering(program)
         self._writer = OpaqueWriter(self.lowering)
+        self.dtypes: tuple[torch.dtype | None, ...] = ()
         for name, tensor in program.constants.items():
             self.lowering.values[Ref(name)] = Constant(tensor)
 
@@ -154,6 +168,8 @@ class _Importer:
         try:
             with torch.no_grad():
                 result = operator(node.kind)(*arguments, **keywords)
+                if batched and not self._repeats(node, result):
+                    return False
         except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
             raise self.lowering.fail(node, f"{node.kind} fails on its constants: {_line(error)}") from None
         if isinstance(result, Tensor):
@@ -162,6 +178,23 @@ class _Importer:
         for item, tensor in enumerate(result):
             self.lowering.values[Ref(node.name, item)] = Constant(tensor, batched)
         return True
+
+    def _repeats(self, node: Node, single: Any) -> bool:
+        """Whether constants of the batch's size are the same for each item: those for a batch of 2 show it."""
+        batch = self.program.batch
+
+        def doubled(value: Any) -> Any:
+            if isinstance(value, Ref):
+                constant = self.lowering.values[value]
+                assert isinstance(constant, Constant)
+                return torch.cat([constant.tensor] * 2) if constant.batched else constant.tensor
+            return value // batch * 2 if self.program.exact and type(value) is int and value % batch == 0 else value
+
+        keywords = {k: replaced(v, doubled) for k, v in node.keywords.items() if k != "device"}
+        double = operator(node.kind)(*replaced(node.arguments, doubled), **keywords)
+        if isinstance(single, Tensor):
+            single, double = [single], [double]
+        return all(torch.equal(torch.cat([one, one]), two) for one, two in zip(single, double, strict=True))
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -181,9 +214,24 @@ class _Importer:
             if name not in names:
                 names.append(name)
             places.append(names.index(name))
+        self.dtypes = tuple(self._dtype(result) for result in self.program.outputs)
         if not names:
             raise CannotImport("the network has no output that depends on its inputs", where=self.program.name)
         return names, tuple(places)
+
+    def _dtype(self, result: Any) -> torch.dtype | None:
+        """Of a result, where it is not that of the first input."""
+        if not isinstance(result, Ref):
+            return None
+        kinds = {node.name: node.types for node in self.program.nodes} | dict(self.program.inputs)
+        found = kinds.get(result.name)
+        kind = found[result.item or 0] if isinstance(found, list) else found
+        first = next(iter(self.program.inputs.values())).dtype
+        if kind is None or kind.dtype == first:
+            return None
+        dtype = str(kind.dtype).removeprefix("torch.")
+        self.program.notices.append(f"the output {result.name!r} is {dtype} and computed in the dtype of the graph")
+        return kind.dtype
 
     def _output(self, ref: Ref) -> Value:
         found = self.lowering.value(ref)
@@ -191,10 +239,11 @@ class _Importer:
             return found
         self.lowering.label("output")
         if isinstance(found, Constant):
+            if not found.batched:
+                self.program.notices.append(
+                    f"the output {ref.name!r} is constant, and is there for each item of the batch"
+                )
             return self.lowering.materialised(found)
-        if not found.type.dtype.is_floating_point:
-            dtype = str(found.type.dtype).removeprefix("torch.")
-            self.program.notices.append(f"the output {ref.name!r} is {dtype} and comes as float32")
         return self._writer.value(ref)
 
     def graph(self, outputs: Sequence[str]) -> tuple[Graph, Weights]:

@@ -83,7 +83,7 @@ class OpaqueWriter:
 
     def _check(self, node: Node) -> None:
         try:
-            operator_of(node.kind)
+            operator_of(node.kind, node.arguments, node.keywords)
         except GraphError as error:
             raise self._lowering.fail(node, error.what, error.hint) from None
         for kind in [node.types] if isinstance(node.types, TensorType) else node.types:

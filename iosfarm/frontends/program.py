@@ -70,6 +70,13 @@ class Program:
     exact: bool
     notices: list[str] = field(default_factory=list)
 
+    def precisions(self) -> list[torch.dtype]:
+        """The floating-point dtypes that it computes in, those of its inputs first."""
+        types: list[TensorType | None] = [*self.inputs.values()]
+        for node in self.nodes:
+            types += [node.types] if isinstance(node.types, TensorType) else node.types
+        return list(dict.fromkeys(kind.dtype for kind in types if kind and kind.dtype.is_floating_point))
+
 
 def references(values: Any) -> Iterator[Ref]:
     """All `Ref`s in a nest of lists."""

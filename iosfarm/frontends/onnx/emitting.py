@@ -13,6 +13,15 @@ from iosfarm.frontends.rules.registry import operator
 Value = Ref | Tensor
 """A tensor of the program, or a constant."""
 
+MOST_ELEMENTS = 1 << 28
+"""Of a constant that is computed when a file is imported."""
+
+
+def check_elements(count: float) -> None:
+    """Raises ValueError for a constant that is too large to be computed."""
+    if count > MOST_ELEMENTS:
+        raise ValueError(f"a constant of {count:.0e} numbers")
+
 
 class Emitter:
     """Appends nodes to a program. `where` and `label` go to the next ones."""
@@ -34,6 +43,7 @@ class Emitter:
         kind = f"aten.{kind}"
         found = operator(kind)
         if not any(True for _ in references([*arguments, *keywords.values()])):
+            self._check_size(found, arguments, keywords)
             with torch.no_grad():
                 return found(*arguments, **keywords)
         arguments = tuple(replaced(arguments, self._stored))
@@ -51,6 +61,23 @@ class Emitter:
         for ref, tensor in zip(refs, result if many else [result], strict=True):
             self._sketches[ref] = tensor
         return refs if many else refs[0]
+
+    def _check_size(self, function: Any, arguments: Any, keywords: Any) -> None:
+        """A file of a few bytes can ask for constants of any size."""
+
+        def sketch(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                check_elements(value.numel())
+                return value.to("meta")
+            return value
+
+        arguments, keywords = replaced(arguments, sketch), {k: replaced(v, sketch) for k, v in keywords.items()}
+        try:
+            result = function(*arguments, **keywords)
+        except (RuntimeError, NotImplementedError, TypeError, ValueError):
+            return  # it says so itself, or its size depends on data
+        for tensor in result if isinstance(result, (list, tuple)) else [result]:
+            check_elements(tensor.numel() if isinstance(tensor, Tensor) else 0)
 
     def shape(self, value: Value) -> tuple[int, ...]:
         """Of a tensor, for the batch of the recording."""

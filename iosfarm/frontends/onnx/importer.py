@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,17 @@ from torch import Tensor
 from iosfarm.frontends.errors import CannotImport
 from iosfarm.frontends.imported import Imported, Signature
 from iosfarm.frontends.importing import import_program
+from iosfarm.frontends.onnx.batches import check_batch
 from iosfarm.frontends.onnx.emitting import Emitter, Value
 from iosfarm.frontends.onnx.operators import TRANSLATIONS, OnnxNode
-from iosfarm.frontends.onnx.reading import complaint, opset, read_model
+from iosfarm.frontends.onnx.reading import check_names, complaint, newest_opset, opset, read_model
 from iosfarm.frontends.program import RECORDED_BATCH, Program, Ref, TensorType
+
+_OTHER_BATCH = 1013
+"""Another prime: what a file computes from the size of the batch is another number with it."""
+
+_MOST_ELEMENTS = 1 << 40
+"""Of an input, for one item of the batch."""
 
 _CONTROL = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 _QUANTISED = ("QLinear", "QuantizeLinear", "DequantizeLinear", "ConvInteger", "MatMulInteger", "DynamicQuantize")
@@ -43,12 +52,15 @@ def import_file(
     """
     path = Path(path)
     model = read_model(path)
+    check_names(model, str(path))
     inputs, dynamic, batch = _inputs(model, path, bindings or {})
+    weights = _weights(model, path)
     last: CannotImport | None = None
     # A batch that is left open shows everywhere if it is an odd number; files that fix it later on need a 1.
     for recorded in (RECORDED_BATCH, 1) if dynamic else (batch,):
         try:
-            program = _Reader(model, path, inputs, recorded, name or path.stem, exact=recorded == RECORDED_BATCH).read()
+            exact = recorded == RECORDED_BATCH
+            program = _Reader(model, path, inputs, weights, recorded, name or path.stem, exact=exact).read()
             places = Signature(tuple(range(len(inputs))), ())
             imported = import_program(program, strict=strict, signature=places)
             break
@@ -57,6 +69,11 @@ def import_file(
     else:
         assert last is not None
         raise last
+    if exact and any(node.op_type in ("Shape", "Size") for node in model.graph.node):
+        check_batch(program, _Reader(model, path, inputs, weights, _OTHER_BATCH, "", exact=True).read(), str(path))
+    if dynamic and not exact:
+        words = "it can be read for a batch of 1 alone: other batch sizes may not be what the file says"
+        imported = replace(imported, notices=(*imported.notices, words))
     graph = imported.graph.bind(batch=batch_size or batch)
     return Imported(graph, imported.weights, imported.opaque, imported.notices, imported.signature)
 
@@ -84,6 +101,7 @@ def _inputs(model: Any, path: Path, bindings: Mapping[str, int]) -> tuple[dict[s
             TensorProto.FLOAT: torch.float32,
             TensorProto.FLOAT16: torch.float16,
             TensorProto.DOUBLE: torch.float64,
+            TensorProto.BFLOAT16: torch.bfloat16,
         }
         if kind.elem_type not in dtypes:
             dtype = tensor_dtype_to_np_dtype(kind.elem_type) if kind.elem_type else "of no type"
@@ -95,6 +113,10 @@ def _inputs(model: Any, path: Path, bindings: Mapping[str, int]) -> tuple[dict[s
             if size.dim_value > 0:
                 sizes.append(size.dim_value)
             elif words in bindings:
+                if type(bindings[words]) is not int or bindings[words] < 1:
+                    raise CannotImport(
+                        f"{words}={bindings[words]!r} is no size", where=where, hint="a size is 1 or more"
+                    )
                 sizes.append(bindings[words])
             elif axis == 0:
                 sizes.append(0)
@@ -103,6 +125,8 @@ def _inputs(model: Any, path: Path, bindings: Mapping[str, int]) -> tuple[dict[s
                     f"axis {axis} of the input {item.name!r} is dynamic ({words})", where=where,
                     hint=f"bind it: {words}=224, for instance",
                 )  # fmt: skip
+        if math.prod(size or 1 for size in sizes) > _MOST_ELEMENTS:
+            raise CannotImport(f"the input {item.name!r} has the shape {sizes}", where=where, hint="it is too large")
         if len(sizes) < 2:
             raise CannotImport(
                 f"the input {item.name!r} has the shape {sizes}", where=where,
@@ -122,27 +146,50 @@ def _inputs(model: Any, path: Path, bindings: Mapping[str, int]) -> tuple[dict[s
     return result, first == "open", 1 if isinstance(first, str) else first
 
 
+def _weights(model: Any, path: Path) -> dict[str, Tensor]:
+    """The initialisers of a file."""
+    from onnx import numpy_helper
+
+    found: dict[str, Tensor] = {}
+    for item in model.graph.initializer:
+        try:
+            if min(item.dims, default=0) < 0:
+                raise ValueError(f"it has the shape {list(item.dims)}")
+            found[item.name] = _tensor(numpy_helper.to_array(item))
+        except KeyError:
+            what = f"the weight {item.name!r} is of an unknown type ({item.data_type})"
+            raise CannotImport(what, where=str(path)) from None
+        except (ValueError, TypeError) as error:
+            raise CannotImport(f"the weight {item.name!r} cannot be read: {error}", where=str(path)) from None
+    return found
+
+
 class _Reader:
     def __init__(
-        self, model: Any, path: Path, inputs: Mapping[str, TensorType], batch: int, name: str, *, exact: bool
+        self,
+        model: Any,
+        path: Path,
+        inputs: Mapping[str, TensorType],
+        weights: Mapping[str, Tensor],
+        batch: int,
+        name: str,
+        *,
+        exact: bool,
     ) -> None:
         self._model = model
         self._path = path
         kinds = {key: TensorType((batch, *kind.shape[1:]), kind.dtype) for key, kind in inputs.items()}
         self.program = Program(name, kinds, {}, [], [], batch, exact)
         self.emit = Emitter(self.program)
-        self.values: dict[str, Value | None] = {"": None, **{key: Ref(key) for key in inputs}}
+        self.values: dict[str, Value | None] = {"": None, **{key: Ref(key) for key in inputs}, **weights}
         self._opset = opset(model)
+        if self._opset > newest_opset():
+            self.program.notices.append(
+                f"opset {self._opset}: operators may mean something else than in {newest_opset()}"
+            )
 
     def read(self) -> Program:
         """The whole file as a program."""
-        from onnx import numpy_helper
-
-        for item in self._model.graph.initializer:
-            try:
-                self.values[item.name] = _tensor(numpy_helper.to_array(item))
-            except (ValueError, TypeError) as error:
-                raise CannotImport(f"the weight {item.name!r} cannot be read: {error}", where=str(self._path)) from None
         for position, node in enumerate(self._model.graph.node):
             self._node(position, node)
         for item in self._model.graph.output:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ def read_model(path: Path) -> onnx.ModelProto:
         raise CannotImport(
             "ONNX files need the package onnx", where=where, hint="pip install 'iosfarm[onnx]'"
         ) from None
+    if path.exists() and not path.is_file():
+        raise CannotImport("not a file", where=where, hint="give the path of an .onnx file")
     try:
         model = onnx.load_model_from_string(path.read_bytes())
     except OSError as error:
@@ -48,6 +51,29 @@ def read_model(path: Path) -> onnx.ModelProto:
 def opset(model: Any) -> int:
     """Version of the standard operators."""
     return max((item.version for item in model.opset_import if item.domain in ("", "ai.onnx")), default=0)
+
+
+def newest_opset() -> int:
+    """The newest version that the installed onnx knows."""
+    import onnx
+
+    return int(onnx.defs.onnx_opset_version())
+
+
+def check_names(model: Any, where: str) -> None:
+    """Every tensor is made once.
+
+    Raises:
+        CannotImport: two things have one name.
+    """
+    stored = [item.name for item in model.graph.initializer]
+    given = [item.name for item in model.graph.input]
+    made = [name for node in model.graph.node for name in node.output if name]
+    # Inputs may name initialisers: those are their defaults.
+    for names, kind in ((stored, "weights"), (given, "inputs"), ([*made, *{*stored, *given}], "tensors")):
+        twice = next((name for name, count in Counter(names).items() if count > 1), None)
+        if twice is not None:
+            raise CannotImport(f"two {kind} are called {twice!r}", where=where, hint="names have to be unique")
 
 
 def complaint(node: Any, version: int) -> str:

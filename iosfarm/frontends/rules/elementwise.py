@@ -197,14 +197,14 @@ def combined(call: Call, kind: str, left: object, right: object) -> Value:
 
 def _constant(operand: object) -> Constant | float:
     if isinstance(operand, Constant):
-        return float(operand.tensor) if operand.tensor.dim() == 0 else operand
+        return float(operand.tensor.detach()) if operand.tensor.dim() == 0 else operand
     return number(operand)
 
 
 def with_constant(call: Call, kind: str, x: Value, constant: Constant | float) -> Value:
     """A value with a number, or with a tensor of weights."""
     if isinstance(constant, Constant) and constant.tensor.numel() == 1 and constant.tensor.dim() <= x.rank:
-        constant = float(constant.tensor)
+        constant = float(constant.tensor.detach())
     if isinstance(constant, float):
         by = number(constant)
         if kind in ("mul", "div"):

@@ -63,6 +63,8 @@ class Call:
         given = self._given[name]
         if isinstance(given, Ref):
             return self.lowering.value(given)
+        if type(given) is int and given and self.lowering.program.exact and given % self.lowering.batch == 0:
+            raise NoCounterpart(f"{name} is the size of the batch")
         if isinstance(given, (int, float)):
             return given
         raise NoCounterpart(f"{name} is {given!r}")

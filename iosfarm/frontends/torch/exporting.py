@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.export import ExportedProgram
@@ -19,7 +20,10 @@ from iosfarm.frontends.program import RECORDED_BATCH
 _MOST_BYTES = 64 << 30
 """Of inputs as large as the recorded batch makes them. They are only reserved, not filled."""
 
+_LOGGERS = ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes", "torch.export._trace")
+
 _HINTS = (
+    ("quantized", "import the network before its quantisation"),
     ("data-dependent", "replace `if` and loops over tensor values by torch.where, or fix the value as an argument"),
     ("Could not guard", "replace `if` and loops over tensor values by torch.where, or fix the value as an argument"),
     ("unbacked", "avoid .item(), nonzero and masks as indices: what comes out has no fixed shape"),
@@ -43,14 +47,18 @@ def exported(
         CannotImport: torch cannot export it.
     """
     leaves = _leaves(arguments, keywords)
-    _check_inputs(leaves, name)
+    _check_inputs(leaves, name, pytree.tree_leaves((tuple(arguments), dict(keywords))))
+    for key, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if tensor.is_meta:
+            hint = "make the module on the CPU, or give it memory with .to_empty() and load its weights"
+            raise CannotImport(f"the weight {key!r} has no numbers: it is on the device meta", where=name, hint=hint)
     batch = leaves[0].shape[0]
 
     def at_recorded(value: Any) -> Any:
         return _resized(value, batch) if isinstance(value, Tensor) else value
 
     bytes_ = sum(RECORDED_BATCH * leaf.numel() // batch * leaf.element_size() for leaf in leaves)
-    with _evaluating(module):
+    with evaluating(module):
         if bytes_ <= _MOST_BYTES:
             try:
                 widened = pytree.tree_map(at_recorded, (tuple(arguments), dict(keywords)))
@@ -140,7 +148,7 @@ def _export(module: torch.nn.Module, arguments: tuple[Any, ...], keywords: dict[
 
 
 @contextmanager
-def _evaluating(module: torch.nn.Module) -> Iterator[None]:
+def evaluating(module: torch.nn.Module) -> Iterator[None]:
     """Evaluation mode, and attention in operators that can be told apart; both are put back."""
     training = [part for part in module.modules() if part.training]
     fast = torch.backends.mha.get_fastpath_enabled()
@@ -158,19 +166,24 @@ def _evaluating(module: torch.nn.Module) -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """torch logs what it tries; what matters is in the error."""
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    before, logger.disabled = logger.disabled, True
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
     try:
         yield
     finally:
-        logger.disabled = before
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled
 
 
 def _leaves(arguments: Sequence[Any], keywords: Mapping[str, Any]) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves((tuple(arguments), dict(keywords))) if isinstance(leaf, Tensor)]
 
 
-def _check_inputs(leaves: Sequence[Tensor], name: str) -> None:
+def _check_inputs(leaves: Sequence[Tensor], name: str, given: Sequence[Any] = ()) -> None:
+    if not leaves and any(isinstance(leaf, np.ndarray) for leaf in given):
+        raise CannotImport("the example inputs are NumPy arrays", where=name, hint="wrap them in torch.from_numpy")
     if not leaves:
         raise CannotImport("there are no example inputs", where=name, hint="give one tensor for each argument")
     for number, leaf in enumerate(leaves):

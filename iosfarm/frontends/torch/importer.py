@@ -12,8 +12,9 @@ from torch.export import ExportedProgram
 from iosfarm.frontends.errors import CannotImport
 from iosfarm.frontends.imported import Imported
 from iosfarm.frontends.importing import import_program
-from iosfarm.frontends.torch.exporting import exported, rebound
+from iosfarm.frontends.torch.exporting import evaluating, exported, rebound
 from iosfarm.frontends.torch.reading import read_exported
+from iosfarm.frontends.torch.verifying import verify
 
 Examples = Tensor | Sequence[Any] | Mapping[str, Any] | None
 
@@ -24,30 +25,43 @@ def import_module(
     *,
     strict: bool = False,
     name: str | None = None,
+    check: bool = True,
 ) -> Imported:
     """The graph and the weights of a network, as it computes in evaluation mode.
 
     module_or_program: a `torch.nn.Module` or a `torch.export.ExportedProgram`. example_inputs: a tensor, a sequence of
     positional arguments, or a mapping of keyword arguments; the first axis of every tensor is the batch, and their
     values do not matter. An exported program needs them only where it has dynamic sizes besides the batch. strict: an
-    operator without a counterpart is an error. name: of the graph; the module's class unless given.
+    operator without a counterpart is an error. name: of the graph; the module's class unless given. check: run the
+    module once, and compare its numbers with the graph's.
 
     Raises:
         CannotImport: torch cannot export the module (the line says why, and what to change), or there is something in
-            it that cannot be: control flow, inputs that are no floating-point tensors, complex numbers.
+            it that cannot be: control flow, inputs that are no floating-point tensors, complex numbers, numbers that
+            depend on the batch size.
     """
     arguments, keywords = _examples(example_inputs)
+    notices: tuple[str, ...] = ()
     if isinstance(module_or_program, ExportedProgram):
         name = name or "program"
         program, exact, batch = rebound(module_or_program, arguments, keywords, name)
     elif isinstance(module_or_program, torch.nn.Module):
         name = name or type(module_or_program).__name__.lower()
         program, exact, batch = exported(module_or_program, arguments, keywords, name)
+        if not exact:
+            notices = (
+                f"torch exports it for a batch of {batch} alone: other batch sizes may not be what the module does",
+            )
     else:
         kind = type(module_or_program).__name__
         raise CannotImport(f"a {kind} is no network", hint="give a torch module, or what torch.export made of one")
     read, signature = read_exported(program, name, batch=batch, exact=exact)
-    return import_program(read, strict=strict, signature=signature)
+    read.notices += notices
+    found = import_program(read, strict=strict, signature=signature)
+    if check and isinstance(module_or_program, torch.nn.Module):
+        with evaluating(module_or_program):
+            verify(module_or_program, arguments, keywords, found, read.precisions())
+    return found
 
 
 def _examples(given: Examples) -> tuple[tuple[Any, ...], dict[str, Any]]:

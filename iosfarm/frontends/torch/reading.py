@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import warnings
 from typing import Any
 
 import torch
@@ -23,7 +24,9 @@ def read_exported(exported: ExportedProgram, name: str, *, batch: int, exact: bo
         CannotImport: control flow, state that changes, sizes that depend on data.
     """
     if _changes_views(exported):
-        exported = exported.run_decompositions({})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            exported = exported.run_decompositions({})
     reader = _Reader(exported, name, batch, exact)
     for node in exported.graph.nodes:
         reader.read(node)
@@ -118,10 +121,14 @@ class _Reader:
         target = node.target
         if target is operator.getitem:
             source, item = node.args
-            self._refs[node] = Ref(self._refs[source].name, item)  # type: ignore[index, arg-type]
+            found = self._refs[source]  # type: ignore[index]
+            self._refs[node] = found[item] if isinstance(found, list) else Ref(found.name, item)  # type: ignore[index, arg-type]
             return
         where = _author(node)
         if isinstance(target, torch._ops.HigherOrderOperator):
+            if _name(target) in ("wrap_with_autocast", "wrap_with_set_grad_enabled"):
+                self._region(node, where)
+                return
             raise CannotImport(
                 f"control flow ({_name(target)}) at {where}", where=self._where,
                 hint="replace it by torch.where, or export the branch that is taken",
@@ -147,6 +154,30 @@ class _Reader:
                 if ref == self._refs[changed] and key is not node:  # type: ignore[index]
                     self._refs[key] = Ref(node.name)
 
+    def _region(self, node: FxNode, where: str) -> None:
+        """What is computed with or without gradients, or with mixed precision switched off: as if it were not so."""
+        position = next(i for i, a in enumerate(node.args) if isinstance(a, FxNode))
+        enabled = node.args[2] if _name(node.target) == "wrap_with_autocast" else False
+        if enabled:
+            raise CannotImport(
+                f"mixed precision (autocast) at {where}", where=self._where,
+                hint="import the network without autocast, and bind the graph to the dtype that you want",
+            )  # fmt: skip
+        body = self._submodule(node.args[position])
+        inputs = iter(node.args[position + 1 :])
+        for inner in body.graph.nodes:
+            if inner.op == "placeholder":
+                self._refs[inner] = self._argument(next(inputs))
+            elif inner.op == "output":
+                self._refs[node] = [self._argument(value) for value in inner.args[0]]
+            elif inner.op == "call_function":
+                self._call(inner)
+            elif inner.op == "get_attr":
+                raise CannotImport(f"a block inside of another at {where}", where=self._where)
+
+    def _submodule(self, node: Any) -> Any:
+        return self._exported.graph_module.get_submodule(str(node.target))
+
     def _argument(self, value: Any) -> Any:
         if isinstance(value, FxNode):
             return self._refs[value]
@@ -157,10 +188,15 @@ class _Reader:
     def _types(self, node: FxNode, where: str) -> TensorType | list[TensorType | None]:
         value = node.meta.get("val")
         try:
-            if isinstance(value, Tensor):
+            if isinstance(value, Tensor) and value.layout is torch.strided:
                 return TensorType.of(value)
+            if isinstance(value, Tensor):
+                layout = str(value.layout).removeprefix("torch.")
+                raise CannotImport(f"a tensor of the layout {layout} at {where}", where=self._where)
             if isinstance(value, (list, tuple)):
                 return [TensorType.of(item) if isinstance(item, Tensor) else None for item in value]
+        except CannotImport:
+            raise
         except Exception:  # a size without a number: torch has many errors for it
             pass
         raise CannotImport(f"{node.target} at {where} has no fixed shape", where=self._where)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from iosfarm.frontends.errors import CannotImport
+from iosfarm.frontends.onnx.emitting import check_elements
 from iosfarm.frontends.onnx.operators.arithmetic import DTYPES
 from iosfarm.frontends.onnx.operators.node import OnnxNode, translation
 
@@ -52,6 +53,7 @@ def size(node: OnnxNode) -> Any:
 @translation("Range")
 def range_(node: OnnxNode) -> Any:
     start, stop, step = (node.constant(i, "a range").item() for i in (0, 1, 2))
+    check_elements((stop - start) / step)
     return torch.arange(start, stop, step, dtype=node.emit.dtype(node.input(0)))
 
 
