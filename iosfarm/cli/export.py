@@ -16,7 +16,12 @@ def command(
         Path | None, typer.Option("--torch", help="Write a torch.export program.", metavar="FILE.pt2")
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option("--weights", help="A safetensors file.", show_default="random ones")
+        Path | None,
+        typer.Option(
+            "--weights",
+            help="A safetensors file, or the ONNX file or zoo.yaml that has them.",
+            show_default="random ones",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of random weights and of the check's inputs.", min=0)] = 0,
     check: Annotated[bool, typer.Option("--check/--no-check", help="Run the files; compare with float64.")] = True,

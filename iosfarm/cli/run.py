@@ -15,7 +15,12 @@ def command(
         str | None, typer.Option("--device", "-d", help="Where to run.", show_default="the file's")
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option("--weights", help="A safetensors file.", show_default="random ones")
+        Path | None,
+        typer.Option(
+            "--weights",
+            help="A safetensors file, or the ONNX file or zoo.yaml that has them.",
+            show_default="random ones",
+        ),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of random weights and inputs.", min=0)] = 0,
     rounds: Annotated[int, typer.Option("--rounds", help="Samples of each schedule, interleaved.", min=1)] = 30,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from iosfarm.deploy.merging import merged_graph
+from iosfarm.deploy.own_weights import weights_of
 from iosfarm.deploy.schedules import given
 from iosfarm.deploy.sources import Examples, source_of
 from iosfarm.farm.output_files import check_folder
@@ -19,7 +20,6 @@ from iosfarm.ir.schedule import Schedule
 from iosfarm.kernels.reference import run_graph
 from iosfarm.kernels.runtime import Array, Weights
 from iosfarm.workers.evaluating import TOLERANCES, relative_error
-from iosfarm.zoo.weights import load_weights, random_weights
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def export_schedule(
 ) -> ExportReport:
     """As `export`, of a schedule file's own graph. seed: of random weights, where there are none, and of the check."""
     content, graph = load(path)
-    values = random_weights(graph, seed) if weights is None else load_weights(graph, weights)
+    values = weights_of(graph, content.model, weights, seed)
     report = _exported(graph, content.schedule(), values, onnx, torch, seed if check else None)
     if weights is None:
         note = f"random weights (seed {seed}): give the model's own with --weights"

@@ -8,6 +8,7 @@ from pathlib import Path
 from iosfarm.deploy import runtimes
 from iosfarm.deploy.compiling import compile
 from iosfarm.deploy.model import CompiledModel
+from iosfarm.deploy.own_weights import weights_of
 from iosfarm.deploy.trace import save_trace, trace_document
 from iosfarm.farm.output_files import check_folder
 from iosfarm.farm.schedule_file import load
@@ -76,13 +77,12 @@ def run_schedule(
         UsageError: the file or the weights do not fit, there is no such device, or it cannot be traced. OutputError.
     """
     from iosfarm.farm.api import resolve_device
-    from iosfarm.zoo.weights import load_weights, random_weights
 
     content, graph = load(path)
     if trace is not None:
         check_folder(trace.parent, "--trace")
     spec = resolve_device(device or content.device.spec)
-    values = random_weights(graph, seed) if weights is None else load_weights(graph, weights)
+    values = weights_of(graph, content.model, weights, seed)
 
     def compiled(schedule: Schedule) -> CompiledModel:
         return compile(graph, schedule, device=spec, weights=values)
@@ -121,7 +121,7 @@ def run_schedule(
                 evaluation.errors[name],
             )
         )
-    notes = []
+    notes = [] if weights else [f"random weights (seed {seed}): --weights takes the zoo.yaml or ONNX file they are in"]
     if not same:
         notes.append(f"searched on {content.device.model}, run on {found.model}: predictions are left out")
     if found.simulated:

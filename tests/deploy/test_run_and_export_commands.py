@@ -190,3 +190,55 @@ def test_exports_that_cannot_be(
 ) -> None:
     assert message in output(capsys, "export", "merging.json", *arguments, code=code)
     assert not (folder / "a.onnx").exists()
+
+
+# -- weights of the network itself -------------------------------------------------------------------------------------
+
+FACTORY = """
+import torch
+from torch import nn
+
+def net(width=4):
+    return nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, 2, 1))
+"""
+
+
+def test_weights_from_where_the_network_is_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One search of a zoo; then its zoo.yaml, or the ONNX file in it, is what has the weights."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    monkeypatch.chdir(tmp_path)
+    Path("own_net.py").write_text(FACTORY)
+    weight = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"])], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 9, 9])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 7, 7])], [numpy_helper.from_array(weight, "w")],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), "file.onnx")
+    zoo = {"models": [{"torch": "own_net:net", "inputs": [[3, 8, 8]]}, {"onnx": "file.onnx"}, {"name": "squeezenet"}]}
+    Path("zoo.yaml").write_text(json.dumps(zoo))
+    Path("first.yaml").write_text(json.dumps({"models": zoo["models"][:2]}))
+    search = ("search", "--models", "first.yaml", "--device", "sim:v100", "--db", "l.db", "--executor", "inline")
+    assert run([*search, "--budget", "10 stages", "--out", "."]) == 0
+    capsys.readouterr()
+    own, other = (str(path) for path in sorted(Path().glob("*-sim*.json"), key=lambda p: "file" in p.name))
+    for source in ("zoo.yaml", "file.onnx"):
+        output(capsys, "export", other, "--onnx", "out.onnx", "--weights", source, "--no-check")
+        written = [numpy_helper.to_array(item) for item in onnx.load("out.onnx").graph.initializer]
+        assert any(np.array_equal(array, weight) for array in written)
+    assert "random weights" not in output(
+        capsys, "run", own, "--device", "cpu", "--weights", "zoo.yaml", "--rounds", "1"
+    )
+    assert "random weights" in output(capsys, "run", own, "--device", "cpu", "--rounds", "1")
+    Path("own_net.py").write_text(FACTORY.replace("width=4", "width=5"))
+    for source, words in (
+        ("file.onnx", "is another network than the schedule's"),
+        ("squeezenet.yaml", "no model is called"),
+    ):
+        if source.endswith(".yaml"):
+            Path(source).write_text(json.dumps({"models": [{"name": "squeezenet"}]}))
+        assert words in output(capsys, "run", own, "--weights", source, code=2)
