@@ -17,7 +17,8 @@ import iosfarm
 from iosfarm.compare.registry import Framework
 from iosfarm.compare.rows import Status
 
-_TAIL = 2000  # bytes of a dead process's last words that are looked at
+_TAIL = 16000  # bytes of a dead process's last words that are looked at
+_FRAME = 'File "'  # of tracebacks: what went wrong stands before or after them
 _LONGEST = 300  # characters of an error in a row
 _TICK = 0.1  # seconds between two looks at whether the user wants to stop
 
@@ -124,6 +125,7 @@ class FrameworkProcess:
     def _last_words(self) -> str:
         text = self._log.read_bytes()[-_TAIL:].decode(errors="replace")
         lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
+        lines = [line for line in lines if not line.startswith(_FRAME)]
         return lines[-1] if lines else ""
 
     def _signal(self, number: int) -> None:

@@ -1,7 +1,8 @@
 """Comparisons that were made before with the same versions, kept in a folder beside the latency database.
 
 A comparison is remembered as a whole: its rows were timed in turns, and single ones of another day would not compare.
-One that was interrupted, or in which a framework hung, crashed or was not to be had in time, is made again.
+A crash belongs to the versions, and is remembered; one that was interrupted, or in which a framework hung (as it may
+on a machine that is busy), is made again.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from iosfarm.ir.schedule import Schedule
 
 FOLDER = "compared"
-_PASSING = (Status.CRASHED, Status.HUNG, Status.NOT_RUN)
+_PASSING = (Status.HUNG, Status.NOT_RUN)
 
 
 def remembered_run(

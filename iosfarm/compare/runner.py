@@ -29,6 +29,9 @@ TURN_SECONDS = 0.1
 """How long a turn lasts at least: one execution of a small network would feel every interruption."""
 MOST_REPEATS = 20
 """Executions of a turn at most."""
+WEIGHT_COPIES = 16
+"""Bytes that a framework may need while it prepares, in bytes of the weights: TensorFlow takes so many."""
+LEAST_ROOM = 2**30
 FEWEST_SAMPLES = 3
 """Of a framework that has used up its time; one sample is enough where these would take longer than that."""
 
@@ -124,7 +127,7 @@ def _compare(
     settings: Settings,
     watch: Watch,
 ) -> None:
-    from iosfarm.kernels.cpu.machine import usable_cores
+    from iosfarm.kernels.cpu.machine import available_memory, usable_cores
     from iosfarm.kernels.reference import run_graph
     from iosfarm.zoo.weights import random_weights
 
@@ -138,14 +141,24 @@ def _compare(
     _prepare_onnx(folder, entries, graph, values)
     watch.say(f"{graph.name}: the float64 reference")
     expected = run_graph(graph, values, inputs)
+    room = max(LEAST_ROOM, WEIGHT_COPIES * sum(array.nbytes for array in values.values()))
+    running: list[_Entry] = []
     for entry in [entry for entry in entries if entry.row.status is Status.NOT_RUN]:
-        if watch.stop():
-            raise Interrupted
+        _check(watch)
+        if running and available_memory() < room:
+            _time_all(running, graph, settings, watch)
+            running = []
         watch.say(f"{graph.name}: {entry.framework.title} is being prepared")
         _open(folder, entry, threads, expected, graph.dtype, settings, watch)
         if entry.process is None:
             watch.done(entry.row)
-    running = [entry for entry in entries if entry.process is not None]
+        else:
+            running.append(entry)
+    _time_all(running, graph, settings, watch)
+
+
+def _time_all(running: Sequence[_Entry], graph: Graph, settings: Settings, watch: Watch) -> None:
+    """Let those that are open take turns, and end them: where memory is short there is more than one such group."""
     watch.say(f"{graph.name}: {len(running)} frameworks take turns")
     _take_turns(running, settings, watch)
     for entry in running:

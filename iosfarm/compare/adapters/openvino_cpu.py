@@ -41,7 +41,7 @@ def prepare(problem: Problem, _: str) -> Prepared:
     def profile() -> Profile:
         return _profiled(_request(core, problem, inputs, {**settings, "PERF_COUNT": True}))
 
-    return Prepared(openvino.__version__, call, outputs, profile)
+    return Prepared(openvino.__version__.split("-")[0], call, outputs, profile)
 
 
 def _request(core: Any, problem: Problem, inputs: list[Any], settings: dict[str, Any]) -> Any:

@@ -24,7 +24,7 @@ def prepare(problem: Problem, variant: str) -> Prepared:
         raise CannotRun(f"tensorflow {tf.__version__} has no GPU here: pip install 'tensorflow[and-cuda]'")
     if problem.device == "cpu":
         tf.config.set_visible_devices([], "GPU")
-    operations = _Operations(problem.graph.dtype)
+    operations = _Operations(problem.graph.dtype, embedded=variant != "xla")
     inputs = [tf.constant(nhwc(array), operations.dtype) for array in problem.inputs]
     function = tf.function(
         lower(problem.graph, problem.weights, operations), jit_compile=variant == "xla", autograph=False
@@ -57,11 +57,16 @@ class _Operations:
         "hard_swish": lambda x: x * tf.nn.relu6(x + 3) / 6,
     }
 
-    def __init__(self, dtype: str) -> None:
+    def __init__(self, dtype: str, *, embedded: bool) -> None:
+        """embedded: weights are constants of the graph, as oneDNN wants them; XLA compiles for minutes with them."""
         self.dtype = tf.as_dtype(dtype)
+        self._embedded = embedded
 
     def constant(self, array: Array) -> Any:
-        return tf.constant(np.asarray(array), self.dtype)
+        if self._embedded:
+            return tf.constant(np.asarray(array), self.dtype)
+        with tf.init_scope():  # outside of the graph, which refers to it
+            return tf.constant(np.asarray(array), self.dtype)
 
     def conv2d(self, x: Any, weight: Array, stride: Pair, pads: Pads, dilation: Pair, groups: int) -> Any:
         padding = [[0, 0], *map(list, pads), [0, 0]]
