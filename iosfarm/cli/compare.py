@@ -114,6 +114,8 @@ def _print(item: NetworkRows) -> None:
     from iosfarm.compare.document import COLUMNS
 
     print_table(COLUMNS, item.cells(), title=f"{item.network}, batch {item.batch}, {item.dtype}")
+    if verdict := item.verdict():
+        typer.echo(verdict)
 
 
 def _pythons(given: list[str]) -> dict[str, str]:

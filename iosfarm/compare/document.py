@@ -19,6 +19,8 @@ FORMAT, VERSION = "iosfarm-comparison", 1
 
 REFERENCE = "ios"
 """The row that the others are set against."""
+OWN = ("ios", "taso_style")
+"""Rows that iosfarm executes itself."""
 
 COLUMNS = (
     "framework", "version", "ms", "MAD ms", "/ IOS", "error", "convolutions ms", "other ms", "kernels", "what else",
@@ -46,6 +48,29 @@ class NetworkRows:
         """Seconds of iosfarm's own schedule, where it ran."""
         return next((row.seconds for row in self.rows if row.framework == REFERENCE), None)
 
+    def verdict(self) -> str:
+        """How iosfarm's own schedule stands to the fastest of the others, and where the difference is; may be empty."""
+        ours = next((row for row in self.rows if row.framework == REFERENCE), None)
+        others = [row for row in self.rows if row.seconds and not row.framework.startswith(OWN)]
+        if ours is None or ours.seconds is None or not others:
+            return ""
+        best = min(others, key=lambda row: row.seconds or 0.0)
+        assert best.seconds is not None
+        wins = ours.seconds <= best.seconds
+        factor = max(ours.seconds, best.seconds) / min(ours.seconds, best.seconds)
+        text = f"IOS is {factor:.2f}x {'faster' if wins else 'slower'} than {best.title}, the fastest of the others"
+        mine, theirs = ours.profile, best.profile
+        if mine is None or theirs is None or not (mine.seconds and theirs.seconds):
+            return text
+        pairs = [
+            f"{name} {own * 1e3:.3g} ms against {other * 1e3:.3g} ms"
+            for name, own, other in (
+                ("convolutions", mine.seconds.get("convolution", 0.0), theirs.seconds.get("convolution", 0.0)),
+                ("all else", mine.other, theirs.other),
+            )
+        ]
+        return f"{text}; under the profilers {', '.join(pairs)}, {mine.kernels} kernels against {theirs.kernels}"
+
     def cells(self) -> Iterator[list[object]]:
         """A line for each row, as `COLUMNS` say."""
         for row in self.rows:
@@ -54,8 +79,7 @@ class NetworkRows:
             profile = row.profile
             convolutions = other = None
             if profile is not None and profile.seconds:
-                convolutions = profile.seconds.get("convolution", 0.0)
-                other = sum(profile.seconds.values()) - convolutions
+                convolutions, other = profile.seconds.get("convolution", 0.0), profile.other
             what = f"{row.status}: {row.reason}" if row.reason else row.note
             yield [
                 row.title,
@@ -98,6 +122,7 @@ class Comparison:
                     "dtype": item.dtype,
                     "graph_hash": item.graph_hash,
                     "complete": item.complete,
+                    "verdict": item.verdict(),
                     "rows": [row.document() for row in item.rows],
                 }
                 for item in self.networks
@@ -113,6 +138,8 @@ class Comparison:
             lines += ["| " + " | ".join(COLUMNS) + " |", "| --- | --- |" + " ---: |" * 7 + " --- |"]
             for cells in item.cells():
                 lines.append("| " + " | ".join(_cell(value) for value in cells) + " |")
+            if verdict := item.verdict():
+                lines += ["", f"{verdict}."]
         return "\n".join(lines)
 
     def write(self, folder: Path) -> list[Path]:

@@ -98,6 +98,7 @@ def _key(
 def _read(path: Path) -> list[Row] | None:
     """Rows of an earlier comparison; None where there is none, or of another version of iosfarm."""
     try:
-        return [Row.read(document) for document in json.loads(path.read_text(encoding="utf-8"))]
+        documents = json.loads(path.read_text(encoding="utf-8"))
+        return [Row.read(document) for document in documents] if isinstance(documents, list) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -40,6 +40,11 @@ class Profile:
         total = sum(self.seconds.values())
         return self.seconds.get("convolution", 0.0) / total if total > 0 else None
 
+    @property
+    def other(self) -> float:
+        """Seconds of what is no convolution."""
+        return sum(self.seconds.values()) - self.seconds.get("convolution", 0.0)
+
     def document(self) -> dict[str, object]:
         """As JSON."""
         return {"source": self.source, "kernels": self.kernels, "seconds": dict(self.seconds)}

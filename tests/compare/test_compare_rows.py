@@ -12,9 +12,12 @@ import pytest
 
 from iosfarm import compare
 from iosfarm.cli import main
+from iosfarm.compare.document import NetworkRows
 from iosfarm.compare.registry import FRAMEWORKS, chosen
+from iosfarm.compare.remembering import remembered_run
 from iosfarm.compare.rows import Profile, Row, Status
 from iosfarm.compare.settings import Settings, Watch
+from iosfarm.farm.api import open_executor
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph
 from iosfarm.reproduce import frameworks, paper
@@ -156,6 +159,44 @@ def test_names_are_told_from_mistakes() -> None:
         chosen(["tensort"])
     with pytest.raises(UsageError, match="no framework"):
         chosen([""])
+
+
+def test_the_verdict_says_who_wins_and_where() -> None:
+    def row(name: str, milliseconds: float, convolutions: float) -> Row:
+        profile = Profile("p", 7, {"convolution": convolutions / 1e3, "pool": 1e-3})
+        return Row(name, name.title(), Status.OK, samples=(milliseconds / 1e3,), profile=profile)
+
+    def verdict(*rows: Row) -> str:
+        return NetworkRows("net", 1, "float32", "", rows, complete=True).verdict()
+
+    ours, slow, fast = row("ios", 4.0, 2.0), row("jax", 8.0, 6.0), row("torch", 2.0, 1.0)
+    assert verdict(ours, slow).startswith(
+        "IOS is 2.00x faster than Jax, the fastest of the others; under the profilers"
+    )
+    assert verdict(ours, slow, fast, row("ios_sequential", 1.0, 1.0)) == (
+        "IOS is 2.00x slower than Torch, the fastest of the others; under the profilers "
+        "convolutions 2 ms against 1 ms, all else 1 ms against 1 ms, 7 kernels against 7"
+    )
+    assert verdict(ours) == verdict(slow) == ""
+
+
+def test_a_comparison_is_made_once(graph: Graph, tmp_path: Path) -> None:
+    with open_executor("inline") as executor:
+        (info,) = executor.open("cpu")
+    url = str(tmp_path / "latency.db")
+    names = ["ios_sequential", "tensorrt"]
+    told: list[str] = []
+    first = remembered_run(graph, names, info, database=url, settings=QUICK, watch=Watch(told.append))
+    assert told
+    told.clear()
+    again = remembered_run(graph, names, info, database=url, settings=QUICK, watch=Watch(told.append))
+    assert (again, told) == (first, [])
+    assert remembered_run(graph, names[1:], info, database=url, settings=QUICK) == first[1:]
+    (path,) = [p for p in (tmp_path / "compared").iterdir() if "ios_sequential" in p.read_text()]
+    path.write_text("{}")
+    assert [row.status for row in remembered_run(graph, names, info, database=url, settings=QUICK)] == [
+        row.status for row in first
+    ]
 
 
 def test_shares_of_a_profile() -> None:
