@@ -16,6 +16,12 @@ from iosfarm.kernels.cuda.steps import Program, Step
 Arranged = tuple[Program, Dependencies]
 
 
+def in_order(program: Program, order: Sequence[int]) -> Arranged:
+    """No barriers; launched in this order of the program's steps."""
+    steps = tuple(program.steps[number] for number in order)
+    return replace(program, steps=steps), true_only(steps)
+
+
 def stages(program: Program) -> Arranged:
     """As it was searched and measured: stage after stage."""
     return program, with_barriers(program.steps)
@@ -42,12 +48,19 @@ def free_critical(program: Program) -> Arranged:
     return replace(program, steps=steps), true_only(steps)
 
 
+TUNED = "free-tuned"
+"""No barriers, in the order that a search on the device found (see `tuning`)."""
+
+
 FORMS: Mapping[str, Callable[[Program], Arranged]] = {
     "stages": stages,
     "free": free,
     "free-shortest": free_shortest,
     "free-critical": free_critical,
 }
+
+FREE = tuple(name for name in FORMS if name != "stages")
+"""Without barriers, by a rule: where a search begins."""
 
 
 def _by_critical_path(program: Program) -> tuple[Step, ...]:

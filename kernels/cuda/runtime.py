@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import platform
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import NoReturn, Self
 
-from iosfarm.ir.device import Device, Environment, Fact
+from iosfarm.ir.device import Device, Environment, Fact, canonical_json
 from iosfarm.ir.errors import Infeasible, UsageError
 from iosfarm.ir.graph import DTYPES, Graph
 from iosfarm.ir.operators import Attributes, Shape
@@ -15,17 +17,20 @@ from iosfarm.ir.schedule import Schedule
 from iosfarm.ir.stage import Stage
 from iosfarm.kernels.cuda.calls import Calls
 from iosfarm.kernels.cuda.convolution import Provider
-from iosfarm.kernels.cuda.dependencies import with_barriers
+from iosfarm.kernels.cuda.dependencies import true_only, with_barriers
 from iosfarm.kernels.cuda.executable import CudaExecutable
 from iosfarm.kernels.cuda.form import Form, form_of
-from iosfarm.kernels.cuda.forms import FORMS, stages
+from iosfarm.kernels.cuda.forms import FORMS, FREE, TUNED, Arranged, in_order, stages
 from iosfarm.kernels.cuda.gpu import Gpu
 from iosfarm.kernels.cuda.lane import Lanes
 from iosfarm.kernels.cuda.lowering import Lowering
 from iosfarm.kernels.cuda.options import CudaSpec
+from iosfarm.kernels.cuda.plan_cache import Plan
 from iosfarm.kernels.cuda.random_values import RandomValues
 from iosfarm.kernels.cuda.residency import Residency, WeightsOf
+from iosfarm.kernels.cuda.steps import Program
 from iosfarm.kernels.cuda.trials import Trials
+from iosfarm.kernels.cuda.tuning import Order, order_of, parsed, tuned, written
 from iosfarm.kernels.given import given_parameters, given_stage_parameters
 from iosfarm.kernels.runtime import Array, Weights
 
@@ -35,6 +40,9 @@ VERSION = 2
 CAPABILITY = {"float32": (0, 0), "float16": (5, 3), "bfloat16": (8, 0)}
 """Compute capability from which devices have a dtype; TF32 comes with bfloat16."""
 
+SAMPLES = 7
+"""Replays of an order that is tried: the median counts."""
+
 ROOM = 0.95
 """Share of a device's memory that a program may take: the rest is the driver's and the libraries'."""
 
@@ -43,13 +51,14 @@ class CudaRuntime:
     """See `Runtime`. Computes on `gpu`; convolutions by `provider`, None for our own kernels."""
 
     layout = "nhwc"
-    forms = tuple(FORMS)
+    forms = (*FORMS, TUNED)
 
     def __init__(self, gpu: Gpu, lanes: Lanes, provider: Provider | None, trials: Trials, spec: CudaSpec) -> None:
         self._gpu = gpu
         self._lanes = lanes
         self._provider = provider
         self._spec = spec
+        self._trials = trials
         self._calls = Calls(gpu, provider, trials, gpu.facts.sms if spec.sms == "share" else None, spec.precision)
         self._random: dict[str, RandomValues] = {}
         self._open: set[CudaExecutable] = set()
@@ -136,7 +145,10 @@ class CudaRuntime:
                 [each - first for each in slots],
             )
         program = lowering.program(range(first), [slot[name] for name in graph.outputs])
-        arranged = FORMS.get(schedule.form, stages)(program)
+        if schedule.form == TUNED:
+            arranged = self._tuned(program, graph.dtype, [schedule.form, *(item.stage.key for item in placed)])
+        else:
+            arranged = FORMS.get(schedule.form, stages)(program)
         return self._executable(
             form_of(*arranged), graph.dtype, lambda number: (graph.operators[number].attributes, known[number])
         )
@@ -174,6 +186,29 @@ class CudaRuntime:
             raise
         self._open.add(executable)
         return executable
+
+    def _tuned(self, program: Program, dtype: str, identity: Sequence[str]) -> Arranged:
+        """Without barriers, in the fastest order: the one that was found before, or else the one that is found now."""
+        steps = program.steps
+        needed = true_only(steps)
+        starts = [order_of(steps, FORMS[name](program)[0].steps) for name in FREE]
+        if self._trials.most == 1:
+            return in_order(program, starts[-1])
+        sizes = [[*step.reads, *step.writes] for step in steps]
+        environment = self._fingerprint[1].hard_key
+        text = canonical_json([*identity, environment, sizes])
+        key = f"order {hashlib.sha256(text.encode()).hexdigest()}"
+        known = self._trials.plans.get(key)
+        order = None if known is None else parsed(known.name, needed)
+        if order is None:
+
+            def seconds_of(order: Order) -> float:
+                with self._executable(form_of(*in_order(program, order)), dtype, None) as executable:
+                    return statistics.median(executable.time(SAMPLES))
+
+            order, seconds = tuned(starts, needed, seconds_of)
+            self._trials.plans.put(key, Plan(written(order), seconds))
+        return in_order(program, order)
 
     def _random_values(self, dtype: str) -> RandomValues:
         if dtype not in self._random:

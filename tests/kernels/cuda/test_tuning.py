@@ -1,0 +1,111 @@
+"""Launch orders that are searched: legal ones only, never worse than the first ones, found again without a search."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import replace
+from itertools import count, permutations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conformance import block, greedy
+from host_gpu import FACTS, HostGpu
+from host_kernels import needs_compiler
+from host_runtime import host_runtime
+from hypothesis import given
+from hypothesis import strategies as st
+from numerics_cases import graph_weights, random_inputs, relative_error
+
+from iosfarm.kernels.cuda import tuning
+from iosfarm.kernels.cuda.forms import TUNED
+from iosfarm.kernels.cuda.plan_cache import PlanCache
+from iosfarm.kernels.cuda.tuning import Order, parsed, tuned, written
+from iosfarm.kernels.reference import run_graph
+
+
+@st.composite
+def programs(draw: st.DrawFn) -> tuple[tuple[int, ...], ...]:
+    size = draw(st.integers(1, 6))
+    return tuple(tuple(sorted(draw(st.sets(st.sampled_from(range(n)), max_size=2)) if n else ())) for n in range(size))
+
+
+def legal(order: Order, needed: tuple[tuple[int, ...], ...]) -> bool:
+    return all(order.index(before) < order.index(step) for step, each in enumerate(needed) for before in each)
+
+
+@given(programs(), st.randoms(use_true_random=False))
+def test_the_search_ends_at_a_legal_order_that_is_best_among_its_neighbours(
+    needed: tuple[tuple[int, ...], ...], rng: object
+) -> None:
+    costs: dict[Order, float] = {}
+
+    def seconds_of(order: Order) -> float:
+        assert legal(order, needed)
+        return costs.setdefault(order, rng.uniform(1.0, 2.0))  # type: ignore[attr-defined]
+
+    start = tuple(range(len(needed)))
+    ticks = count()
+    best, seconds = tuned([start], needed, seconds_of, budget=100_000, clock=lambda: float(next(ticks)))
+    assert seconds == costs[best] == min(costs.values()) or seconds <= min(costs.values()) * (1 + tuning.GAIN)
+    every = [order for order in permutations(start) if legal(order, needed)]
+    if len(every) <= 6:
+        # Few enough for every one to be reached in some steps.
+        assert set(costs) == set(every)
+
+
+def test_time_ends_the_search() -> None:
+    needed: tuple[tuple[int, ...], ...] = ((),) * 9
+    now = 0.0
+
+    def seconds_of(_: Order) -> float:
+        nonlocal now
+        now += 0.5
+        return 1.0
+
+    assert tuned([tuple(range(9))], needed, seconds_of, budget=2.0, clock=lambda: now) == (tuple(range(9)), 1.0)
+    assert now <= 2.5
+
+
+@given(programs(), st.randoms(use_true_random=False))
+def test_orders_are_written_and_read(needed: tuple[tuple[int, ...], ...], rng: object) -> None:
+    order = list(range(len(needed)))
+    rng.shuffle(order)  # type: ignore[attr-defined]
+    assert parsed(written(tuple(order)), needed) == (tuple(order) if legal(tuple(order), needed) else None)
+
+
+@pytest.mark.parametrize("text", ["", "x", "0 0", "0 1 2", "1 0"])
+def test_what_is_no_order_of_these_steps_is_none(text: str) -> None:
+    assert parsed(text, ((), (0,))) is None
+
+
+@needs_compiler
+def test_an_order_is_searched_once_and_computes_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = block()
+    rng = np.random.default_rng(3)
+    weights, inputs = graph_weights(graph, rng), random_inputs((graph.shape(graph.inputs[0].name),), rng)
+    expected = run_graph(graph, weights, inputs)
+    schedule = replace(greedy(graph), form=TUNED)
+    tried: list[Order] = []
+    honest = tuning.tuned
+
+    def few(starts: list[Order], needed: tuple[tuple[int, ...], ...], seconds_of: object) -> tuple[Order, float]:
+        def watched(order: Order) -> float:
+            tried.append(order)
+            return seconds_of(order)  # type: ignore[operator, no-any-return]
+
+        ticks = count()
+        return honest(starts, needed, watched, budget=3, clock=lambda: float(next(ticks)))
+
+    monkeypatch.setattr("iosfarm.kernels.cuda.runtime.tuned", few)
+    for run in range(2):
+        gpu = HostGpu(seed=run, facts=replace(FACTS, memory=2**28))
+        plans = PlanCache(tmp_path, "a GPU")
+        with (
+            closing(host_runtime(gpu, plans=plans, most=2)) as runtime,
+            runtime.prepare_schedule(graph, schedule, weights) as whole,
+        ):
+            assert bool(tried) == (run == 0)
+            tried.clear()
+            for actual, wanted in zip(whole.run(*inputs), expected, strict=True):
+                assert relative_error(actual, wanted) <= 1e-5
