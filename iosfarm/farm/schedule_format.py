@@ -133,10 +133,10 @@ class ScheduleFile(_Strict):
     dtype: str
     layout: str
     device: DeviceEntry
-    chosen: Literal["optimised", "refined", "sequential", "greedy", "free", "free-shortest", "free-critical"] = Field(
-        description="which schedule `stages` are"
-    )
-    form: Literal["stages", "free", "free-shortest", "free-critical"] = Field(
+    chosen: Literal[
+        "optimised", "refined", "sequential", "greedy", "free", "free-shortest", "free-critical", "free-tuned"
+    ] = Field(description="which schedule `stages` are")
+    form: Literal["stages", "free", "free-shortest", "free-critical", "free-tuned"] = Field(
         default="stages", description="with a barrier between stages, or with true dependencies alone, in which order"
     )
     stages: list[StageEntry] = Field(min_length=1)

@@ -17,9 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numerics_cases import graph_weights, random_inputs, relative_error
 
+from iosfarm.farm.schedule_format import ScheduleFile
 from iosfarm.kernels.cuda import tuning
 from iosfarm.kernels.cuda.forms import TUNED
 from iosfarm.kernels.cuda.plan_cache import PlanCache
+from iosfarm.kernels.cuda.runtime import CudaRuntime
 from iosfarm.kernels.cuda.tuning import Order, parsed, tuned, written
 from iosfarm.kernels.reference import run_graph
 
@@ -109,3 +111,9 @@ def test_an_order_is_searched_once_and_computes_the_same(tmp_path: Path, monkeyp
             tried.clear()
             for actual, wanted in zip(whole.run(*inputs), expected, strict=True):
                 assert relative_error(actual, wanted) <= 1e-5
+
+
+def test_every_form_can_be_saved() -> None:
+    choices = ScheduleFile.model_json_schema()["properties"]
+    assert set(CudaRuntime.forms) == set(choices["form"]["enum"])
+    assert set(CudaRuntime.forms) - {"stages"} <= set(choices["chosen"]["enum"])
