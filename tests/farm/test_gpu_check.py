@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,11 @@ from iosfarm.cli import main
 from iosfarm.farm.gpu_check import check, facts
 from iosfarm.farm.gpu_check.check import run_check
 from iosfarm.farm.gpu_check.context import Context
+from iosfarm.farm.gpu_check.process import run_for
 from iosfarm.farm.gpu_check.rows import Rows, read_rows
 from iosfarm.farm.gpu_check.sanitizer import network
 from iosfarm.farm.gpu_check.summary import summary
+from iosfarm.kernels import open_runtime
 
 SECTIONS = ("steady-start", "search:sample", "steady-end")
 
@@ -54,6 +57,26 @@ def test_what_was_measured_can_be_searched_again(checked: Path, tmp_path: Path) 
 def test_sections_that_need_a_gpu_are_left_out_without_one() -> None:
     names = {section.name for section in check.sections(("sample",)) if section.gpu}
     assert {"numerics", "probes", "conformance", "sanitizer"} <= names
+
+
+def test_what_ends_the_check_loses_nothing_of_the_sections_before(tmp_path: Path) -> None:
+    def report(line: str) -> None:
+        if line.startswith("steady-end"):
+            raise KeyboardInterrupt
+
+    sections = ("steady-start", "steady-end")
+    with pytest.raises(KeyboardInterrupt):
+        run_check(tmp_path, device="sim:v100", models=("sample",), only=sections, report=report)
+    assert list(json.loads((tmp_path / "results.json").read_text())["sections"]) == ["steady-start"]
+    with closing(open_runtime(f"replay:{tmp_path}")) as replayed:
+        assert replayed.fingerprint()[0].kind == "replay"
+
+
+def test_what_a_program_printed_in_its_time_counts() -> None:
+    code = "import sys, time; print('one', flush=True); print('two', file=sys.stderr, flush=True); time.sleep({})"
+    command = [sys.executable, "-c", code.format(60)]
+    assert run_for(command, 2.0, errors_apart=True) == (None, "one\n", "two\n")
+    assert run_for([*command[:2], code.format(0)], 60.0)[0] == 0
 
 
 def section_process(
