@@ -18,6 +18,7 @@ from iosfarm.compare.remembering import remembered_run
 from iosfarm.compare.rows import Profile, Row, Status
 from iosfarm.compare.settings import Settings, Watch
 from iosfarm.farm.api import open_executor
+from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph
 from iosfarm.reproduce import frameworks, paper
@@ -69,10 +70,33 @@ def test_frameworks_compute_the_same_and_are_timed(graph: Graph) -> None:
         assert Row.read(json.loads(json.dumps(row.document()))) == row
 
 
-@pytest.mark.parametrize("name", ["openvino", "jax"])
-def test_more_frameworks_of_the_development_environment(graph: Graph, name: str) -> None:
+def every_lowering() -> Graph:
+    """Each operator that `iosfarm.compare.nhwc` knows, with the attributes that are easily got wrong."""
+    b = GraphBuilder("lowerings")
+    x = b.input((4, 11, 10))
+    y = b.conv2d(x, 8, (3, 5), stride=(2, 1), padding=(1, 2), dilation=(2, 1), groups=2, activation="hard_swish")
+    y = b.batch_norm(b.conv2d(y, 16, 3, padding=1, groups=8, bias=False), activation="relu6")
+    y = b.depthwise(b.pad(y, (1, -2, 0, 3), value=0.5), 3, padding=1)
+    pools = [
+        b.max_pool(y, 3, stride=2, padding=1),
+        b.avg_pool(y, 3, stride=2, padding=1, count_include_pad=False),
+        b.avg_pool(y, (2, 3), stride=2, padding=(0, 1), ceil_mode=True),
+        b.max_pool(y, 3, stride=2, padding=(1, 1), ceil_mode=True),
+    ]
+    height, width = (min(b.shape(p)[axis] for p in pools) for axis in (2, 3))
+    same = [b.pad(p, (0, width - b.shape(p)[3], 0, height - b.shape(p)[2])) for p in pools]
+    z = b.concat(b.mul(same[0], same[1]), b.add(same[2], same[3], activation="tanh"), b.slice(same[0], 3, 7))
+    for kind in ("sigmoid", "silu", "gelu", "hard_sigmoid", "relu", "hard_swish"):
+        z = b.activation(z, kind)
+    half = b.adaptive_avg_pool(b.pad(z, (0, 6 - width, 0, 6 - height)), (3, 2))
+    scores = b.softmax(b.linear(b.dropout(b.flatten(half)), 7), axis=1)
+    return b.build(scores, z, b.global_avg_pool(y), b.softmax(half, axis=1))
+
+
+@pytest.mark.parametrize("name", ["openvino", "jax", "tensorflow", "tensorflow_xla"])
+def test_more_frameworks_compute_the_same(name: str) -> None:
     pytest.importorskip(FRAMEWORKS[name].package)
-    (row,) = compare.run(graph, [name], "cpu", settings=QUICK)
+    (row,) = compare.run(every_lowering(), [name], "cpu", settings=QUICK)
     assert (row.status, row.reason) == (Status.OK, "")
     assert row.error is not None
     assert 0 < row.error < 1e-5

@@ -82,8 +82,12 @@ class _Operations:
         return tf.concat([self.conv2d(part, w, stride, pads, dilation, 1) for part, w in parts], 3)
 
     def max_pool(self, x: Any, kernel: Pair, stride: Pair, pads: Pads) -> Any:
-        padding = [[0, 0], *map(list, pads), [0, 0]] if any(map(any, pads)) else "VALID"
-        return tf.nn.max_pool2d(x, kernel, stride, padding)
+        if not any(map(any, pads)):
+            return tf.nn.max_pool2d(x, kernel, stride, "VALID")
+        if self._embedded:
+            return tf.nn.max_pool2d(x, kernel, stride, [[0, 0], *map(list, pads), [0, 0]])
+        # XLA refuses a pool with padding of its own, and fuses one before it.
+        return tf.nn.max_pool2d(self.pad(x, pads, self.dtype.min), kernel, stride, "VALID")
 
     def sum_pool(self, x: Any, kernel: Pair, stride: Pair, pads: Pads) -> Any:
         if any(map(any, pads)):
