@@ -1,12 +1,12 @@
-// [batch][rows][columns] to [batch][columns][rows], from one element type to another: NCHW to NHWC and back at the
-// border, and the order of a flattened tensor.
+// [batch][rows][columns] to [batch][columns][rows]: the order of a flattened tensor.
 // Access: a 32 x 32 tile through shared memory, a row of it padded by one: reads and writes side by side, no conflicts.
-// Options: FROM, TO (element types). Block: 32 x 8. Grid: tiles.
+// Options: ELEMENT. Block: 32 x 8. Grid: tiles.
 #include "element.cuh"
 
 #define TILE 32
 
-extern "C" __global__ void transpose(const FROM* __restrict__ in, TO* __restrict__ out, int rows, int columns) {
+extern "C" __global__ void transpose(const Element* __restrict__ in, Element* __restrict__ out, int rows,
+                                     int columns) {
     __shared__ float tile[TILE][TILE + 1];
     const unsigned across = (columns + TILE - 1) / TILE, down = (rows + TILE - 1) / TILE;
     const unsigned image = blockIdx.x / across / down;

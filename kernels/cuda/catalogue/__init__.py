@@ -1,8 +1,7 @@
 """The kernel catalogue: which kernels with which arguments make an operator. Plain data, no GPU library.
 
 Tensors of four axes are NHWC in memory, others as they are; parameters lie as `parameter_axes` says; every buffer has
-elements of the one dtype and begins at a multiple of 256 bytes (at the border, `to_memory` reads and `from_memory`
-writes float32).
+elements of the one dtype and begins at a multiple of 256 bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Protocol
 
 from iosfarm.ir.errors import GraphError, Infeasible
 from iosfarm.ir.operators import Attribute, Shape, spec
-from iosfarm.kernels.cuda.catalogue import convolutions, movement, ordering, products, tensors
+from iosfarm.kernels.cuda.catalogue import convolutions, ordering, products, tensors
 from iosfarm.kernels.cuda.catalogue.convolutions import Convolution
 from iosfarm.kernels.cuda.catalogue.launch import NULL, Launch, Pointer, Scalar, scratch_bytes
 from iosfarm.kernels.cuda.catalogue.operators import LAUNCHES
@@ -25,7 +24,6 @@ __all__ = [
     "Pointer",
     "Scalar",
     "alternatives",
-    "from_memory",
     "is_view",
     "launches",
     "parameter_axes",
@@ -33,7 +31,6 @@ __all__ = [
     "separable",
     "source_names",
     "source_text",
-    "to_memory",
 ]
 
 
@@ -131,18 +128,6 @@ def is_view(operator: Kind, shapes: Sequence[Shape]) -> bool:
     if operator.kind == "reshape":
         return ordering.reshape_is_view(shape, output)
     return ordering.transpose_is_view(operator.attributes, shape, output)
-
-
-def to_memory(shape: Shape, dtype: str) -> list[Launch]:
-    """At the border: `input0`, NCHW and float32, to `output`, as the kernels read it. Raises: as `launches`."""
-    tensors.check("input", [shape], dtype)
-    return movement.to_memory(shape, dtype)
-
-
-def from_memory(shape: Shape, dtype: str) -> list[Launch]:
-    """At the border: `input0`, as the kernels wrote it, to `output`, NCHW and float32. Raises: as `launches`."""
-    tensors.check("output", [shape], dtype)
-    return movement.from_memory(shape, dtype)
 
 
 def _output(operator: Kind, shapes: Sequence[Shape], dtype: str) -> Shape:

@@ -122,6 +122,8 @@ def conv_tilings(conv: Convolution, tiles: Sequence[Tile] = TILES) -> list[Tilin
 def _check_product(conv: Convolution) -> None:
     """Raises Infeasible where the weights, which no tensor's check has seen, or the grid would be too large."""
     fits("conv2d", conv.output[1] * conv.length, f"a weight of {conv.output[1]} x {conv.length}")
+    # Rows of the last tile that are no pixels are numbered too.
+    fits("conv2d", conv.pixels + TILES[0].m, f"an output of {conv.pixels} pixels")
     if max(conv.groups, -(-conv.output[1] // TILES[-1].n)) > MAX_GRID:
         raise Infeasible(
             f"{conv.output[1]} channels in {conv.groups} groups need a larger grid than CUDA has", where="conv2d"

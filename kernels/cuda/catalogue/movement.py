@@ -1,4 +1,4 @@
-"""Launches of what moves data: concat, slice, flatten, pad, resize, and the way in and out of NHWC."""
+"""Launches of what moves data: concat, slice, flatten, pad, resize."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from iosfarm.ir.graph import DTYPES
 from iosfarm.ir.operators import Attributes, Shape
 from iosfarm.kernels.cuda.catalogue.elementwise import MAX_INPUTS
 from iosfarm.kernels.cuda.catalogue.launch import Arguments, Launch, Pointer, Scalar, flat, integers
-from iosfarm.kernels.cuda.catalogue.tensors import ELEMENTS, around, fits, options, pair, vector
+from iosfarm.kernels.cuda.catalogue.tensors import around, fits, options, pair, vector
 
 _MODES = ("constant", "reflect", "replicate")
 _TILE = 32  # of transpose.cu
@@ -73,31 +73,15 @@ def flatten(shape: Shape, dtype: str) -> list[Launch]:
     """Features in the order of NCHW: rows and columns of a pixel's channels change places."""
     if len(shape) != 4 or 1 in (shape[1], shape[2] * shape[3]):
         return copy(shape, dtype)
-    return [_transpose(shape[0], shape[2] * shape[3], shape[1], ELEMENTS[dtype], ELEMENTS[dtype])]
+    return [_transpose(shape[0], shape[2] * shape[3], shape[1], dtype)]
 
 
-def to_memory(shape: Shape, dtype: str) -> list[Launch]:
-    """At the border: `input0`, NCHW and float32, to `output` as kernels read it."""
-    batch, rows, columns = _border(shape)
-    return [_transpose(batch, rows, columns, ELEMENTS["float32"], ELEMENTS[dtype])]
-
-
-def from_memory(shape: Shape, dtype: str) -> list[Launch]:
-    """At the border: `input0` as kernels wrote it, to `output`, NCHW and float32."""
-    batch, rows, columns = _border(shape)
-    return [_transpose(batch, columns, rows, ELEMENTS[dtype], ELEMENTS["float32"])]
-
-
-def _border(shape: Shape) -> tuple[int, int, int]:
-    return (shape[0], shape[1], shape[2] * shape[3]) if len(shape) == 4 else (1, 1, math.prod(shape))
-
-
-def _transpose(batch: int, rows: int, columns: int, source: str, target: str) -> Launch:
+def _transpose(batch: int, rows: int, columns: int, dtype: str) -> Launch:
     tiles = batch * -(-rows // _TILE) * -(-columns // _TILE)
     return Launch(
         "transpose",
         "transpose.cu",
-        (f"-DFROM={source}", f"-DTO={target}"),
+        options(dtype),
         (tiles, 1, 1),
         (_TILE, 8, 1),
         (Pointer("input0"), Pointer("output"), *integers(rows, columns)),

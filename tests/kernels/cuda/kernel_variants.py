@@ -72,8 +72,6 @@ def _launches(dtype: str) -> Iterator[Launch]:
     for kind, attributes, shapes in _OPERATORS:
         op = Operator(kind, kind, (), spec(kind).normalise(attributes, kind))
         yield from catalogue.launches(op, shapes, dtype)
-    yield from catalogue.to_memory(LARGE, dtype)
-    yield from catalogue.from_memory(LARGE, dtype)
     for kind in ACTIVATIONS if dtype == "float32" else ("gelu",):
         yield from catalogue.launches(Operator(kind, kind, (), spec(kind).normalise({}, kind)), [LARGE], dtype)
     for function in UNARY if dtype == "float32" else ("mish",):

@@ -141,12 +141,11 @@ def test_the_largest_tensor_that_fits_is_taken() -> None:
     check_launch(catalogue.launches(op, [FITS], "float16")[0], op, [FITS])
 
 
-def test_at_the_border_too() -> None:
-    for border in (catalogue.to_memory, catalogue.from_memory):
-        with pytest.raises(Infeasible, match="32 bits"):
-            border(HUGE, "float32")
-        with pytest.raises(UsageError, match="unknown dtype 'int8'"):
-            border((1, 2), "int8")
+def test_a_product_whose_last_tile_would_end_beyond_32_bits() -> None:
+    op = operator("conv2d", out_channels=1, kernel=(1, 1))
+    with pytest.raises(Infeasible, match="32 bits"):
+        catalogue.launches(op, [(1, 1, 2**31 - 1, 1)], "float16")
+    catalogue.launches(op, [(1, 1, 2**31 - 200, 1)], "float16")
 
 
 def test_a_grid_that_cuda_does_not_have() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from operator_on_host import TOLERANCES, error, operator
 from iosfarm.ir.operators import Attribute, Shape
 from iosfarm.kernels.cuda import catalogue
 from iosfarm.kernels.cuda.catalogue import Launch, Pointer, source_text
+from iosfarm.kernels.cuda.catalogue.tensors import ELEMENTS
 
 pytestmark = needs_compiler
 
@@ -74,17 +77,30 @@ def test_a_kernel_must_not_write_to_its_inputs() -> None:
         execute([launch], {"input0": np.zeros(4 * THREADS, np.uint8)}, 4, texts={"test.cu": text})
 
 
+def conversion(count: int) -> Launch:
+    """Of so many elements, each by a block."""
+    return Launch("test", "test.cu", (), (count, 1, 1), (1, 1, 1), (Pointer("input0"), Pointer("output")))
+
+
+def converting(source: str, target: str) -> dict[str, str]:
+    """A kernel from one element type to another."""
+    body = "from_float(to_float(in[blockIdx.x]), out[blockIdx.x]);"
+    kernel = f'extern "C" __global__ void test(const {source}* in, {target}* out) {{ {body} }}'
+    return {"test.cu": (files("iosfarm.kernels.cuda") / "element.cuh").read_text().replace("#pragma once", "") + kernel}
+
+
 def test_half_types_round_as_torch_does() -> None:
     tie = torch.tensor([1 + 2.0**-11, 1 + 3 * 2.0**-11, 65519.0, 65520.0, 2.0**-25, 3 * 2.0**-26, 2.0**-24, 0.0, -0.0])
     rng = np.random.default_rng(0)
     random = torch.from_numpy((rng.standard_normal(500) * 2.0 ** rng.integers(-30, 20, 500)).astype(np.float32))
     values = torch.cat([tie, -tie, random, torch.tensor([torch.inf, -torch.inf])])
     for dtype in ("float16", "bfloat16"):
-        inward = catalogue.to_memory((1, len(values)), dtype)
-        content = execute(inward, {"input0": to_bytes(values, "float32")}, 2 * len(values))
+        element, count = ELEMENTS[dtype], len(values)
+        content = execute(
+            [conversion(count)], {"input0": to_bytes(values, "float32")}, 2 * count, texts=converting("float", element)
+        )
         np.testing.assert_array_equal(content, to_bytes(values, dtype))
-        outward = catalogue.from_memory((1, len(values)), dtype)
-        back = execute(outward, {"input0": content}, 4 * len(values))
+        back = execute([conversion(count)], {"input0": content}, 4 * count, texts=converting(element, "float"))
         np.testing.assert_array_equal(back, to_bytes(values.to(getattr(torch, dtype)), "float32"))
 
 
