@@ -32,6 +32,7 @@ VARIANTS = (
     ("cudnn", "ieee", "float16"),
     ("cudnn", "ieee", "bfloat16"),
     ("iosfarm", "ieee", "float32"),
+    ("iosfarm", "tf32", "float32"),
     ("iosfarm", "ieee", "float16"),
     ("iosfarm", "ieee", "bfloat16"),
 )

@@ -89,8 +89,8 @@ def _products(dtype: str) -> Iterator[Launch]:
         wide = Convolution(LARGE, LARGE, (3, 3), padding=(1, 1), activation=1)
         yield from convolution(wide, dtype, True, Tiling(tile, 2 if tile == TILES[-1] else 1))
         yield from separable(depthwise, Convolution(LARGE, LARGE), dtype, "relu", False, tile)
-    for tile in tensor_tiles(dtype):
-        for shape in (LARGE, ODD) if tile.m == 128 else (LARGE,):
+    for tile in tensor_tiles(dtype) if dtype == "float16" else tensor_tiles(dtype)[:1]:
+        for shape in (LARGE, ODD) if tile.m == 128 and dtype == "float16" else (LARGE,):
             wide = Convolution(shape, LARGE, (3, 3), padding=(1, 1), activation=1)
             yield from convolution(wide, dtype, True, Tiling(tile, 1))
     if whole:

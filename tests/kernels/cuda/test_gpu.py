@@ -49,6 +49,16 @@ class TestOwnConvolutions(OnGpu):
     tolerance = 1e-5
 
 
+class TestTensorCores(OnGpu):
+    spec = "cuda?provider=iosfarm&precision=tf32"
+    tolerance = 2e-3
+
+
+class TestColdInputs(OnGpu):
+    spec = "cuda?inputs=cold"
+    tolerance = 1e-5
+
+
 class TestStreams(OnGpu):
     spec = "cuda?timing=streams"
     tolerance = 1e-5

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conformance import block, greedy
+from conformance import greedy
 from host_gpu import FACTS, HostGpu
 from host_kernels import needs_compiler
 from host_runtime import host_runtime
@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from numerics_cases import graph_weights, random_inputs, relative_error
 
 from iosfarm.farm.schedule_format import ScheduleFile
+from iosfarm.ir.builder import GraphBuilder
 from iosfarm.kernels.cuda import tuning
 from iosfarm.kernels.cuda.forms import TUNED
 from iosfarm.kernels.cuda.plan_cache import PlanCache
@@ -83,7 +84,9 @@ def test_what_is_no_order_of_these_steps_is_none(text: str) -> None:
 
 @needs_compiler
 def test_an_order_is_searched_once_and_computes_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    graph = block()
+    b = GraphBuilder("four")
+    x = b.input((4, 5, 5))
+    graph = b.build(b.add(*[b.conv2d(x, 4, 1, activation="relu") for _ in range(3)]))
     rng = np.random.default_rng(3)
     weights, inputs = graph_weights(graph, rng), random_inputs((graph.shape(graph.inputs[0].name),), rng)
     expected = run_graph(graph, weights, inputs)
