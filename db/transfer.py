@@ -72,23 +72,41 @@ class Transfer(Handle):
             wanted = stage_ids(connection, list(dict.fromkeys(keys)))
             return _transferred(connection, wanted, device, environment, confidence) if wanted else {}
 
+    def comparable(self, keys: Iterable[str], device: Device, environment: Environment) -> bool:
+        """Whether there will be a near device once this one has measured these stages, besides those that it has."""
+        target = _target(device, environment)
+        with self._transaction(write=False) as connection:
+            numbers = set(stage_ids(connection, list(dict.fromkeys(keys))).values())
+            if not _others(medians(connection, numbers), target):
+                return False
+            numbers.update(_learnt(connection, device, environment))
+            others = _others(medians(connection, numbers), target)
+        return any(len(stages) >= MIN_PAIRS for stages in others.values())
+
+
+def _target(device: Device, environment: Environment) -> Place:
+    return Place(device.key, device.model, device.simulated, environment.hard_key)
+
+
+def _others(known: Mapping[Place, Mapping[int, Known]], target: Place) -> Mapping[Place, Mapping[int, Known]]:
+    return {place: s for place, s in known.items() if place != target and place.simulated == target.simulated}
+
+
+def _learnt(connection: Connection, device: Device, environment: Environment) -> list[int]:
+    """Stages that the device itself has measured."""
+    devices = connection.scalars(select(_d.id).where(_d.key == device.key)).all()
+    environments = connection.scalars(select(_e.id).where(_e.hard_key == environment.hard_key)).all()
+    return stages_measured(connection, [_m.device_id.in_(devices), _m.environment_id.in_(environments)])
+
 
 def _transferred(
     connection: Connection, wanted: Mapping[str, int], device: Device, environment: Environment, confidence: float
 ) -> dict[str, Transferred]:
-    devices = connection.scalars(select(_d.id).where(_d.key == device.key)).all()
-    environments = connection.scalars(select(_e.id).where(_e.hard_key == environment.hard_key)).all()
-    here = [_m.device_id.in_(devices), _m.environment_id.in_(environments)]
-    learnt = stages_measured(connection, here)
-    target = Place(device.key, device.model, device.simulated, environment.hard_key)
-    known = medians(connection, learnt)
-    own = known.pop(target, {})
+    target = _target(device, environment)
+    known = medians(connection, _learnt(connection, device, environment))
+    own = known.get(target, {})
     classes = stage_classes(connection, [*own, *wanted.values()])
-    relations = {
-        place: _relations(own, there, classes, confidence)
-        for place, there in known.items()
-        if place.simulated == device.simulated
-    }
+    relations = {place: _relations(own, there, classes, confidence) for place, there in _others(known, target).items()}
     sources = medians(connection, wanted.values())
     found: dict[str, Transferred] = {}
     for key, number in wanted.items():

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from iosfarm.db.transfer import Transferred
 from iosfarm.farm.executor import DeviceInfo
 from iosfarm.farm.job_knowledge import JobKnowledge
 from iosfarm.farm.jobs import Job
@@ -48,6 +49,14 @@ class Memory(Protocol):
         """What refining a schedule has won before."""
         ...
 
+    def comparable(self, keys: Sequence[str]) -> bool:
+        """Whether `transferred` has answers once these stages are known."""
+        ...
+
+    def transferred(self, keys: Sequence[str]) -> Mapping[str, Transferred]:
+        """What stages probably take, as other devices have shown."""
+        ...
+
 
 class JobSearch(JobKnowledge):
     """A job's parts being solved. model: what is learned on the device so far. memory: what the database holds of the
@@ -86,6 +95,7 @@ class JobSearch(JobKnowledge):
         limit = self._stages_left()
         settled = not requests and not self._waiting and self._settled()
         if not settled:
+            self._look_elsewhere()
             requests.update(self._repeated())
             requests.update(self._asked(self.search.ask(min(most, limit)) if limit else []))
         if not requests and not self._waiting:
@@ -110,6 +120,21 @@ class JobSearch(JobKnowledge):
             if self._earlier is not None:
                 self.search.resume()
         return self.search.rounds == 0 and self._earlier is not None
+
+    def _look_elsewhere(self) -> None:
+        """On a device that is new, begin with what is best by another one's latencies: see `StageSearch.guide`."""
+        search, key_of = self.search, self.search.factory.key_of
+        if self._memory is None or self.job.settings.method.name != "certified":
+            return
+        if search.rounds == 0 and search.units_missing:
+            search.guided = self._memory.comparable([key_of(n) for n in search.units])
+        elif search.guided and not search.units_missing:
+            numbers = {key_of(int(n)): int(n) for n in np.flatnonzero(np.isnan(search.seconds))}
+            found = self._memory.transferred(list(numbers))
+            search.guide({numbers[key]: guess.seconds for key, guess in found.items()})
+            if found:
+                models = ", ".join(sorted({guess.device for guess in found.values()}))
+                self.notes.append(f"{len(found)} latencies transferred from {models} said what to measure first")
 
     def _repeated(self) -> dict[str, Request]:
         """The longest units once more, as soon as they are known: much rests on them, and what lies between two

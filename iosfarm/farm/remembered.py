@@ -8,6 +8,7 @@ from dataclasses import replace
 from pydantic import ValidationError
 
 from iosfarm.db import LatencyDatabase
+from iosfarm.db.transfer import Transferred
 from iosfarm.farm.executor import DeviceInfo
 from iosfarm.farm.jobs import Job
 from iosfarm.farm.refining import Refined
@@ -115,3 +116,11 @@ class JobMemory:
     def refined(self, optimised: Schedule) -> Refined | None:
         """What refining a schedule has won before."""
         return remembered_refinement(self._database, self._job, self._device, optimised)
+
+    def comparable(self, keys: Sequence[str]) -> bool:
+        """Whether `transferred` has answers once these stages are known."""
+        return self._database.comparable(keys, self._device.device, self._device.environment)
+
+    def transferred(self, keys: Sequence[str]) -> Mapping[str, Transferred]:
+        """See `LatencyDatabase.transferred`."""
+        return self._database.transferred(keys, self._device.device, self._device.environment)

@@ -152,6 +152,11 @@ class NetworkBounds:
         return [int(number) for number in np.flatnonzero(self.kind == Kind.UNIT)]
 
     @property
+    def units_missing(self) -> bool:
+        """Whether the latency of a single unit is still to come."""
+        return bool((np.isnan(self.seconds) & ~self._blocked & (self.kind == Kind.UNIT)).any())
+
+    @property
     def shares_known(self) -> bool:
         """Whether some structural bounds rest on `tell_share`."""
         return bool(np.isfinite(self._shares).any())
@@ -246,8 +251,7 @@ class NetworkBounds:
                 part.contain()
                 part.share(self._shares)
             self._audit_structure()
-        units_missing = np.isnan(self.seconds) & ~self._blocked & (self.kind == Kind.UNIT)
-        ready = not units_missing.any() and self.method.name == "certified"
+        ready = not self.units_missing and self.method.name == "certified"
         statistical = self.predictions.update(self.seconds, self.errors * self.unsteadiness) if ready else None
         self._upper: dict[int, float] = {}
         self._lower: dict[int, Floats] = {}

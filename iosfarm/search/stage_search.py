@@ -8,14 +8,14 @@ on the shortest paths under the bounds, see `lazy`, until the best measured path
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from iosfarm.search.bounds import Kind
 from iosfarm.search.calibration import sample_size
-from iosfarm.search.latency_model import LatencyModel
+from iosfarm.search.latency_model import Floats, LatencyModel
 from iosfarm.search.lazy import pick, prune
 from iosfarm.search.method import Method
 from iosfarm.search.network_bounds import EXACT, NetworkBounds
@@ -47,6 +47,18 @@ class StageSearch(NetworkBounds):
         self.rounds = 0
         self._eagerness = 0.0
         self._polished = 0
+        self.guided = False
+        """Whether `guide` will be called when the units are known: what is not a unit waits for it."""
+        self._guess: Floats | None = None
+
+    def guide(self, seconds: Mapping[int, float]) -> None:
+        """What classes probably take, as another device has shown. What is shortest by that is measured before anything
+        else, so that there is a good schedule early. Nothing else rests on it, neither a bound nor a later choice: the
+        regression, which has learnt from this device, orders better (`benchmarks/transfer.py`).
+        """
+        self.guided = False
+        self._guess = np.full(self.class_count, math.inf)
+        self._guess[list(seconds)] = list(seconds.values())
 
     def tell(self, number: int, seconds: float, error: float = 0.0) -> None:
         """See `NetworkBounds.tell`; the class may have been asked for or not."""
@@ -113,6 +125,10 @@ class StageSearch(NetworkBounds):
         missing = sample_size(self.method.confidence) + 1 - usable
         if self.rounds == 0 and missing <= 0:
             self.resume()
+        if self.guided:
+            return [int(number) for number in units]
+        if guessed := self._guessed():
+            return guessed
         if not self.predictions.sampling or missing <= 0:
             return [int(number) for number in units] or None
         sample = self.predictions.sample
@@ -121,6 +137,18 @@ class StageSearch(NetworkBounds):
         sampled = self._draw(max(0, missing - len(again)))
         first = [*units, *(number for number in groups if open_[number]), *again, *sampled]
         return list(dict.fromkeys(map(int, first))) or None
+
+    def _guessed(self) -> list[int]:
+        """Open classes of the paths that are shortest by what `guide` was told, once."""
+        if self._guess is None:
+            return []
+        guess, self._guess = np.where(np.isnan(self.seconds), self._guess, self.seconds), None
+        open_, chosen = self._open(), list[int]()
+        for part in self.parts.values():
+            space, classes = part.problem.space, part.problem.classes
+            _, choice = backward(space.order, space.offsets, space.stage_of, space.next_of, guess[classes])
+            chosen += [int(classes[stage]) for stage in _follow(space, choice)]
+        return [number for number in dict.fromkeys(chosen) if open_[number]]
 
     def resume(self) -> None:
         """Take up the random sample of an earlier search, as far as its latencies are known."""

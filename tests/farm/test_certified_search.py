@@ -389,3 +389,43 @@ def test_a_dtype_that_the_device_lacks(database: LatencyDatabase) -> None:
     with pytest.raises(NoScheduleError, match=r"the unit '.*' cannot run on this device"):
         drive([job(branches().bind(dtype="bfloat16"), budget=Budget(stages=0))], database, executor)
     assert executor.measured == []
+
+
+# -- with another device's latencies -------------------------------------------------------------------------------
+
+
+def test_what_another_device_has_measured_gives_a_good_schedule_early(database: LatencyDatabase) -> None:
+    target = "sim:h200?noise=0"
+    few = job(load(NETWORK), device=target, budget=Budget(stages=69 + 50))  # 69 single units
+    with LatencyDatabase("sqlite://") as empty:
+        (alone,) = drive([few], empty)
+    drive([job(load(NETWORK), device=QUIET)], database)
+    executor = Recorder()
+    (guided,) = drive([few], database, executor)
+    assert guided.counts.measured == alone.counts.measured == len(executor.measured)
+    assert predicted(guided) < 0.95 * predicted(alone)
+    assert any("latencies transferred from sim:v100 Tesla V100" in note for note in guided.notes), guided.notes
+    # None of them became a measurement, and no bound rests on one: the rest of the search is as without.
+    rows = database.query(device="H200")
+    assert {row.stage_key for row in rows} == set(executor.measured)
+    assert certificate(guided).gap > 0.01
+    (whole,) = drive([job(load(NETWORK), device=target)], database)
+    with LatencyDatabase("sqlite://") as empty:
+        (exact,) = drive([job(load(NETWORK), device=target, method=EXHAUSTIVE)], empty)
+    assert certificate(whole).lower <= predicted(exact) * (1 + 1e-9)
+    assert predicted(whole) <= predicted(exact) * 1.01
+
+
+def test_a_real_device_is_not_told_of_by_a_simulated_one(database: LatencyDatabase) -> None:
+    drive([job(load(NETWORK), device=QUIET)], database)
+    executor = InlineExecutor()
+    (info,) = executor.open("cpu")
+    keys = [row.stage_key for row in database.query()]
+    executor.close()
+    assert not database.comparable(keys, info.device, info.environment)
+
+
+def predicted(result: JobResult) -> float:
+    seconds = result.schedules["optimised"].predicted
+    assert seconds is not None
+    return seconds
