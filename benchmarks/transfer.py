@@ -4,7 +4,8 @@
 
 Each network is searched on the source first. On each target then twice: with a database that holds the source's
 measurements, and with an empty one. For budgets of so many stages beyond the single units: how much longer the
-predicted schedule takes than the best one that any of the searches found. The last row is without a budget, to a gap of 1%.
+predicted schedule takes than the best one that any of the searches found. The last row is without a budget, to a gap
+of 1%.
 """
 
 from __future__ import annotations

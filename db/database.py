@@ -8,6 +8,7 @@ from iosfarm.db.exchange import Exchange
 from iosfarm.db.leases import Leases
 from iosfarm.db.measurements import Measurements
 from iosfarm.db.pruning import Pruning
+from iosfarm.db.quarantine import Quarantine
 from iosfarm.db.queries import Queries
 from iosfarm.db.runs import Runs
 from iosfarm.db.sampling import Sampling
@@ -17,7 +18,19 @@ from iosfarm.db.statistics import Statistics
 
 
 class LatencyDatabase(
-    Measurements, Leases, Searches, Runs, Queries, Sql, Statistics, Exchange, Comparing, Covering, Sampling, Pruning
+    Measurements,
+    Leases,
+    Searches,
+    Runs,
+    Queries,
+    Sql,
+    Statistics,
+    Exchange,
+    Comparing,
+    Covering,
+    Sampling,
+    Pruning,
+    Quarantine,
 ):
     """What was measured, where and when; the searches that asked for it; the schedules they found.
 

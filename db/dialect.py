@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -169,6 +169,20 @@ def database_size(connection: Connection) -> int:
         pages = connection.execute(text("PRAGMA page_count")).scalar_one()
         return int(pages) * int(connection.execute(text("PRAGMA page_size")).scalar_one())
     return int(connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one())
+
+
+def vacuum(engine: Engine, tables: Iterable[str]) -> None:
+    """Write the tables anew, without the room of deleted rows; waits for others only as long as for any lock."""
+    with engine.connect() as connection:
+        raw = connection.connection.driver_connection
+        if engine.dialect.name == "sqlite":
+            # By the driver itself: it must not be in a transaction, nor must the log keep the pages afterwards.
+            cast(sqlite3.Connection, raw).execute("VACUUM")
+            cast(sqlite3.Connection, raw).execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            return
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for table in tables:
+            connection.execute(text(f'VACUUM (FULL, ANALYZE) "{table}"'))
 
 
 class DatabaseClock(FunctionElement[float]):

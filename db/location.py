@@ -124,9 +124,18 @@ def check_file(location: Location, *, readonly: bool) -> None:
     """Tells early, and precisely, why a SQLite file cannot be used. Makes the default file's directory.
 
     Raises:
-        DatabaseError: nothing to read (readonly: no such file, or in memory), no such directory, a directory, or not
-            writable.
+        DatabaseError: nothing to read (readonly: no such file, or in memory), no such directory, a directory, not
+            writable, or not to be seen.
     """
+    try:
+        _check_file(location, readonly=readonly)
+    except OSError as error:  # a folder above it that may not be entered, a loop of links, a name that is too long
+        what = f"cannot look there: {error.strerror or error}"
+        hint = "choose another place with --db or IOSFARM_DB"
+        raise DatabaseError(what, where=location.name, hint=hint) from error
+
+
+def _check_file(location: Location, *, readonly: bool) -> None:
     path = location.path
     if location.in_memory and readonly:
         hint = "name the file or the server that holds the measurements"

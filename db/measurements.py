@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
-from sqlalchemy import cast as sql_cast
+from sqlalchemy import Connection, Row, select
 
 from iosfarm.db import tables
 from iosfarm.db.dialect import insert_rows, texts
-from iosfarm.db.encoding import Columns, decode, encode, place_of, storable
+from iosfarm.db.encoding import Columns, decode, encode, place_of
 from iosfarm.db.errors import MissingRowError
 from iosfarm.db.handle import Handle
 from iosfarm.db.lease_rows import end_leases
 from iosfarm.db.rows import device_row, environment_row, stage_rows
-from iosfarm.ir.device import Device, Environment, Fact, canonical_json
+from iosfarm.ir.device import Device, Environment, Fact
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.summary import StageSummary
 
@@ -113,34 +111,6 @@ class Measurements(Handle):
             if owner is not None:
                 end_leases(connection, stages, device, environment, owner)
             return [numbers[uid] for uid in uids]
-
-    def quarantine(self, device: Device, since: datetime, reason: str) -> dict[int, str]:
-        """Flags what one physical device (`Device.key`, `Device.instance`) measured since then as not to be believed.
-
-        Its `ok` and `infeasible` measurements become `quarantined`, with the reason: look-ups pass over them, nothing
-        else about them changes. Returns the stage keys of those flagged by measurement id; flagging again changes
-        nothing.
-
-        Raises:
-            ValueError: no reason, or a time without a zone.
-        """
-        if not reason or since.tzinfo is None:
-            raise ValueError("quarantine needs a reason and a time with a zone")
-        measured, stage, known = tables.measurement.c, tables.stage.c, tables.device.c
-        instance = canonical_json(dict(device.instance))
-        devices = select(known.id).where(known.key == device.key, known.instance == instance)
-        flagged = (
-            update(tables.measurement)
-            .where(measured.device_id.in_(devices), measured.measured_at >= since, measured.status.in_(USABLE))
-            .values(status=Status.QUARANTINED.value, reason=storable(reason))
-            .returning(measured.id, measured.stage_id)
-        )
-        with self._transaction(write=True) as connection:
-            stages = {row.id: row.stage_id for row in connection.execute(flagged)}
-            wanted = texts(connection, [str(number) for number in set(stages.values())])
-            rows = connection.execute(select(stage.id, stage.key).where(stage.id == sql_cast(wanted, tables.BigId)))
-            keys = {row.id: row.key for row in rows}
-        return {number: keys[stage_id] for number, stage_id in stages.items()}
 
 
 def usable(

@@ -11,7 +11,8 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import aliased
 
 from iosfarm.db import tables
-from iosfarm.db.dialect import texts
+from iosfarm.db.dialect import database_size, texts, vacuum
+from iosfarm.db.errors import DatabaseError, translated
 from iosfarm.db.filters import Conditions, select_by
 from iosfarm.db.handle import Handle
 from iosfarm.db.lease_rows import delete_expired
@@ -38,6 +39,22 @@ class PruneReport:
 
 class Pruning(Handle):
     """The method of `LatencyDatabase` that deletes."""
+
+    def shrink(self) -> int:
+        """Gives the room of deleted rows back to the disk; returns the bytes by which the database is smaller. It is
+        written anew, which takes as much room again meanwhile, and lets nobody else write.
+
+        Raises:
+            TransientDatabaseError: another process is writing, or there is no room.
+        """
+        with self._transaction(write=False) as connection:
+            before = database_size(connection)
+        if self.readonly:
+            raise DatabaseError("opened read-only: it cannot be made smaller", where=self.name)
+        with translated(self.name):
+            vacuum(self._connected(), tables.metadata.tables)
+        with self._transaction(write=False) as connection:
+            return max(0, before - database_size(connection))
 
     def prune(
         self,

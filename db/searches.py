@@ -147,9 +147,12 @@ class Searches(Handle):
         device: str | Device | None = None,
         simulated: bool | None = None,
         search_id: int | None = None,
+        before: int | None = None,
         limit: int | None = None,
     ) -> list[ScheduleRow]:
-        """Schedules that meet every given condition, the newest first. device: as in `query`."""
+        """Schedules that meet every given condition, the newest first. device: as in `query`. before: only those with
+        a smaller id, to go on where an answer with a `limit` ended.
+        """
         filters = {
             "model": model,
             "graph_hash": graph_hash,
@@ -159,7 +162,7 @@ class Searches(Handle):
             "simulated": simulated,
         }
         with self._transaction(write=False) as connection:
-            return _schedules(connection, filters, device, limit)
+            return _schedules(connection, filters, device, before, limit)
 
 
 def _start(connection: Connection, model: str, settings: Mapping[str, Any], run_id: int | None) -> int:
@@ -232,7 +235,11 @@ def _record_schedule(
 
 
 def _schedules(
-    connection: Connection, filters: Mapping[str, Any], on: str | Device | None, limit: int | None
+    connection: Connection,
+    filters: Mapping[str, Any],
+    on: str | Device | None,
+    before: int | None,
+    limit: int | None,
 ) -> list[ScheduleRow]:
     schedule, device, part = tables.schedule, tables.device, tables.schedule_stage
     statement = (
@@ -246,6 +253,8 @@ def _schedules(
             statement = statement.where((device if column == "simulated" else schedule).c[column] == value)
     if on is not None:
         statement = statement.where(device_is(on))
+    if before is not None:
+        statement = statement.where(schedule.c.id < before)
     found = connection.execute(statement).all()
     stages: dict[int, list[ScheduledStageRow]] = {row.id: [] for row in found}
     for number in stages:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from iosfarm.cli import db_devices, db_exchange, db_prune, db_query
+from iosfarm.cli import db_devices, db_exchange, db_prune, db_quarantine, db_query
 from iosfarm.cli.db_options import Json, Url
 from iosfarm.cli.db_query import device_name, plain
 from iosfarm.cli.output import print_json, print_table
@@ -29,6 +29,7 @@ app.command("export")(db_exchange.export)
 app.command("import")(db_exchange.import_file)
 app.command("merge")(db_exchange.merge)
 app.command("prune")(db_prune.prune)
+app.add_typer(db_quarantine.app, name="quarantine")
 
 
 @app.command()

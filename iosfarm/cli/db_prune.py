@@ -27,6 +27,9 @@ def prune(
         bool, typer.Option("--superseded", help="Those that a newer one with as many samples has replaced.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+    shrink: Annotated[
+        bool, typer.Option("--shrink", help="Give the room back to the disk: the file is written anew.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     db: Url = None,
     as_json: Json = False,
@@ -43,6 +46,7 @@ def prune(
         "device": device,
         "simulated": simulated,
     }
+    freed = 0
     LatencyDatabase(db, readonly=True).close()  # none is made where there is none
     with LatencyDatabase(db, readonly=dry_run) as database:
         found = database.prune(superseded=superseded, dry_run=True, **conditions)
@@ -56,12 +60,19 @@ def prune(
                     report=lambda done: progress.update(f"deleted {done:,} measurements"),
                     **conditions,
                 )
+        if shrink and not dry_run:
+            with stderr_console().status("making the database smaller"):
+                freed = database.shrink()
     if as_json:
-        print_json({"database": name, "dry_run": dry_run, **asdict(found)})
+        print_json({"database": name, "dry_run": dry_run, **asdict(found), "freed": freed})
         return
     done = "would be deleted" if dry_run else "deleted"
     rest = "" if dry_run else f", with {found.stages:,} stages that have none left"
     print(f"{name}: {found.measurements:,} measurements {done}{rest}")
+    if shrink and not dry_run:
+        print(f"{name}: {freed / 2**20:,.1f} MiB were given back to the disk")
+    elif found.measurements and not dry_run:
+        print("the room is used for new rows; --shrink gives it back to the disk", file=sys.stderr)
     if found.kept:
         print(f"{found.kept:,} more stay: schedules rest on them", file=sys.stderr)
 

@@ -24,7 +24,7 @@ def command(
         str | None,
         typer.Option("--db-overlay", help="A latency database that is only read, beneath it.", show_default=False),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the schedule files.")] = Path("schedules"),
+    out: Annotated[str, typer.Option("--out", "-o", help="Folder for the schedule files.")] = "schedules",
     method: Annotated[
         str | None,
         typer.Option("--method", help="certified: measure what can matter; exhaustive: all.", show_default="certified"),
@@ -90,6 +90,7 @@ def command(
         "method": method,
         "certificate": certificate,
         "budget": budget,
+        "out": out,
     }
     for name, value in {**given, "ray-address": ray_address}.items():
         if value == "":  # an unset variable of a script, most likely
@@ -114,7 +115,7 @@ def command(
                 overlay=overlay,
                 executor=executor,
                 ray_address=ray_address,
-                out=out,
+                out=Path(out),
                 log=log,
                 metrics_port=metrics_port,
                 report=display.update,

@@ -57,7 +57,15 @@ class Evaluated:
     error: str = ""
 
 
-Answer = Known | GivenUp | Evaluated
+@dataclass(frozen=True)
+class Withdrawn:
+    """Measurements that were told of and are not to be believed, by their ids in the database."""
+
+    pool: Pool
+    numbers: frozenset[int]
+
+
+Answer = Known | GivenUp | Evaluated | Withdrawn
 
 
 @dataclass
@@ -158,10 +166,12 @@ class Dispatcher:
     def _flag(self) -> None:
         """What a device has measured that turns out to lie is not to be believed by anybody."""
         while self.fleet.distrusted:
-            member, reason = self.fleet.distrusted.pop()
+            pool, member, reason = self.fleet.distrusted.pop()
             flagged = self._database.quarantine(member.info.device, member.joined, reason)
             if flagged:
-                note = f"{len(flagged)} measurements of {member.name} were flagged: search again to have them made anew"
+                pool.withdraw(flagged)
+                self._answers.append(Withdrawn(pool, frozenset(flagged)))
+                note = f"{len(flagged)} measurements of {member.name} were flagged: what rests on them is made anew"
                 self.fleet.notes.append(note)
                 self._emit(Event("measurements_flagged", {"device": member.name, "count": len(flagged)}))
 

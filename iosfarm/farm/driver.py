@@ -13,15 +13,16 @@ from time import monotonic
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm import progress
-from iosfarm.farm.dispatcher import Answer, Dispatcher, Evaluated, GivenUp, Known
+from iosfarm.farm.dispatcher import Answer, Dispatcher, Evaluated, GivenUp, Known, Withdrawn
 from iosfarm.farm.events import Event, Sink
 from iosfarm.farm.executor import EvaluateTask, Executor
 from iosfarm.farm.job_search import JobSearch
 from iosfarm.farm.jobs import Job, JobResult
+from iosfarm.farm.opening import open_search, too_small
 from iosfarm.farm.policy import Policy
 from iosfarm.farm.pool import Pool
 from iosfarm.farm.progress import JobProgress, Progress
-from iosfarm.farm.remembered import JobMemory, remembered
+from iosfarm.farm.remembered import remembered
 from iosfarm.farm.verdict import verdict
 from iosfarm.search.compiled import NOTE, compiled_before
 from iosfarm.search.solver import NoScheduleError
@@ -136,22 +137,35 @@ class Driver:
     def _begin(self, job: Job, pool: Pool) -> None:
         note = "" if self._searches or compiled_before() else f" ({NOTE})"
         self._tell_progress(f"enumerating {job.label}{note}")
-        info = pool.info
-        memory = JobMemory(self._database, job, info)
-        search = JobSearch(job, info, pool.model, memory)
-        recorded = self._database.lookup(search.keys(), info.device, info.environment)
-        soft: set[str] = set()
-        for key, found in recorded.items():
-            pool.ids[key] = found.id
-            search.tell(key, found.measurement, found.id, found=True)
-            soft.update(found.soft_differences)
-        if soft:
-            search.notes.append(f"some latencies were measured with another {', '.join(sorted(soft))}")
+        search = open_search(self._database, job, pool)
         self._searches.append(search)
         self._pools[id(search)] = pool
         self._of.setdefault(id(pool), []).append(search)
         self._started_job(job)
-        self._emit(Event("job_started", {"job": job.name, "stages": search.counts().stages, "found": len(recorded)}))
+        counts = search.counts()
+        self._emit(Event("job_started", {"job": job.name, "stages": counts.stages, "found": counts.found}))
+
+    def _withdraw(self, answer: Withdrawn) -> None:
+        """What a device has told that lied: searches that rest on it begin anew with all else that is known. Bounds,
+        audits and the regression have drawn from it as well, so that nothing less would be sure to forget it.
+        """
+        for search in list(self._of[id(answer.pool)]):
+            if (
+                id(search) in self._results
+                or id(search) in self._failures
+                or not search.ledger.rests_on(answer.numbers)
+            ):
+                continue
+            self._tell_progress(f"beginning {search.job.label} anew without a device that lies")
+            anew = open_search(self._database, search.job, answer.pool)
+            anew.take_over(search)
+            for searches in (self._searches, self._of[id(answer.pool)]):
+                searches[searches.index(search)] = anew
+            self._evaluating = {t: s for t, s in self._evaluating.items() if s is not search}
+            self._pools[id(anew)] = self._pools.pop(id(search))
+            if id(search) in self._awaited:
+                self._awaited[id(anew)] = self._awaited.pop(id(search))
+            self._silent.discard(id(search))
 
     def _wanted(self, pool: Pool, key: str) -> bool:
         return any(search.wants(key) for search in self._of.get(id(pool), ()))
@@ -174,7 +188,7 @@ class Driver:
                 if idle or (search.expired and not self._awaited[id(search)] & under_way):
                     self._evaluate(search)
             except NoScheduleError as error:
-                self._failures[id(search)] = _too_small(search) or error
+                self._failures[id(search)] = too_small(search) or error
 
     def _concluded(self, search: JobSearch) -> bool:
         evaluating = any(other is search for other in self._evaluating.values())
@@ -184,7 +198,9 @@ class Driver:
         for answer in answers:
             if not isinstance(answer, Evaluated):
                 self._silent.difference_update(id(search) for search in self._of[id(answer.pool)])
-            if isinstance(answer, Known):
+            if isinstance(answer, Withdrawn):
+                self._withdraw(answer)
+            elif isinstance(answer, Known):
                 for search in self._of[id(answer.pool)]:
                     search.tell(answer.key, answer.measurement, answer.number, found=answer.found)
             elif isinstance(answer, GivenUp):
@@ -212,6 +228,8 @@ class Driver:
     # -- answers -------------------------------------------------------------------------------------------------
 
     def _evaluate(self, search: JobSearch) -> None:
+        if search.expired:
+            search.recollect()
         job, schedules = search.job, search.runnable()
         earlier = remembered(self._database, job, search.device, schedules)
         if earlier is not None or job.settings.budget.spent(0, 0):
@@ -226,7 +244,9 @@ class Driver:
         return replace(self._evaluation, check=check)
 
     def _evaluated(self, answer: Evaluated) -> None:
-        search = self._evaluating.pop(answer.ticket)
+        search = self._evaluating.pop(answer.ticket, None)
+        if search is None:
+            return  # it has begun anew since
         if answer.error:
             search.notes.append(f"not measured end to end: {answer.error}")
         self._conclude(search, answer.evaluation, interrupted=False)
@@ -277,16 +297,3 @@ class Driver:
             self._reported = now
             checking = "checking schedules end to end" if self._evaluating else ""
             self._report(self.progress(message or checking))
-
-
-def _too_small(search: JobSearch) -> NoScheduleError | None:
-    """What to say where a job's budget ended before there was any schedule."""
-    missing, budget = search.missing_units, search.job.settings.budget
-    if not missing or not (search.expired or search.out_of_stages):
-        return None
-    units = f"{missing} single unit{'s' if missing > 1 else ''}"
-    return NoScheduleError(
-        f"no schedule yet: the budget of {budget} ended before {units} had been measured",
-        where=search.job.name,
-        hint="raise the budget; what was measured is kept",
-    )

@@ -24,7 +24,7 @@ class Fleet:
         self.pools: list[Pool] = []
         self.notes: list[str] = []
         self.quarantined: dict[str, Member] = {}
-        self.distrusted: list[tuple[Member, str]] = []  # whose earlier measurements are to be flagged
+        self.distrusted: list[tuple[Pool, Member, str]] = []  # whose earlier measurements are to be flagged
         self._executor = executor
         self._policy = policy
         self._emit = emit
@@ -186,7 +186,7 @@ class Fleet:
         self.quarantined[member.name] = member
         self.notes.append(f"{member.name} is not believed: {reason}")
         if failure is Failure.DISAGREES and member.measured:
-            self.distrusted.append((member, reason))
+            self.distrusted.append((pool, member, reason))
         self._emit(Event("device_quarantined", {"device": member.name, "kind": failure, "reason": reason}))
         self._executor.drop(member.name)
 

@@ -104,8 +104,12 @@ class JobKnowledge:
 
     @property
     def gap(self) -> float | None:
-        """Between the best schedule and its lower bound, relative, as of the last round; None: nothing is known."""
+        """Between the best schedule and its lower bound, relative, as of the last round; None: nothing is known. Where
+        every stage is known it is zero, as in the certificate.
+        """
         bound = self.search.last
+        if bound is not None and bound.upper < math.inf and not np.isnan(self.search.seconds).any():
+            return 0.0
         if bound is None or bound.lower <= 0 or bound.upper == math.inf:
             return None
         return max(0.0, bound.upper / bound.lower - 1)

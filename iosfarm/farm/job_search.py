@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 
-from iosfarm.db.transfer import Transferred
 from iosfarm.farm.executor import DeviceInfo
 from iosfarm.farm.job_knowledge import JobKnowledge
 from iosfarm.farm.jobs import Job
+from iosfarm.farm.memory import Memory, look_elsewhere
 from iosfarm.farm.refining import Refined, Refining
 from iosfarm.farm.request import Request
 from iosfarm.ir.measurement import Measurement
-from iosfarm.ir.schedule import Certificate, Schedule
+from iosfarm.ir.schedule import Schedule
 from iosfarm.ir.stage import Stage
 from iosfarm.search.bounds import Kind
 from iosfarm.search.copies import copies
@@ -32,30 +31,6 @@ REPEATS = 16
 
 MOST_COPIES = 8
 """Copies of a unit that show what the device can do of it, where the groups of a stage have no limit."""
-
-
-class Memory(Protocol):
-    """What a job may ask the database while it is refined."""
-
-    def recall(self, keys: Sequence[str]) -> Iterable[tuple[str, Measurement, int]]:
-        """Usable measurements of stages, by key, with their ids."""
-        ...
-
-    def finished(self) -> Certificate | None:
-        """The certificate of this same search, if it has come to its end before."""
-        ...
-
-    def refined(self, optimised: Schedule) -> Refined | None:
-        """What refining a schedule has won before."""
-        ...
-
-    def comparable(self, keys: Sequence[str]) -> bool:
-        """Whether `transferred` has answers once these stages are known."""
-        ...
-
-    def transferred(self, keys: Sequence[str]) -> Mapping[str, Transferred]:
-        """What stages probably take, as other devices have shown."""
-        ...
 
 
 class JobSearch(JobKnowledge):
@@ -95,7 +70,8 @@ class JobSearch(JobKnowledge):
         limit = self._stages_left()
         settled = not requests and not self._waiting and self._settled()
         if not settled:
-            self._look_elsewhere()
+            if self._memory is not None and self.job.settings.method.name == "certified":
+                self.notes += look_elsewhere(self.search, self._memory)
             requests.update(self._repeated())
             requests.update(self._asked(self.search.ask(min(most, limit)) if limit else []))
         if not requests and not self._waiting:
@@ -120,21 +96,6 @@ class JobSearch(JobKnowledge):
             if self._earlier is not None:
                 self.search.resume()
         return self.search.rounds == 0 and self._earlier is not None
-
-    def _look_elsewhere(self) -> None:
-        """On a device that is new, begin with what is best by another one's latencies: see `StageSearch.guide`."""
-        search, key_of = self.search, self.search.factory.key_of
-        if self._memory is None or self.job.settings.method.name != "certified":
-            return
-        if search.rounds == 0 and search.units_missing:
-            search.guided = self._memory.comparable([key_of(n) for n in search.units])
-        elif search.guided and not search.units_missing:
-            numbers = {key_of(int(n)): int(n) for n in np.flatnonzero(np.isnan(search.seconds))}
-            found = self._memory.transferred(list(numbers))
-            search.guide({numbers[key]: guess.seconds for key, guess in found.items()})
-            if found:
-                models = ", ".join(sorted({guess.device for guess in found.values()}))
-                self.notes.append(f"{len(found)} latencies transferred from {models} said what to measure first")
 
     def _repeated(self) -> dict[str, Request]:
         """The longest units once more, as soon as they are known: much rests on them, and what lies between two
@@ -222,12 +183,8 @@ class JobSearch(JobKnowledge):
         if self._refining is None:
             optimised = self.schedules()["optimised"]
             earlier = self._memory.refined(optimised) if self._memory is not None else None
-            self._refining = Refining(
-                self.job, self.device.layout, optimised, len(self.ledger.known), self.ledger.seconds, earlier
-            )
-            placed = self._refining.schedule.place(self.job.graph, self.device.layout)
-            self._refinements.update((item.key, item.stage) for item in placed if item.key not in self._class)
-            self._recall(self._refinements)
+            self._take_up(optimised, earlier)
+        assert self._refining is not None
         while wanted := self._refining.next(most) if most else {}:
             self._refinements.update(wanted)
             self._recall(wanted)
@@ -238,6 +195,23 @@ class JobSearch(JobKnowledge):
                 return requests
         made = {stage.key for stage in self._refining.schedule.stages} & self._refinements.keys() - self.ledger.sure
         return self._doubts({key: Request.of(self._refinements[key], Effort.CAREFUL) for key in sorted(made)})
+
+    def recollect(self) -> None:
+        """Where nothing may be measured any more: take what refining the same schedule has won before."""
+        if self.job.settings.refine and self._refining is None and self._memory is not None:
+            optimised = self.schedules()["optimised"]
+            earlier = self._memory.refined(optimised)
+            if earlier is not None and earlier.schedule is not None:
+                self._take_up(optimised, earlier)
+
+    def _take_up(self, optimised: Schedule, earlier: Refined | None) -> Refining:
+        self._refining = refining = Refining(
+            self.job, self.device.layout, optimised, len(self.ledger.known), self.ledger.seconds, earlier
+        )
+        placed = refining.schedule.place(self.job.graph, self.device.layout)
+        self._refinements.update((item.key, item.stage) for item in placed if item.key not in self._class)
+        self._recall(self._refinements)
+        return refining
 
     def _recall(self, keys: Iterable[str]) -> None:
         """Take what the database holds of stages outside of the search space."""
@@ -258,6 +232,11 @@ class JobSearch(JobKnowledge):
         """Want no more: the budget is over. What still comes in counts."""
         self.expired = True
         self._waiting.clear()
+
+    def take_over(self, earlier: JobSearch) -> None:
+        """Go on in the place of a search of the same job: its budget, and what it has to say."""
+        self._spent, self.expired = earlier._spent, earlier.expired
+        self.notes = list(dict.fromkeys([*earlier.notes, *self.notes]))
 
     @property
     def out_of_stages(self) -> bool:

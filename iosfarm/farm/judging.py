@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
+from iosfarm.db.quarantine import ADRIFT
 from iosfarm.farm.executor import Outcome
 from iosfarm.farm.pool import Flight, Member, Pool
 from iosfarm.farm.stage_queue import Wanted
@@ -104,4 +105,4 @@ def _drift(pool: Pool, member: Member, outcome: Outcome) -> str:
     reference = references[0]
     if not isinstance(reference, int | float) or pool.trust.judge(member.name, reference) is None:
         return ""
-    return f"the reference stage took {pool.trust.off(member.name, reference):.2f} of what it took at the start"
+    return f"{ADRIFT}{pool.trust.off(member.name, reference):.2f} of what it took at the start"

@@ -80,6 +80,10 @@ class Ledger:
             return math.inf
         return self.known[key].seconds if key in self.known else None
 
+    def rests_on(self, numbers: frozenset[int]) -> bool:
+        """Whether some latency is that of one of these measurements."""
+        return any(known.measurement in numbers for known in self.known.values())
+
     @property
     def infeasible(self) -> int:
         """Stages that can never run on the device."""

@@ -149,6 +149,11 @@ class Pool:
         """Whether a measurement with so many samples is what was asked for."""
         return samples >= EFFORTS[request.effort].min_samples
 
+    def withdraw(self, flagged: Mapping[int, str]) -> None:
+        """Forget measurements that are not to be believed, ids and stage keys, and what was learned from them."""
+        self.ids = {key: number for key, number in self.ids.items() if number not in flagged}
+        self.model = LatencyModel()
+
     def drop(self, keep: Callable[[str], bool]) -> list[str]:
         """Forget stages that nobody wants; returns those that were claimed."""
         for waiting in (*self._unclaimed.values(), self.held):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from pydantic import ValidationError
 
-from iosfarm.db import LatencyDatabase
+from iosfarm.db import LatencyDatabase, ScheduleRow
 from iosfarm.db.transfer import Transferred
 from iosfarm.farm.executor import DeviceInfo
 from iosfarm.farm.jobs import Job
@@ -19,6 +20,11 @@ from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.schedule import Certificate, Schedule
 from iosfarm.search.refine import Won
 from iosfarm.workers.evaluating import TOLERANCES, Evaluation, schedule_key
+
+PAGE, MOST = 3, 60
+"""Schedules that are read at once, and that are looked at: searches with other settings, seeds or environments may have
+come in between.
+"""
 
 
 def remembered(
@@ -54,15 +60,7 @@ def remembered_refinement(
 
 def _earlier(database: LatencyDatabase, job: Job, device: DeviceInfo) -> Iterator[ScheduleFile]:
     """The last schedules of a job in this environment, the newest first."""
-    rows = database.schedules(
-        graph_hash=job.graph.content_hash,
-        batch=job.graph.batch,
-        dtype=job.graph.dtype,
-        device=device.device,
-        simulated=device.device.simulated,
-        limit=3,
-    )
-    for row in rows:
+    for row in islice(_schedules(database, job, device), MOST):
         try:
             content = ScheduleFile.model_validate_json(row.document)
         except ValidationError:
@@ -70,6 +68,22 @@ def _earlier(database: LatencyDatabase, job: Job, device: DeviceInfo) -> Iterato
         same_place = content.device.environment == dict(device.environment.hard) and content.settings.seed == job.seed
         if same_place:
             yield content
+
+
+def _schedules(database: LatencyDatabase, job: Job, device: DeviceInfo) -> Iterator[ScheduleRow]:
+    """Of the job's graph on such devices, a few at a time: most often the newest is what is looked for."""
+    before: int | None = None
+    while rows := database.schedules(
+        graph_hash=job.graph.content_hash,
+        batch=job.graph.batch,
+        dtype=job.graph.dtype,
+        device=device.device,
+        simulated=device.device.simulated,
+        before=before,
+        limit=PAGE,
+    ):
+        yield from rows
+        before = rows[-1].id
 
 
 def _evaluation(
@@ -93,7 +107,7 @@ def _evaluation(
 
 
 class JobMemory:
-    """What one job may ask the database while it is refined, see `job_search.Memory`."""
+    """What one job may ask the database while it is refined, see `memory.Memory`."""
 
     def __init__(self, database: LatencyDatabase, job: Job, device: DeviceInfo) -> None:
         self._database = database

@@ -15,10 +15,12 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from database_contents import GPU, OTHER
 from database_examples import CPU, ENVIRONMENT, NOON, SIM, bad, conv, ok, stage
 from database_fixtures import DatabaseFixtures
 
 from iosfarm.db import Claims, DatabaseError, LatencyDatabase, RunSummary, ScheduledStageRow, SearchState
+from iosfarm.db.quarantine import ADRIFT
 from iosfarm.ir.device import Device, Environment
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.measurement import Status
@@ -468,6 +470,29 @@ class LatencyDatabaseConformance(DatabaseFixtures):
         for reason, since in (("", NOON), ("x", NOON.replace(tzinfo=None))):
             with pytest.raises(ValueError, match="quarantine needs"):
                 database.quarantine(twin, since, reason)
+
+    def test_a_quarantine_is_seen_set_and_lifted(self, database: LatencyDatabase) -> None:
+        s, t, u = stage(1), stage(2), stage(3)
+        twin = replace(CPU, instance={"host": "b", "index": 1})
+        rows = [(s, ok(s, 1.0)), (t, bad(t, Status.INFEASIBLE, minutes=5)), (u, bad(u, minutes=6))]
+        database.record(rows, twin, ENVIRONMENT)
+        adrift = replace(ok(u, 2.0), status=Status.QUARANTINED, reason=f"{ADRIFT}1.50 of what it took at the start")
+        database.record([(u, adrift)], twin, ENVIRONMENT)
+        database.record([(s, ok(s, 3.0))], GPU, OTHER)
+        assert database.set_quarantine("Example CPU", "a fan", instance={"host": "b"}, since=NOON) == 2
+        assert database.set_quarantine("cpu", "again") == 0
+        assert database.lookup([s.key, t.key], CPU, ENVIRONMENT) == {}
+        found = {item.reason: (item.model, item.instance, item.measurements) for item in database.quarantined()}
+        assert found.pop("a fan") == ("Example CPU", {"host": "b", "index": 1}, 2)
+        assert [reason.startswith(ADRIFT) for reason in found] == [True]
+        assert database.lift_quarantine("cpu", instance={"index": "1"}) == 2
+        believed = {key: r.measurement for key, r in database.lookup([s.key, t.key, u.key], CPU, ENVIRONMENT).items()}
+        assert {key: m.status for key, m in believed.items()} == {s.key: Status.OK, t.key: Status.INFEASIBLE}
+        assert [item.measurements for item in database.quarantined()] == [1]  # what was adrift stays
+        with pytest.raises(DatabaseError, match="no device 'tpu'"):
+            database.set_quarantine("tpu", "x")
+        with pytest.raises(DatabaseError, match=r"no such one of 'cpu'; there are .*host"):
+            database.lift_quarantine("cpu", instance={"host": "c"})
 
     # Processes and threads
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from database_contents import contents, fill
+from database_contents import GPU, OTHER, contents, fill
 from database_examples import CPU, ENVIRONMENT, NOON, bad, ok, stage
 from database_fixtures import DatabaseFixtures
 
@@ -134,6 +134,18 @@ class ExchangeConformance(DatabaseFixtures):
         before = [database.lookup(keys, CPU, e) for e in (ENVIRONMENT, other)]
         assert database.prune(superseded=True).measurements > 20
         assert [database.lookup(keys, CPU, e) for e in (ENVIRONMENT, other)] == before
+
+    def test_the_room_of_what_was_pruned_can_be_given_back(self, database: LatencyDatabase) -> None:
+        many = [stage(n) for n in range(3000)]
+        database.record([(s, ok(s)) for s in many], CPU, ENVIRONMENT)
+        last = stage(5000)
+        database.record([(last, ok(last))], GPU, OTHER)
+        size = database.stats().size
+        assert database.prune(device="cpu").measurements == 3000
+        assert database.shrink() > 0
+        assert database.stats().size < size
+        assert database.lookup([last.key], GPU, OTHER)
+        assert database.shrink() == 0
 
     def test_prune_deletes_expired_leases(self, database: LatencyDatabase) -> None:
         database.claim_stages([stage(1).key], CPU, ENVIRONMENT, "dead", -1)

@@ -42,11 +42,12 @@ def run(*arguments: str) -> tuple[str, str]:
 
 
 COMMANDS = ["query", "stats", "migrate", "coverage", "compare", "verify", "export", "import", "merge", "prune"]
+COMMANDS += [f"quarantine {name}" for name in ("list", "set", "lift")]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_has_an_example(name: str) -> None:
-    out, _ = run(name, "--help")
+    out, _ = run(*name.split(), "--help")
     assert f"Example: iosfarm db {name} " in " ".join(out.split())
 
 
@@ -350,3 +351,29 @@ def test_a_run_that_died_is_doubted(path: str) -> None:
     connection.commit()
     connection.close()
     assert "running? (silent for 10 min)" in runs_of("list", "--db", path)
+
+
+def test_quarantine_is_set_listed_and_lifted(path: str) -> None:
+    arguments = ("Example CPU", "--reason", "its fan was broken", "--since", "2000-01-01", "--db", path)
+    assert run("quarantine", "set", *arguments)[0].endswith("1 measurements are not believed any more\n")
+    assert "its fan was broken" in run("quarantine", "list", "--db", path)[0]
+    assert run("query", "--status", "ok", "--db", path, "--json", "--device", "cpu")[0].count("stage_key") == 0
+    (listed,) = json.loads(run("quarantine", "list", "--db", path, "--json")[0])["quarantined"]
+    assert (listed["model"], listed["measurements"]) == ("Example CPU", 1)
+    lifted = json.loads(run("quarantine", "lift", "cpu", "--db", path, "--json")[0])
+    assert lifted["measurements"] == 1
+    assert json.loads(run("quarantine", "list", "--db", path, "--json")[0])["quarantined"] == []
+    wrong = {"empty --reason": [" "], "NAME=VALUE": ["x", "--instance", "n"]}
+    for what, options in wrong.items():
+        with pytest.raises(UsageError, match=what):
+            run("quarantine", "set", "cpu", "--reason", *options, "--db", path)
+    with pytest.raises(DatabaseError, match="no latency database here"):
+        run("quarantine", "lift", "cpu", "--db", f"{path}.other")
+
+
+def test_prune_gives_room_back_where_it_is_asked_to(path: str) -> None:
+    out, err = run("prune", "--status", "failed", "--yes", "--db", path)
+    assert "--shrink gives it back" in err
+    out, err = run("prune", "--status", "ok", "--yes", "--db", path, "--shrink")
+    assert "MiB were given back to the disk" in out
+    assert "--shrink" not in err

@@ -110,6 +110,19 @@ def test_directory_that_is_not_writable(tmp_path: Path) -> None:
     assert told.startswith(f"{tmp_path}/latency.db: the directory {tmp_path} is not writable; make it writable")
 
 
+def test_folder_that_may_not_be_entered(tmp_path: Path) -> None:
+    closed = tmp_path / "closed" / "deeper"
+    closed.mkdir(parents=True)
+    closed.parent.chmod(0o700 if os.geteuid() == 0 else 0o000)
+    try:
+        told = open_without_rights(closed / "latency.db")
+    finally:
+        closed.parent.chmod(0o755)
+    assert told == (
+        f"{closed}/latency.db: cannot look there: Permission denied; choose another place with --db or IOSFARM_DB\n"
+    )
+
+
 def test_file_that_turns_read_only_while_open(path: Path) -> None:
     with LatencyDatabase(str(path)) as database:
         assert database._engine is not None

@@ -406,7 +406,7 @@ def test_what_another_device_has_measured_gives_a_good_schedule_early(database: 
     assert predicted(guided) < 0.95 * predicted(alone)
     assert any("latencies transferred from sim:v100 Tesla V100" in note for note in guided.notes), guided.notes
     # None of them became a measurement, and no bound rests on one: the rest of the search is as without.
-    rows = database.query(device="H200")
+    rows = database.query(device="sim:h200")
     assert {row.stage_key for row in rows} == set(executor.measured)
     assert certificate(guided).gap > 0.01
     (whole,) = drive([job(load(NETWORK), device=target)], database)

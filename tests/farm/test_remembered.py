@@ -72,3 +72,28 @@ def test_another_schedule_is_another_run(run: Run, tmp_path: Path) -> None:
     assert states == ["interrupted", "finished"]
     assert [s["budget_stages"] for s in settings] == [50, None]
     assert [s["gap"] for s in settings] == [0.01, 0]
+
+
+def test_what_refining_has_won_counts_without_a_budget_and_after_other_searches(run: Run) -> None:
+    network = load("squeezenet")
+
+    def refined(**settings: object) -> Job:
+        return job(network, method=Method(gap=0), refine=True, **settings)
+
+    first, _ = run(refined())
+    assert first.won
+    # More searches than are read at once, none of which is the one to remember.
+    for seed in range(1, 5):
+        run(replace(job(network, budget=Budget(stages=0)), seed=seed))
+    second, executor = run(refined(budget=Budget(seconds=0)))
+    assert executor.measured == executor.checked == executor.evaluated == []
+    assert second.won == first.won
+    assert second.schedule == first.schedule
+
+
+def test_the_run_says_what_the_certificate_says(run: Run, tmp_path: Path) -> None:
+    result, _ = run(job(load("squeezenet"), method=EXHAUSTIVE))
+    certificate = result.schedules["optimised"].certificate
+    assert certificate is not None
+    with LatencyDatabase(str(tmp_path / "latency.db"), readonly=True) as database:
+        assert database.runs()[0].summary.gap == certificate.gap == 0

@@ -1,0 +1,38 @@
+"""A job's search as it begins, with all that the database knows; and what to say of one that ended too early."""
+
+from __future__ import annotations
+
+from iosfarm.db import LatencyDatabase
+from iosfarm.farm.job_search import JobSearch
+from iosfarm.farm.jobs import Job
+from iosfarm.farm.pool import Pool
+from iosfarm.farm.remembered import JobMemory
+from iosfarm.search.solver import NoScheduleError
+
+
+def open_search(database: LatencyDatabase, job: Job, pool: Pool) -> JobSearch:
+    """A search that knows what the database does."""
+    info = pool.info
+    search = JobSearch(job, info, pool.model, JobMemory(database, job, info))
+    recorded = database.lookup(search.keys(), info.device, info.environment)
+    soft: set[str] = set()
+    for key, found in recorded.items():
+        pool.ids[key] = found.id
+        search.tell(key, found.measurement, found.id, found=True)
+        soft.update(found.soft_differences)
+    if soft:
+        search.notes.append(f"some latencies were measured with another {', '.join(sorted(soft))}")
+    return search
+
+
+def too_small(search: JobSearch) -> NoScheduleError | None:
+    """What to say where a job's budget ended before there was any schedule."""
+    missing, budget = search.missing_units, search.job.settings.budget
+    if not missing or not (search.expired or search.out_of_stages):
+        return None
+    units = f"{missing} single unit{'s' if missing > 1 else ''}"
+    return NoScheduleError(
+        f"no schedule yet: the budget of {budget} ended before {units} had been measured",
+        where=search.job.name,
+        hint="raise the budget; what was measured is kept",
+    )
