@@ -44,6 +44,11 @@ _CACHE = 262_144  # KiB of SQLite's pages at most: a look-up of thousands of key
 _SCHEMA_LOCK = 0x105FA12  # any number, the same in every iosfarm
 
 
+_ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
+"""Seconds, and milliseconds: after about half a minute of silence a server that a network no longer reaches is given up.
+The system's own defaults wait for hours for an answer, and for a quarter of an hour for what was sent."""
+
+
 def make_engine(location: Location, *, readonly: bool, timeout: float) -> Engine:
     """An engine that waits at most `timeout` seconds for a lock. Connects to nothing yet.
 
@@ -58,7 +63,7 @@ def make_engine(location: Location, *, readonly: bool, timeout: float) -> Engine
     options = f"-c lock_timeout={max(1, round(timeout * 1000))} -c plan_cache_mode=force_custom_plan -c jit=off"
     if readonly:
         options += " -c default_transaction_read_only=on"
-    arguments = {"options": options, "connect_timeout": max(2, round(timeout))}
+    arguments = {"options": options, "connect_timeout": max(2, round(timeout)), **_ALIVE}
     try:
         # A claim must see what was committed while it waited for a lease, whatever the server's default is.
         return create_engine(location.url, connect_args=arguments, pool_pre_ping=True, isolation_level="READ COMMITTED")
