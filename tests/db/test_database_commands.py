@@ -148,7 +148,12 @@ def test_url_from_the_environment(path: str, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_app_is_a_group_of_commands() -> None:
     assert isinstance(app, typer.Typer)
-    assert {c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands} == set(COMMANDS)
+    groups = [("", app), *((f"{g.name} ", g.typer_instance) for g in app.registered_groups if g.typer_instance)]
+    assert {
+        prefix + (c.name or (c.callback.__name__ if c.callback else ""))
+        for prefix, group in groups
+        for c in group.registered_commands
+    } == set(COMMANDS)
 
 
 @pytest.mark.parametrize(
