@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 MARK = "IOSFARM_TEST_MARK"
@@ -24,6 +26,23 @@ def marked(mark: str) -> dict[int, str]:
             continue
         if f"{MARK}={mark}".encode() in environment and state not in "ZX":
             found[int(folder.name)] = command
+    return found
+
+
+def heard_by_others(mark: str) -> list[str]:
+    """Addresses, in hex as the kernel has them, at which marked processes listen to more than this machine."""
+    sockets = set()
+    for number in marked(mark):
+        with suppress(OSError):
+            sockets.update(os.readlink(descriptor) for descriptor in Path(f"/proc/{number}/fd").iterdir())
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            address, listens, inode = fields[1], fields[3] == "0A", fields[9]
+            own = address.startswith(("0100007F:", "0000000000000000FFFF00000100007F:", f"{'0' * 24}01000000:"))
+            if listens and not own and f"socket:[{inode}]" in sockets:
+                found.append(address)
     return found
 
 

@@ -48,6 +48,9 @@ def connect(address: str | None, metrics_port: int | None = None) -> tuple[Any, 
     if address is None:
         # Ray's processes end when this one is killed; its agent first tries for so long to tell the dead server.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "5")
+        # Ray takes 127.0.0.1 for "the address that others know this machine by", and listens to all of them, unless it is
+        # told, by the name of a setting for other systems, that there is to be no cluster.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     else:
         check_address(address)
     import ray
@@ -57,7 +60,7 @@ def connect(address: str | None, metrics_port: int | None = None) -> tuple[Any, 
     handler = signal.getsignal(signal.SIGTERM)
     local: dict[str, Any] = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
     if metrics_port is not None:
-        if importlib.util.find_spec("prometheus_client") is None:
+        if any(importlib.util.find_spec(name) is None for name in ("aiohttp", "opencensus", "prometheus_client")):
             raise RayError(
                 "Ray cannot serve metrics here", where="--metrics-port", hint="pip install 'iosfarm[metrics]'"
             )

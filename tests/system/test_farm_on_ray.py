@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from command_line import Done, Iosfarm, finish
-from processes import MARK, eventually, marked
+from processes import MARK, eventually, heard_by_others, marked
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm.api import run_jobs
@@ -112,6 +112,7 @@ def test_ctrl_c_reaches_the_whole_group_and_loses_nothing(iosfarm: Iosfarm, mark
         start_new_session=True,
     )
     iosfarm.until_recorded(60, process)
+    assert heard_by_others(mark) == []
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     done = finish(process)
     assert done.code == 130, done.err
