@@ -45,7 +45,7 @@ _SCHEMA_LOCK = 0x105FA12  # any number, the same in every iosfarm
 
 
 _ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
-"""Seconds, and milliseconds: after about half a minute of silence a server that a network no longer reaches is given up.
+"""Seconds, and milliseconds: after half a minute of silence a server that a network no longer reaches is given up.
 The system's own defaults wait for hours for an answer, and for a quarter of an hour for what was sent.
 """
 

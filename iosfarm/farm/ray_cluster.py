@@ -48,8 +48,8 @@ def connect(address: str | None, metrics_port: int | None = None) -> tuple[Any, 
     if address is None:
         # Ray's processes end when this one is killed; its agent first tries for so long to tell the dead server.
         os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "5")
-        # Ray takes 127.0.0.1 for "the address that others know this machine by", and listens to all of them, unless it is
-        # told, by the name of a setting for other systems, that there is to be no cluster.
+        # Ray takes 127.0.0.1 for "the address that others know this machine by", and listens to all of them, unless it
+        # is told, by the name of a setting for other systems, that there is to be no cluster.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     else:
         check_address(address)
