@@ -111,13 +111,14 @@ def test_directory_that_is_not_writable(tmp_path: Path) -> None:
 
 
 def test_folder_that_may_not_be_entered(tmp_path: Path) -> None:
-    closed = tmp_path / "closed" / "deeper"
+    top = tmp_path / "closed"
+    closed = top / "deep" / "deeper" / "deepest"
     closed.mkdir(parents=True)
-    closed.parent.chmod(0o700 if os.geteuid() == 0 else 0o000)
+    top.chmod(0o700 if os.geteuid() == 0 else 0o000)
     try:
         told = open_without_rights(closed / "latency.db")
     finally:
-        closed.parent.chmod(0o755)
+        top.chmod(0o755)
     assert told == (
         f"{closed}/latency.db: cannot look there: Permission denied; choose another place with --db or IOSFARM_DB\n"
     )
