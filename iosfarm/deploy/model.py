@@ -25,7 +25,8 @@ class CompiledModel:
 
     Inference only. Any thread may call it: calls run one after the other, each on all cores of the device. Weights,
     input buffers and the order of everything are fixed when it is made; a call allocates what operators return, and
-    gives it back as soon as no later stage reads it. It cannot be pickled, and not be used after a fork. It takes over
+    gives it back as soon as no later stage reads it. Activations that are fused into convolutions make other numbers of
+    NaN than torch does (oneDNN's ReLU makes 0). It cannot be pickled, and not be used after a fork. It takes over
     one `acquire` of its runtime.
 
     Raises, when called:

@@ -113,7 +113,12 @@ class ModuleSignature:
 def _words(spec: Any) -> str:
     """The nest of arguments with every leaf as a dot."""
     arguments, named = pytree.tree_unflatten([_DOT] * spec.num_leaves, spec)
-    return ", ".join([*map(str, arguments), *(f"{name}={value}" for name, value in named.items())]) or "nothing"
+    text = ", ".join([*map(str, arguments), *(f"{name}={value}" for name, value in named.items())]) or "nothing"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+_LONGEST = 80
+"""Characters of a nest of arguments in a message."""
 
 
 class _Dot:

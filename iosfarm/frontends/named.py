@@ -137,7 +137,8 @@ def _torchvision(name: str, arguments: dict[str, Any], where: str) -> Any:
         raise CannotImport("torchvision is not installed", where=where, hint="pip install torchvision") from None
     except RuntimeError as error:
         # A torchvision for another build of torch fails when it registers its operators.
-        raise CannotImport(f"torchvision does not fit this torch: {_line(error)}", where=where) from None
+        what = f"torchvision does not fit this torch: {_line(error)}"
+        raise CannotImport(what, where=where, hint=_same_build()) from None
     known = torchvision.models.list_models()
     if name not in known:
         raise CannotImport(f"torchvision has no model {name!r}", where=where, hint=_nearest(name, known))
@@ -152,11 +153,18 @@ def _timm(name: str, arguments: dict[str, Any], where: str) -> Any:
     except ImportError:
         raise CannotImport("timm is not installed", where=where, hint="pip install timm") from None
     except RuntimeError as error:
-        raise CannotImport(f"timm's torchvision does not fit this torch: {_line(error)}", where=where) from None
+        what = f"timm's torchvision does not fit this torch: {_line(error)}"
+        raise CannotImport(what, where=where, hint=_same_build()) from None
     known = timm.list_models()
     if name.split(".")[0] not in known:
         raise CannotImport(f"timm has no model {name!r}", where=where, hint=_nearest(name, known))
     return timm.create_model(name, **{"pretrained": False, **arguments})
+
+
+def _same_build() -> str:
+    """Where to find the torchvision that was built for this torch."""
+    build = torch.__version__.partition("+")[2] or "cpu"
+    return f"pip install --force-reinstall --no-deps torchvision --index-url https://download.pytorch.org/whl/{build}"
 
 
 @contextmanager

@@ -85,12 +85,14 @@ def test_other_arguments(model: CompiledModel) -> None:
         ((LEFT,), {}, "two: missing a required argument: 'right'; it takes (left"),
         ((LEFT, RIGHT), {"rigt": RIGHT}, "two: got an unexpected keyword argument 'rigt'; it takes (left"),
         ((LEFT, [RIGHT]), {}, "two: arguments in another arrangement than that of the example inputs; expected ·, ·"),
+        ((LEFT.tolist(), RIGHT), {}, "two: arguments in another arrangement than that of the example inputs"),
         ((LEFT, RIGHT, 3.0), {}, "two: arguments in another arrangement than that of the example inputs"),
         ((LEFT, RIGHT[:, :2]), {}, "two: input 'right': the shape [2, 2, 8, 8], not [2, 3, 8, 8]"),
     ]:
         with pytest.raises(UsageError) as error:
             model(*arguments, **named)
         assert str(error.value).startswith(message)
+        assert len(str(error.value)) < 300
 
 
 def test_the_schedule_is_found_again_under_other_names(module: Two, model: CompiledModel, database: str) -> None:

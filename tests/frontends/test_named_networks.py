@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -193,3 +196,18 @@ def test_names_that_lead_nowhere(library: str, name: str, words: str, folder: Pa
     arguments = {"widht": 3} if name == "resnet18" else {}
     with pytest.raises(CannotImport, match=words):
         import_named(library, name, arguments=arguments, folder=folder)
+
+
+def test_a_torchvision_of_another_build_is_told_with_the_right_one(tmp_path: Path) -> None:
+    """In a process of its own: here torchvision is loaded already."""
+    code = "from iosfarm.frontends.named import import_named\nimport_named('torchvision', 'resnet18')"
+    package = tmp_path / "torchvision"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    found = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True
+    )
+    last = found.stderr.strip().splitlines()[-1]
+    assert "does not fit this torch" in last
+    assert "--index-url https://download.pytorch.org/whl/" in last
