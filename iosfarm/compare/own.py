@@ -12,23 +12,23 @@ from iosfarm.ir.schedule import Schedule, ScheduledStage
 if TYPE_CHECKING:
     from iosfarm.ir.graph import Graph
     from iosfarm.kernels.runtime import Weights
-    from iosfarm.search.budget import Budget
 
 SCHEDULE, SUBSTITUTED = "schedule.json", "substituted"
 """A file, and a folder as `Problem` reads it."""
 
 
 def find_schedule(
-    graph: Graph, weights: Weights, device: str, database: str | None, budget: Budget | float | str | None
+    graph: Graph, weights: Weights, device: str, database: str | None, budget: str, check: Callable[[], None]
 ) -> tuple[Schedule, str]:
     """The latency database's schedule for a graph on a device, or one that is searched for now; and where from.
 
     Raises:
-        IosfarmError: there can be none, or the database cannot be used.
+        IosfarmError: there can be none, or the database cannot be used. What `check` raises when the user stops.
     """
     from iosfarm.db import LatencyDatabase
     from iosfarm.deploy.schedules import remembered
-    from iosfarm.farm.api import open_executor, search
+    from iosfarm.farm.api import open_executor, parsed_budget, run_jobs
+    from iosfarm.farm.jobs import Job, SearchSettings
 
     with open_executor("inline") as executor:
         (info,) = executor.open(device)
@@ -36,16 +36,18 @@ def find_schedule(
         known = remembered(memory, graph, info.device, info.environment)
     if known is not None:
         return known
-    found = search(
-        graph,
-        device=device,
-        batch_size=graph.batch,
-        dtype=graph.dtype,
-        database=database,
-        budget=budget,
-        weights=weights,
-    )
-    return found, "searched for this comparison"
+    job = Job(graph.name, graph, device, SearchSettings(budget=parsed_budget(budget)), weights)
+    saved = run_jobs([job], database=database, executor="inline", stop=lambda: _stopped(check))
+    check()
+    return saved[0].result.schedule, "searched for this comparison"
+
+
+def _stopped(check: Callable[[], None]) -> bool:
+    try:
+        check()
+    except Exception:
+        return True
+    return False
 
 
 def write_schedule(folder: Path, schedule: Schedule, note: str) -> None:

@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -183,13 +184,16 @@ def _prepare_own(
         try:
             if name == "ios":
                 watch.say(f"{graph.name}: a schedule")
-                find = own.find_schedule
-                found, note = (schedule, "") if schedule else find(graph, weights, kind, database, settings.budget)
+                found, note = schedule, ""
+                if found is None:
+                    check = partial(_check, watch)
+                    found, note = own.find_schedule(graph, weights, kind, database, settings.budget, check)
                 own.write_schedule(folder, found, note)
             elif name == "taso_style":
                 watch.say(f"{graph.name}: substitutions")
-                own.write_substituted(folder, graph, weights, kind, database, lambda: _check(watch))
+                own.write_substituted(folder, graph, weights, kind, database, partial(_check, watch))
         except IosfarmError as error:
+            _check(watch)  # a search that was stopped at once has no schedule, either
             entry.end(Status.NOT_POSSIBLE, str(error))
 
 

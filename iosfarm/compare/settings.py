@@ -27,7 +27,7 @@ class Settings:
     seconds: float = 6.0
     rounds: int = 5
     precision: float = 0.005
-    budget: float | str | None = "2m"
+    budget: str = "2m"
     trials: int = 64
     profile: bool = True
     seed: int = 0
