@@ -6,7 +6,7 @@ import math
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +16,10 @@ import numpy as np
 from iosfarm.compare import own, problem
 from iosfarm.compare.problem import Array
 from iosfarm.compare.process import Failed, FrameworkProcess, Interrupted
-from iosfarm.compare.registry import Framework, chosen
+from iosfarm.compare.registry import chosen
 from iosfarm.compare.rows import Profile, Row, Status
 from iosfarm.compare.settings import Settings, Watch
+from iosfarm.compare.turns import Entry, take_turns
 from iosfarm.ir.errors import IosfarmError, UsageError
 
 if TYPE_CHECKING:
@@ -26,33 +27,9 @@ if TYPE_CHECKING:
     from iosfarm.ir.schedule import Schedule
     from iosfarm.kernels.runtime import Weights
 
-TURN_SECONDS = 0.1
-"""How long a turn lasts at least: one execution of a small network would feel every interruption."""
-MOST_REPEATS = 20
-"""Executions of a turn at most."""
 WEIGHT_COPIES = 16
 """Bytes that a framework may need while it prepares, in bytes of the weights: TensorFlow takes so many."""
 LEAST_ROOM = 2**30
-FEWEST_SAMPLES = 3
-"""Of a framework that has used up its time; one sample is enough where these would take longer than that."""
-
-
-@dataclass
-class _Entry:
-    """A framework under way."""
-
-    framework: Framework
-    row: Row
-    process: FrameworkProcess | None = None
-    samples: list[float] = field(default_factory=list)
-    spent: float = 0.0
-
-    def end(self, status: Status, reason: str) -> None:
-        """It has no latency to show."""
-        self.row = replace(self.row, status=status, reason=reason, samples=())
-        if self.process is not None:
-            self.process.close()
-            self.process = None
 
 
 def run(
@@ -78,7 +55,7 @@ def run(
     settings, watch = settings or Settings(), watch or Watch()
     wanted = chosen(frameworks)
     kind = _kind(device)
-    entries = [_Entry(item, Row(item.name, item.title, Status.NOT_RUN, "interrupted")) for item in wanted]
+    entries = [Entry(item, Row(item.name, item.title, Status.NOT_RUN, "interrupted")) for item in wanted]
     possible = []
     for entry in entries:
         if kind in entry.framework.devices:
@@ -119,7 +96,7 @@ def _kind(device: str) -> str:
 
 def _compare(
     folder: Path,
-    entries: Sequence[_Entry],
+    entries: Sequence[Entry],
     graph: Graph,
     kind: str,
     weights: Weights | None,
@@ -143,7 +120,7 @@ def _compare(
     watch.say(f"{graph.name}: the float64 reference")
     expected = run_graph(graph, values, inputs)
     room = max(LEAST_ROOM, WEIGHT_COPIES * sum(array.nbytes for array in values.values()))
-    running: list[_Entry] = []
+    running: list[Entry] = []
     for entry in [entry for entry in entries if entry.row.status is Status.NOT_RUN]:
         _check(watch)
         if running and available_memory() < room:
@@ -158,10 +135,10 @@ def _compare(
     _time_all(running, graph, settings, watch)
 
 
-def _time_all(running: Sequence[_Entry], graph: Graph, settings: Settings, watch: Watch) -> None:
+def _time_all(running: Sequence[Entry], graph: Graph, settings: Settings, watch: Watch) -> None:
     """Let those that are open take turns, and end them: where memory is short there is more than one such group."""
     watch.say(f"{graph.name}: {len(running)} frameworks take turns")
-    _take_turns(running, settings, watch)
+    take_turns(running, settings, watch)
     for entry in running:
         if entry.process is not None:
             _finish(entry, settings, watch)
@@ -170,7 +147,7 @@ def _time_all(running: Sequence[_Entry], graph: Graph, settings: Settings, watch
 
 def _prepare_own(
     folder: Path,
-    entries: Sequence[_Entry],
+    entries: Sequence[Entry],
     graph: Graph,
     weights: Weights,
     kind: str,
@@ -202,7 +179,7 @@ def _check(watch: Watch) -> None:
         raise Interrupted
 
 
-def _prepare_onnx(folder: Path, entries: Sequence[_Entry], graph: Graph, weights: Weights) -> None:
+def _prepare_onnx(folder: Path, entries: Sequence[Entry], graph: Graph, weights: Weights) -> None:
     readers = [entry for entry in entries if entry.framework.reads == "onnx"]
     if not readers:
         return
@@ -217,7 +194,7 @@ def _prepare_onnx(folder: Path, entries: Sequence[_Entry], graph: Graph, weights
 
 def _open(
     folder: Path,
-    entry: _Entry,
+    entry: Entry,
     threads: int,
     expected: list[Array],
     dtype: str,
@@ -254,48 +231,7 @@ def _open(
         entry.end(Status.WRONG, f"computes something else: {off}")
 
 
-def _take_turns(entries: Sequence[_Entry], settings: Settings, watch: Watch) -> None:
-    """Every framework in turn, in an order that turns, until each has had its time or is known well enough."""
-    from iosfarm.workers.measuring import relative_median_error
-
-    turn = 0
-    while True:
-        waiting = [entry for entry in entries if entry.process is not None and not _known(entry, settings, turn)]
-        if not waiting:
-            return
-        for step in range(len(waiting)):
-            entry = waiting[(turn + step) % len(waiting)]
-            if watch.stop():
-                raise Interrupted
-            assert entry.process is not None
-            repeats = 1
-            if entry.samples:
-                repeats = min(MOST_REPEATS, max(1, math.ceil(TURN_SECONDS / min(entry.samples))))
-            begin = time.monotonic()
-            try:
-                answer = entry.process.request({"do": "time", "repeats": repeats}, settings.timeout, watch.stop)
-            except Failed as failure:
-                entry.end(failure.status, f"while it was timed: {failure.reason}")
-                continue
-            entry.spent += time.monotonic() - begin
-            found = answer["samples"]
-            assert isinstance(found, list)
-            entry.samples += found
-            error = relative_median_error(entry.samples)
-            watch.say(f"{entry.framework.title}: {len(entry.samples)} samples, ±{error:.1%}")
-        turn += 1
-
-
-def _known(entry: _Entry, settings: Settings, turn: int) -> bool:
-    from iosfarm.workers.measuring import relative_median_error
-
-    if entry.spent >= settings.seconds:
-        slow = bool(entry.samples) and min(entry.samples) * FEWEST_SAMPLES > settings.seconds
-        return slow or len(entry.samples) >= FEWEST_SAMPLES
-    return turn >= settings.rounds and relative_median_error(entry.samples) <= settings.precision
-
-
-def _finish(entry: _Entry, settings: Settings, watch: Watch) -> None:
+def _finish(entry: Entry, settings: Settings, watch: Watch) -> None:
     """The row of a framework that ran, with its profile; one that fails to profile has its latency all the same."""
     assert entry.process is not None
     entry.row = replace(entry.row, status=Status.OK, reason="", samples=tuple(entry.samples))
