@@ -58,7 +58,7 @@ def import_named(
             module = makers[library]()
         except CannotImport:
             raise
-        except Exception as error:  # the factory is the user's: whatever it raises is told
+        except (Exception, SystemExit) as error:  # the factory is the user's: whatever it raises is told
             raise CannotImport(
                 f"the network cannot be made: {type(error).__name__}: {_line(error)}", where=where,
                 hint="arguments and downloads are the usual reasons",
@@ -67,7 +67,10 @@ def import_named(
         raise CannotImport(f"it makes a {type(module).__name__}, not a torch module", where=where)
     if state is not None:
         load_state(module, state)
-    examples = [torch.zeros(1, *shape) for shape in inputs or _usual_inputs(module)]
+    try:
+        examples = [torch.zeros(1, *shape) for shape in inputs or _usual_inputs(module)]
+    except RuntimeError as error:
+        raise CannotImport(f"these inputs do not fit into memory: {_line(error)}", where=where) from None
     return import_module(module, examples, strict=strict, name=label or name.rsplit(":", 1)[-1].replace("/", "_"))
 
 

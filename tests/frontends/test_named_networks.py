@@ -211,3 +211,14 @@ def test_a_torchvision_of_another_build_is_told_with_the_right_one(tmp_path: Pat
     last = found.stderr.strip().splitlines()[-1]
     assert "does not fit this torch" in last
     assert "--index-url https://download.pytorch.org/whl/" in last
+
+
+def test_a_factory_that_leaves_the_program(tmp_path: Path) -> None:
+    (tmp_path / "leaving_networks.py").write_text("import sys\n\ndef leave():\n    sys.exit(4)\n")
+    with pytest.raises(CannotImport, match="cannot be made: SystemExit: 4"):
+        import_named("torch", "leaving_networks:leave", folder=tmp_path)
+
+
+def test_inputs_beyond_the_memory() -> None:
+    with pytest.raises(CannotImport, match="these inputs do not fit into memory"):
+        import_named("torch", "torch.nn:ReLU", inputs=[[3, 1 << 24, 1 << 24]])
