@@ -11,7 +11,7 @@ from iosfarm.db.exchange import ImportReport, Rejected
 from iosfarm.db.filters import Conditions
 from iosfarm.db.leases import Claims
 from iosfarm.db.location import default_path
-from iosfarm.db.measurements import Recorded
+from iosfarm.db.measurements import Batch, Recorded
 from iosfarm.db.pruning import PruneReport
 from iosfarm.db.queries import QueryRow
 from iosfarm.db.runs import RunRow, RunSummary
@@ -23,6 +23,7 @@ from iosfarm.db.statistics import DatabaseStatistics, DeviceStatistics
 from iosfarm.db.transfer import Transferred
 
 __all__ = [
+    "Batch",
     "Claims",
     "ClassRatio",
     "Comparison",

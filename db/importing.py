@@ -27,7 +27,7 @@ from iosfarm.ir.device import Device, Environment, canonical_json
 from iosfarm.ir.measurement import Status
 from iosfarm.ir.summary import StageSummary
 
-BATCH = 20_000
+BATCH = 50_000
 """Measurements of one transaction."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, select
 
@@ -15,7 +15,7 @@ from iosfarm.db.encoding import Columns, decode, encode, place_of
 from iosfarm.db.errors import MissingRowError
 from iosfarm.db.handle import Handle
 from iosfarm.db.lease_rows import end_leases
-from iosfarm.db.rows import device_row, environment_row, stage_rows
+from iosfarm.db.rows import device_rows, environment_row, stage_rows
 from iosfarm.ir.device import Device, Environment, Fact
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.summary import StageSummary
@@ -35,6 +35,14 @@ class Recorded:
     id: int
     measurement: Measurement
     soft_differences: Mapping[str, tuple[Fact | None, Fact | None]] = field(default_factory=dict)
+
+
+class Batch(NamedTuple):
+    """Measurements of one device in one environment, each with its stage."""
+
+    items: Sequence[tuple[StageSummary, Measurement]]
+    device: Device
+    environment: Environment
 
 
 class Measurements(Handle):
@@ -77,40 +85,57 @@ class Measurements(Handle):
                 time without a zone. Nothing is stored.
             TransientDatabaseError: try again.
         """
-        for summary, measurement in items:
-            if summary.key != measurement.stage_key:
-                raise ValueError(f"a measurement of stage {measurement.stage_key} with summary {summary.key}")
-        place = place_of(device, environment)
-        encoded = [encode(measurement, place) for _, measurement in items]
-        if not encoded:
-            return []
+        (numbers,) = self.record_all([Batch(items, device, environment)], search_id=search_id, owner=owner)
+        return numbers
+
+    def record_all(
+        self, batches: Sequence[Batch], *, search_id: int | None = None, owner: str | None = None
+    ) -> list[list[int]]:
+        """As `record`, for several devices and environments, in one transaction: a farm's devices end their tasks at
+        all times, and each transaction waits for the disk.
+        """
+        for batch in batches:
+            for summary, measurement in batch.items:
+                if summary.key != measurement.stage_key:
+                    raise ValueError(f"a measurement of stage {measurement.stage_key} with summary {summary.key}")
+        places = [place_of(batch.device, batch.environment) for batch in batches]
+        encoded = [[encode(m, place) for _, m in batch.items] for batch, place in zip(batches, places, strict=True)]
+        if not any(encoded):
+            return [[] for _ in batches]
         try:
-            return self._record(items, encoded, device, environment, search_id, owner)
+            return self._record(batches, encoded, search_id, owner)
         except MissingRowError:
             # Stages without measurements may have been pruned since they were looked up: this time they are stored.
-            return self._record(items, encoded, device, environment, search_id, owner)
+            return self._record(batches, encoded, search_id, owner)
 
     def _record(
-        self,
-        items: Sequence[tuple[StageSummary, Measurement]],
-        encoded: Sequence[Columns],
-        device: Device,
-        environment: Environment,
-        search_id: int | None,
-        owner: str | None,
-    ) -> list[int]:
+        self, batches: Sequence[Batch], encoded: Sequence[Sequence[Columns]], search_id: int | None, owner: str | None
+    ) -> list[list[int]]:
         with self._transaction(write=True) as connection:
-            stages = stage_rows(connection, [summary for summary, _ in items])
-            refers = device_row(connection, device), environment_row(connection, environment), search_id
+            stages = stage_rows(connection, [summary for batch in batches for summary, _ in batch.items])
+            devices = device_rows(connection, [batch.device for batch in batches])
+            environments = {batch.environment.key: batch.environment for batch in batches}
+            numbered = {key: environment_row(connection, found) for key, found in sorted(environments.items())}
             rows = [
-                (stages[summary.key], *refers, *columns) for (summary, _), columns in zip(items, encoded, strict=True)
+                (stages[summary.key], device, numbered[batch.environment.key], search_id, *columns)
+                for batch, device, all_columns in zip(batches, devices, encoded, strict=True)
+                for (summary, _), columns in zip(batch.items, all_columns, strict=True)
             ]
             insert_measurements(connection, rows)
-            uids = [columns.uid for columns in encoded]
-            numbers = measurement_ids(connection, uids)
+            numbers = measurement_ids(connection, [columns.uid for all_columns in encoded for columns in all_columns])
             if owner is not None:
-                end_leases(connection, stages, device, environment, owner)
-            return [numbers[uid] for uid in uids]
+                _end_leases(connection, batches, owner)
+            return [[numbers[columns.uid] for columns in all_columns] for all_columns in encoded]
+
+
+def _end_leases(connection: Connection, batches: Sequence[Batch], owner: str) -> None:
+    """The owner's leases of what the batches hold; one statement for devices that share them."""
+    alike: dict[tuple[str, str], list[Batch]] = {}
+    for batch in batches:
+        alike.setdefault((batch.device.key, batch.environment.hard_key), []).append(batch)
+    for _, some in sorted(alike.items(), key=lambda item: item[0]):
+        keys = {summary.key for batch in some for summary, _ in batch.items}
+        end_leases(connection, keys, some[0].device, some[0].environment, owner)
 
 
 def usable(

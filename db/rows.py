@@ -16,21 +16,32 @@ from iosfarm.ir.summary import OperatorSummary, StageSummary
 
 def device_row(connection: Connection, device: Device) -> int:
     """Id of the device's row, inserted if missing."""
+    return device_rows(connection, [device])[0]
+
+
+def device_rows(connection: Connection, devices: Sequence[Device]) -> list[int]:
+    """Ids of the devices' rows, inserted where missing; in two statements, however many there are."""
     columns = tables.device.c
-    values = {
-        "key": device.key,
-        "kind": device.kind,
-        "model": device.model,
-        "simulated": device.simulated,
-        "properties": canonical_json(dict(device.properties)),
-        "instance": canonical_json(dict(device.instance)),
-    }
-    find = select(columns.id).where(columns.key == values["key"], columns.instance == values["instance"])
-    found: int | None = connection.scalar(find)
-    if found is None:
+    places = [(device.key, canonical_json(dict(device.instance))) for device in devices]
+    wanted = texts(connection, sorted({key for key, _ in places}))
+    find = select(columns.id, columns.key, columns.instance).where(columns.key.in_(select(wanted)))
+    found = {(row.key, row.instance): row.id for row in connection.execute(find)}
+    missing = {place: device for place, device in zip(places, devices, strict=True) if place not in found}
+    if missing:
+        values = [
+            {
+                "key": key,
+                "kind": device.kind,
+                "model": device.model,
+                "simulated": device.simulated,
+                "properties": canonical_json(dict(device.properties)),
+                "instance": instance,
+            }
+            for (key, instance), device in sorted(missing.items(), key=lambda item: item[0])
+        ]
         connection.execute(insert_or_ignore(connection, tables.device), values)
-        found = connection.execute(find).scalar_one()
-    return found
+        found = {(row.key, row.instance): row.id for row in connection.execute(find)}
+    return [found[place] for place in places]
 
 
 def environment_row(connection: Connection, environment: Environment) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from iosfarm.ir.device import Environment
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.schedule import STAGES, Schedule
@@ -18,6 +19,12 @@ from iosfarm.workers.measuring import relative_median_error
 
 TOLERANCES = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 """Largest error of a network, by dtype, relative to the largest absolute value of float64's result."""
+
+
+def tolerance(dtype: str, environment: Environment) -> float:
+    """Of `TOLERANCES`, in an environment: TF32 keeps as many bits of float32's factors as float16 has."""
+    rounded = dtype == "float32" and environment.hard.get("precision") == "tf32"
+    return TOLERANCES["float16" if rounded else dtype]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import platform
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import NoReturn
 
 from iosfarm.ir.device import Device, Environment, Fact
@@ -22,6 +23,7 @@ from iosfarm.workers.evaluating import Evaluation, EvaluationSettings, evaluate
 from iosfarm.workers.measuring import measure
 from iosfarm.workers.random_weights import random_weights
 from iosfarm.workers.settings import MeasureSettings
+from iosfarm.workers.turns import turn
 
 
 class Worker:
@@ -41,6 +43,7 @@ class Worker:
         self.name = f"{platform.node()}:{os.getpid()}:{spec}"
         self._runtime = open_runtime(spec)
         self._busy = threading.Lock()
+        self._shared = False  # somebody else's work ran beside ours
 
     @property
     def layout(self) -> str:
@@ -87,10 +90,15 @@ class Worker:
 
             return evaluate(prepare, graph, schedules, given, settings, seed)
 
+    @cached_property
+    def _device(self) -> Device:
+        return self._runtime.fingerprint()[0]
+
     def _conditions(self) -> dict[str, Fact]:
         """The machine's state, and the device's own where it tells of it."""
         told = getattr(self._runtime, "conditions", dict)
-        return {**read_conditions(), **told()}
+        shared: dict[str, Fact] = {"shared": True} if self._shared else {}
+        return {**read_conditions(), **told(), **shared}
 
     def close(self) -> None:
         """Give the device back; closing twice is allowed."""
@@ -113,7 +121,9 @@ class Worker:
         if not self._busy.acquire(blocking=False):
             raise RuntimeError(f"the worker of {self.spec} is busy: it does one thing at a time")
         try:
-            yield
+            with turn(self._device) as alone:
+                self._shared = not alone
+                yield
         finally:
             self._busy.release()
 

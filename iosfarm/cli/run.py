@@ -38,7 +38,7 @@ def command(
     Example: iosfarm run schedules/squeezenet-cpu-b1-float32.json --rounds 50 --trace squeezenet-trace.json
     """
     from iosfarm.cli.output import print_json, print_table, stderr_console
-    from iosfarm.farm.running import run_schedule
+    from iosfarm.deploy.running import run_schedule
 
     console = stderr_console()
     with console.status("running") if console.is_terminal else nullcontext():

@@ -242,6 +242,7 @@ class Dispatcher:
             pool.pace.learn(flight.effort, len(flight.stages), flight.size, outcome.seconds)
             fields = {"device": member.name, "stages": ended, "seconds": outcome.seconds, "effort": flight.effort}
             self._emit(Event("task_done", fields))
+        self.fleet.beside(member, outcome)
         self.fleet.struck(pool, member)
         again = [w for w in verdicts.again if self._wanted(pool, w.key) and w.failures < self._policy.attempts]
         pool.queue.put_back(again)

@@ -166,6 +166,12 @@ class Fleet:
         if (note := pool.trust.disputed()) and note not in self.notes:
             self.notes.append(note)
 
+    def beside(self, member: Member, outcome: Outcome) -> None:
+        """Say once where another process was at work on a device, see `iosfarm.workers.turns`."""
+        note = f"{member.name} was not ours alone: another program measured on it for longer than its turn"
+        if note not in self.notes and any(m.conditions.get("shared") for m in outcome.measurements):
+            self.notes.append(note)
+
     def struck(self, pool: Pool, member: Member) -> None:
         """See whether a device has drifted for good."""
         if member.name not in pool.members or not pool.trust.struck_out(member.name):

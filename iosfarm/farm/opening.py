@@ -7,6 +7,7 @@ from iosfarm.farm.job_search import JobSearch
 from iosfarm.farm.jobs import Job
 from iosfarm.farm.pool import Pool
 from iosfarm.farm.remembered import JobMemory
+from iosfarm.search.beside import little_to_win
 from iosfarm.search.solver import NoScheduleError
 
 
@@ -22,6 +23,8 @@ def open_search(database: LatencyDatabase, job: Job, pool: Pool) -> JobSearch:
         soft.update(found.soft_differences)
     if soft:
         search.notes.append(f"some latencies were measured with another {', '.join(sorted(soft))}")
+    if note := little_to_win([problem.part for problem in search.search.problems]):
+        search.notes.append(note)
     return search
 
 

@@ -19,7 +19,7 @@ from iosfarm.farm.verdict import DISTURBED, overrun
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.schedule import Certificate, Schedule
 from iosfarm.search.refine import Won
-from iosfarm.workers.evaluating import TOLERANCES, Evaluation, schedule_key
+from iosfarm.workers.evaluating import Evaluation, schedule_key, tolerance
 
 PAGE, MOST = 3, 60
 """Schedules that are read at once, and that are looked at: searches with other settings, seeds or environments may have
@@ -97,7 +97,8 @@ def _evaluation(
             return None
         if entry.relative_error is None and not device.device.simulated:
             return None
-        if entry.relative_error is not None and entry.relative_error > TOLERANCES[job.graph.dtype]:
+        limit = tolerance(job.graph.dtype, device.environment)
+        if entry.relative_error is not None and entry.relative_error > limit:
             return None  # whatever was wrong may be mended
         latencies[name] = Measurement(entry.key, Status.OK, tuple(entry.samples), rounds=len(entry.samples))
         errors[name] = entry.relative_error

@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from iosfarm.db import DatabaseError, LatencyDatabase
+from iosfarm.db import Batch, DatabaseError, LatencyDatabase
 from iosfarm.db.measurements import Recorded
 from iosfarm.farm.judging import Verdicts
 from iosfarm.farm.policy import Policy
 from iosfarm.farm.pool import Pool
 from iosfarm.farm.request import Request
 from iosfarm.farm.stage_queue import Wanted
-from iosfarm.ir.device import Device, Environment, canonical_json
 from iosfarm.ir.measurement import Measurement, Status
 
 Settled = tuple[Pool, int, Measurement, Wanted]
@@ -77,28 +76,16 @@ class Sharing:
         return dict(claims.measured)
 
     def record(self, verdicts: Iterable[Verdicts]) -> list[Settled]:
-        """What has been measured, in one transaction a device; leases of what is known end with it."""
-        usable: dict[object, list[tuple[Verdicts, Measurement, Wanted]]] = {}
-        told: dict[object, list[tuple[Verdicts, Measurement, Wanted]]] = {}
-        for verdict in verdicts:
-            info = verdict.member.info
-            place = (info.pool, canonical_json(dict(info.device.instance)), info.environment.key)
-            usable.setdefault(place, []).extend((verdict, *pair) for pair in verdict.usable.values())
-            told.setdefault(place, []).extend((verdict, *pair) for pair in verdict.told)
-        settled: list[Settled] = []
-        for items in usable.values():
-            numbers = self._write(items, self.owner)
-            settled += [(v.pool, n, m, w) for (v, m, w), n in zip(items, numbers, strict=True)]
-        for items in told.values():
-            self._write(items, None)
-        return settled
-
-    def _write(self, items: Sequence[tuple[Verdicts, Measurement, Wanted]], owner: str | None) -> list[int]:
-        if not items:
-            return []
-        device, environment = _place(items[0][0])
-        rows = [(wanted.request.summary, measurement) for _, measurement, wanted in items]
-        return self._database.record(rows, device, environment, owner=owner)
+        """What has been measured, in one transaction; leases of what is known end with it."""
+        heard = list(verdicts)
+        usable = [(verdict, list(verdict.usable.values())) for verdict in heard if verdict.usable]
+        numbers = self._database.record_all([_batch(verdict, pairs) for verdict, pairs in usable], owner=self.owner)
+        self._database.record_all([_batch(verdict, verdict.told) for verdict in heard if verdict.told])
+        return [
+            (verdict.pool, number, measurement, wanted)
+            for (verdict, pairs), ids in zip(usable, numbers, strict=True)
+            for (measurement, wanted), number in zip(pairs, ids, strict=True)
+        ]
 
     def release(self, pool: Pool, keys: Sequence[str]) -> None:
         """Leases of stages that nobody here wants any more."""
@@ -157,5 +144,6 @@ def _dead(owner: str) -> bool:
     return False
 
 
-def _place(verdict: Verdicts) -> tuple[Device, Environment]:
-    return verdict.member.info.device, verdict.member.info.environment
+def _batch(verdict: Verdicts, pairs: Iterable[tuple[Measurement, Wanted]]) -> Batch:
+    info = verdict.member.info
+    return Batch([(wanted.request.summary, m) for m, wanted in pairs], info.device, info.environment)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from iosfarm.farm.job_search import JobSearch
 from iosfarm.farm.jobs import JobResult
 from iosfarm.ir.schedule import STAGES, Schedule
-from iosfarm.workers.evaluating import TOLERANCES, Evaluation
+from iosfarm.workers.evaluating import Evaluation, tolerance
 
 DISTURBED = 0.1
 """A network that takes this much longer than its stages was measured while something else kept the device busy."""
@@ -41,13 +41,13 @@ def verdict(
                 f"end to end, the sequential schedule took {over:.0%} longer than its stages alone: was the machine "
                 "busy? search or run again when it is idle"
             )
-        tolerance = TOLERANCES[job.graph.dtype]
-        wrong = {name: e for name, e in evaluation.errors.items() if e is not None and e > tolerance}
+        limit = tolerance(job.graph.dtype, search.device.environment)
+        wrong = {name: e for name, e in evaluation.errors.items() if e is not None and e > limit}
         right = {name: m.median for name, m in evaluation.latencies.items() if name not in wrong}
         chosen = fastest(right) if right else "sequential"
         if wrong:
             worst = max(wrong.values())
-            notes.append(f"wrong numbers from {', '.join(wrong)}: off by {worst:.1e}, more than {tolerance:.0e}")
+            notes.append(f"wrong numbers from {', '.join(wrong)}: off by {worst:.1e}, more than {limit:.0e}")
         if "refined" in right and "optimised" in right:
             won = 1 - right["refined"] / right["optimised"]
             count = f"{len(search.won)} move{'s' if len(search.won) != 1 else ''}"

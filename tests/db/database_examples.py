@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+from iosfarm.db import LatencyDatabase, ScheduledStageRow
 from iosfarm.ir.device import Device, Environment
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.summary import OperatorSummary, StageSummary
@@ -64,3 +66,9 @@ def ok(of: StageSummary, *samples: float, minutes: float = 0) -> Measurement:
 
 def bad(of: StageSummary, status: Status = Status.FAILED, *, minutes: float = 0) -> Measurement:
     return Measurement(of.key, status, reason="it broke", measured_at=NOON + timedelta(minutes=minutes))
+
+
+def add_schedule(database: LatencyDatabase, model: str, stages: list[ScheduledStageRow], **k: Any) -> int:
+    values: dict[str, Any] = {"search_id": None, "graph_hash": "abc", "batch": 1, "dtype": "float32", "device": CPU}
+    values |= {"environment": ENVIRONMENT, "predicted": 2e-3, "measured": None, "lower_bound": 1e-3}
+    return database.record_schedule(**{**values, "document": "{}", **k}, model=model, stages=stages)

@@ -222,7 +222,7 @@ def test_an_error_of_the_database_is_not_hidden_by_another(path: Path, monkeypat
     def broken(*_: object, **__: object) -> list[int]:
         raise DatabaseError("the disk is full")
 
-    monkeypatch.setattr(LatencyDatabase, "record", broken)
+    monkeypatch.setattr(LatencyDatabase, "record_all", broken)
     monkeypatch.setattr(LatencyDatabase, "finish_search", broken)
     with pytest.raises(DatabaseError, match="the disk is full"):
         run_jobs([job()], database=str(path), executor="inline")

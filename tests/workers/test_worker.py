@@ -10,12 +10,13 @@ from contextlib import closing
 import pytest
 
 from iosfarm.ir.builder import GraphBuilder
+from iosfarm.ir.device import Environment
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.key import canonical_stage
 from iosfarm.ir.measurement import Status
 from iosfarm.ir.schedule import Schedule, ScheduledStage
-from iosfarm.workers.evaluating import EvaluationSettings
+from iosfarm.workers.evaluating import EvaluationSettings, tolerance
 from iosfarm.workers.settings import MeasureSettings
 from iosfarm.workers.worker import Worker
 
@@ -121,3 +122,9 @@ def test_closed_worker_can_be_closed_again() -> None:
     worker = Worker("cpu")
     worker.close()
     worker.close()
+
+
+def test_tf32_is_judged_as_what_it_keeps() -> None:
+    exact, rounded = (Environment({"precision": name}) for name in ("ieee", "tf32"))
+    assert tolerance("float32", exact) == tolerance("float32", Environment({})) < tolerance("float32", rounded)
+    assert tolerance("float16", exact) == tolerance("float16", rounded) == tolerance("float32", rounded)

@@ -15,7 +15,7 @@ from iosfarm.farm.schedule_file import load
 from iosfarm.ir.schedule import Schedule
 from iosfarm.search.baselines import greedy, sequential
 from iosfarm.search.parts import cut
-from iosfarm.workers.evaluating import TOLERANCES, EvaluationSettings, evaluate
+from iosfarm.workers.evaluating import EvaluationSettings, evaluate, tolerance
 
 
 @dataclass(frozen=True)
@@ -128,4 +128,5 @@ def run_schedule(
         notes.append("latencies are simulated, numbers were not checked")
     title = f"{content.model}, batch {content.batch}, {content.dtype} on {found.model}, chosen: {content.chosen}"
     written = None if trace is None else str(trace)
-    return RunReport(title, spec, found.simulated, TOLERANCES[graph.dtype], tuple(rows), tuple(notes), written)
+    limit = tolerance(graph.dtype, environment)
+    return RunReport(title, spec, found.simulated, limit, tuple(rows), tuple(notes), written)
