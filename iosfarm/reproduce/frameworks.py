@@ -95,19 +95,21 @@ def _all_latencies(draft: Draft, lab: Lab, graph: Graph) -> Mapping[str, tuple[f
     """Of every framework and of IOS-Both; figures that need some of them share one comparison."""
     found = attempt(draft, f"{graph.name}, ios_both", lambda: lab.search(graph, variant("ios_both")))
     names = (*paper.FRAMEWORKS, *MORE, TUNED, OURS)
-    return framework_latencies(lab, graph, names, found.schedule if found else None)
+    return framework_latencies(lab, graph, names, found.schedule if found else None, draft)
 
 
 def framework_latencies(
-    lab: Lab, graph: Graph, names: Sequence[str], schedule: Schedule | None = None
+    lab: Lab, graph: Graph, names: Sequence[str], schedule: Schedule | None = None, draft: Draft | None = None
 ) -> Mapping[str, tuple[float | None, str]]:
-    """Latency of each framework, or why there is none: there is always a row. schedule: of `ios`.
+    """Latency of each framework, or why there is none: there is always a row. schedule: of `ios`. draft: is told how
+    ours stands to the fastest of the others, and where the difference is.
 
     Raises:
         Stopped.
     """
     if lab.info().device.simulated or lab.device.startswith("replay:"):
         return dict.fromkeys(names, (None, "frameworks run on real devices only"))
+    from iosfarm.compare.document import NetworkRows
     from iosfarm.compare.remembering import remembered_run
     from iosfarm.compare.settings import Watch
 
@@ -115,6 +117,8 @@ def framework_latencies(
     watch = Watch(stop=lab.stop)
     rows = remembered_run(graph, names, lab.info(), schedule=schedule, database=lab.database, watch=watch)
     lab.check()
+    if draft is not None and (verdict := NetworkRows.of(graph, rows, complete=True).verdict()):
+        draft.note(f"{graph.name}: {verdict}")
     return {row.framework: (row.seconds, _reason(str(row.status), row.reason)) for row in rows}
 
 
