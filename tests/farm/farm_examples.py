@@ -10,6 +10,7 @@ from iosfarm.farm.driver import Driver
 from iosfarm.farm.executor import Change, DeviceInfo, EvaluateTask, MeasureTask, Outcome, Task
 from iosfarm.farm.inline_executor import InlineExecutor
 from iosfarm.farm.jobs import Job, JobResult, SearchSettings
+from iosfarm.farm.policy import Policy
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.measurement import Measurement, Status
@@ -21,6 +22,9 @@ from iosfarm.workers.settings import EFFORTS, Effort
 
 SIM = "sim:v100"
 EXHAUSTIVE = Method("exhaustive")
+
+SMALL = Policy(most_simulated_stages=2)
+"""Tasks of two stages, so that much can happen between two of them."""
 
 
 def branches(name: str = "branches", channels: int = 32) -> Graph:

@@ -33,11 +33,6 @@ ZEROS = [Budget(stages=0), Budget(seconds=0)]
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "latency.db"
-
-
-@pytest.fixture
 def database(path: Path) -> Iterator[LatencyDatabase]:
     with LatencyDatabase(str(path)) as database:
         yield database

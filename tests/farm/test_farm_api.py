@@ -26,11 +26,6 @@ from iosfarm.ir.schedule import Schedule
 from iosfarm.search.solver import NoScheduleError
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "latency.db"
-
-
 def states(path: Path) -> list[str]:
     with LatencyDatabase(str(path), readonly=True) as database:
         return [str(row.state) for row in reversed(database.searches())]
