@@ -69,7 +69,8 @@ class NetworkRows:
                 ("all else", mine.other, theirs.other),
             )
         ]
-        return f"{text}; under the profilers {', '.join(pairs)}, {mine.kernels} kernels against {theirs.kernels}"
+        shares = ", ".join([*pairs, f"{mine.kernels} kernels against {theirs.kernels}"])
+        return f"{text}; under the profilers, which add up what runs side by side: {shares}"
 
     def cells(self) -> Iterator[list[object]]:
         """A line for each row, as `COLUMNS` say."""
