@@ -198,7 +198,8 @@ def test_the_verdict_says_who_wins_and_where() -> None:
         "IOS is 2.00x faster than Jax, the fastest of the others; under the profilers"
     )
     assert verdict(ours, slow, fast, row("ios_sequential", 1.0, 1.0)) == (
-        "IOS is 2.00x slower than Torch, the fastest of the others; under the profilers, which add up what runs side by side: "
+        "IOS is 2.00x slower than Torch, the fastest of the others; "
+        "under the profilers, which add up what runs side by side: "
         "convolutions 2 ms against 1 ms, all else 1 ms against 1 ms, 7 kernels against 7"
     )
     assert verdict(ours) == verdict(slow) == ""
