@@ -64,3 +64,11 @@ class TellsUtilisation(Protocol):
     def utilisation(self) -> list[Busy]:
         """In one execution, in order; nothing is in use in between. What is counted is the runtime's to say."""
         ...
+
+
+def is_channels_last(tensor: Tensor) -> bool:
+    """Whether it is an image that lies so, and not what lies in one order only."""
+    import torch
+
+    last = torch.channels_last
+    return tensor.dim() == 4 and not tensor.is_contiguous() and tensor.is_contiguous(memory_format=last)

@@ -12,7 +12,7 @@ from torch import Tensor
 from iosfarm.kernels.cpu.executable import CpuExecutable
 from iosfarm.kernels.cpu.program import StageProgram, Values
 from iosfarm.kernels.cpu.streams import Streams
-from iosfarm.kernels.network import Span
+from iosfarm.kernels.network import Span, is_channels_last
 
 WARMUP = 2
 
@@ -38,7 +38,7 @@ class CpuNetwork(CpuExecutable):
         """See `TakesTensors.run_tensors`."""
         self._check_open()
         outputs = self._streams.home.call(lambda: self._run_on(inputs))
-        last = any(_is_channels_last(tensor) for tensor in inputs)
+        last = any(is_channels_last(tensor) for tensor in inputs)
         # On this thread: what home makes under inference mode cannot be used with autograd, its copies can.
         return [
             tensor.clone(memory_format=torch.channels_last if last and tensor.dim() == 4 else torch.contiguous_format)
@@ -94,10 +94,6 @@ class CpuNetwork(CpuExecutable):
             self._streams.fork(self._beside[position], run)
         for slot in program.dead:
             values[slot] = None
-
-
-def _is_channels_last(tensor: Tensor) -> bool:
-    return tensor.dim() == 4 and not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
 
 
 def _is_laid_out_like(tensor: Tensor, buffer: Tensor) -> bool:

@@ -22,6 +22,9 @@ DEFAULT_SHARED = 48 * 1024
 STANDARD = "-std=c++17"
 """CuPy's default is older than the kernels' C++."""
 
+CLOCK_RATE = 13
+"""cudaDevAttrClockRate, in kHz."""
+
 _TO_DEVICE, _TO_HOST, _ON_DEVICE = 1, 2, 3  # cudaMemcpyKind
 
 
@@ -55,6 +58,8 @@ class CupyGpu:
                 driver=_driver_version(runtime.driverGetVersion()),
                 cuda=(number // 1000, number % 1000 // 10),
                 bus=bus,
+                # An attribute: CUDA 13 has no such property any more.
+                clock=runtime.deviceGetAttribute(CLOCK_RATE, index) * 1e3,
             )
             self._pool = cupy.cuda.MemoryPool()
             self._transfers = cupy.cuda.Stream(non_blocking=True)

@@ -118,6 +118,7 @@ class CudaExecutable:
         return self._bound.lanes[0].stream
 
     def _write_inputs(self) -> None:
+        """Those of the last `run`, or random ones."""
         for turn, arena in enumerate(self._bound.arenas):
             if self._given is None:
                 self._memory.fill_inputs(arena)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from iosfarm.kernels.cuda.dependencies import Dependencies
-from iosfarm.kernels.cuda.gpu import Event, Gpu, Graph
+from iosfarm.kernels.cuda.gpu import Event, Gpu, Graph, Stream
 from iosfarm.kernels.cuda.lanes import Placement, enqueue, place
 from iosfarm.kernels.cuda.memory import MemoryPlan, plan_memory
 from iosfarm.kernels.cuda.steps import Lane, Program
+
+Mark = Callable[[int, Stream, bool], None]
+"""(step, its stream, whether it begins): called before and after each step is put on its stream."""
 
 
 @dataclass(frozen=True)
@@ -43,28 +46,33 @@ class Bound:
         """Of a value."""
         return self.arenas[turn % len(self.arenas)] + self.form.memory.offsets[value]
 
-    def enqueue(self, turn: int = 0) -> list[Event]:
+    def enqueue(self, turn: int = 0, mark: Mark | None = None) -> list[Event]:
         """Put one execution on the lanes, with the memory whose turn it is; see `lanes.enqueue`."""
         weights = self.parameters[turn % len(self.parameters)]
 
         def start(number: int) -> None:
             step = self.form.program.steps[number]
+            lane = self.lanes[self.form.placement.lane[number]]
+            if mark is not None:
+                mark(number, lane.stream, True)
             step.call.enqueue(
-                self.lanes[self.form.placement.lane[number]],
+                lane,
                 [self.address(value, turn) for value in step.reads],
                 [self.address(value, turn) for value in step.writes],
                 weights[number],
                 0 if step.scratch is None else self.address(step.scratch, turn),
             )
+            if mark is not None:
+                mark(number, lane.stream, False)
 
         return enqueue(self.gpu, self.lanes, self.form.placement, start)
 
-    def capture(self, copies: int) -> Graph:
+    def capture(self, copies: int, mark: Mark | None = None) -> Graph:
         """A graph of some executions, one after the other, in turns."""
         home = self.lanes[0].stream
         self.gpu.begin_capture(home)
         try:
-            events = [self.enqueue(turn) for turn in range(copies)]
+            events = [self.enqueue(turn, mark) for turn in range(copies)]
             graph = self.gpu.end_capture(home)
         except BaseException:
             self.gpu.abort_capture(home)

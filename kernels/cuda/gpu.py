@@ -33,7 +33,7 @@ class GpuFacts:
     """What a device tells of itself. capability: (major, minor). memory, l2: bytes. driver: the driver's own version.
 
     cuda: of the runtime library that is in use. uuid: of this one board, as NVML writes it. bus: its place, such as
-    0000:01:00.0.
+    0000:01:00.0. clock: the highest of the processors, in Hz; 0 where it does not tell.
     """
 
     name: str
@@ -46,6 +46,7 @@ class GpuFacts:
     driver: str
     cuda: tuple[int, int]
     bus: str = ""
+    clock: float = 0.0
 
     @property
     def architecture(self) -> str:

@@ -34,7 +34,7 @@ class Lowering:
         self._values = [Value(shape, math.prod(shape) * DTYPES[dtype]) for shape in shapes]
         self._same = list(range(len(shapes)))  # the value whose memory each has
         self._steps: list[Step] = []
-        self._place = (0, 0)
+        self._place: tuple[int, int, tuple[int, ...]] = (0, 0, ())
         self._groups = 1
 
     def program(self, inputs: Sequence[int], outputs: Sequence[int]) -> Program:
@@ -51,12 +51,14 @@ class Lowering:
     def stage(self, stage: Stage, number: int, slot_of: References, operators: Sequence[int]) -> None:
         """Add a stage: its streams side by side, the longest first, as the stage has them."""
         self._groups = len(stage.streams)
+        numbers = {unit.first: position for position, unit in enumerate(stage.units)}
         for group, stream in enumerate(stage.streams):
-            self._place = (number, group)
             if stream.merged:
+                self._place = (number, group, tuple(numbers[unit.first] for unit in stream.units))
                 self._merged(stage, stream.units, slot_of, operators)
                 continue
             for unit in stream.units:
+                self._place = (number, group, (numbers[unit.first],))
                 self._unit(stage, unit, slot_of, operators)
 
     # -- units ---------------------------------------------------------------------------------------------------

@@ -6,8 +6,9 @@ import hashlib
 import math
 import platform
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import NoReturn, Self
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NoReturn, Self, TypeVar
 
 from iosfarm.ir.device import Device, Environment, Fact, canonical_json
 from iosfarm.ir.errors import Infeasible, UsageError
@@ -24,7 +25,9 @@ from iosfarm.kernels.cuda.forms import FORMS, FREE, TUNED, Arranged, in_order, s
 from iosfarm.kernels.cuda.gpu import Gpu
 from iosfarm.kernels.cuda.lane import Lanes
 from iosfarm.kernels.cuda.lowering import Lowering
+from iosfarm.kernels.cuda.network import CudaNetwork, contents_of
 from iosfarm.kernels.cuda.options import CudaSpec
+from iosfarm.kernels.cuda.peak import peak_rate
 from iosfarm.kernels.cuda.plan_cache import Plan
 from iosfarm.kernels.cuda.random_values import RandomValues
 from iosfarm.kernels.cuda.residency import Residency, WeightsOf
@@ -45,6 +48,8 @@ SAMPLES = 7
 
 ROOM = 0.95
 """Share of a device's memory that a program may take: the rest is the driver's and the libraries'."""
+
+_Made = TypeVar("_Made", bound=CudaExecutable)
 
 
 class CudaRuntime:
@@ -120,9 +125,9 @@ class CudaRuntime:
         lowering = Lowering(self._calls, stage.dtype, shapes)
         lowering.stage(stage, 0, lambda r: count + r if r >= 0 else -1 - r, range(len(operators)))
         program = lowering.program(range(count), [count + unit.output for unit in stage.units])
-        return self._executable(form_of(program, with_barriers(program.steps)), stage.dtype, bound)
+        return self._executable(form_of(program, with_barriers(program.steps)), stage.dtype, bound, CudaExecutable)
 
-    def prepare_schedule(self, graph: Graph, schedule: Schedule, weights: Weights) -> CudaExecutable:
+    def prepare_schedule(self, graph: Graph, schedule: Schedule, weights: Weights) -> CudaNetwork:
         """See `Runtime.prepare_schedule`."""
         self._check_open()
         placed = schedule.place(graph, self.layout)
@@ -149,8 +154,12 @@ class CudaRuntime:
             arranged = self._tuned(program, graph.dtype, [schedule.form, *(item.stage.key for item in placed)])
         else:
             arranged = FORMS.get(schedule.form, stages)(program)
+        about = contents_of(graph, placed, peak_rate(self._gpu.facts, graph.dtype, self._spec.precision))
         return self._executable(
-            form_of(*arranged), graph.dtype, lambda number: (graph.operators[number].attributes, known[number])
+            form_of(*arranged),
+            graph.dtype,
+            lambda number: (graph.operators[number].attributes, known[number]),
+            partial(CudaNetwork, about),
         )
 
     def close(self) -> None:
@@ -171,7 +180,7 @@ class CudaRuntime:
 
     # ------------------------------------------------------------------------------------------------------------
 
-    def _executable(self, form: Form, dtype: str, weights: WeightsOf | None) -> CudaExecutable:
+    def _executable(self, form: Form, dtype: str, weights: WeightsOf | None, make: Callable[..., _Made]) -> _Made:
         lanes = self._lanes.take(form.placement.lanes)
         residency = Residency(self._gpu, lanes, form, dtype, self._random_values(dtype), weights)
 
@@ -180,7 +189,7 @@ class CudaRuntime:
             residency.close()
 
         try:
-            executable = CudaExecutable(dtype, self._spec.timing, self._spec.inputs == "cold", residency, close)
+            executable = make(dtype, self._spec.timing, self._spec.inputs == "cold", residency, close)
         except BaseException:
             residency.close()
             raise
@@ -203,7 +212,7 @@ class CudaRuntime:
         if order is None:
 
             def seconds_of(order: Order) -> float:
-                with self._executable(form_of(*in_order(program, order)), dtype, None) as executable:
+                with self._executable(form_of(*in_order(program, order)), dtype, None, CudaExecutable) as executable:
                     return statistics.median(executable.time(SAMPLES))
 
             order, seconds = tuned(starts, needed, seconds_of)

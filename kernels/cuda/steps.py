@@ -61,7 +61,7 @@ class Value:
 class Step:
     """One call. reads, writes: numbers of values, in the order in which the call expects them. scratch: the value that
     is its workspace, None where it needs none. operators: numbers of those whose weights it uses, several where they
-    are merged; empty for none. stage, group: where it comes from.
+    are merged; empty for none. stage, group: where it comes from; units: which of the stage's, several if merged.
     """
 
     call: Call
@@ -71,6 +71,7 @@ class Step:
     operators: tuple[int, ...]
     stage: int
     group: int
+    units: tuple[int, ...] = ()
 
     @property
     def touched(self) -> tuple[int, ...]:

@@ -27,6 +27,7 @@ float __shfl_xor_sync(unsigned mask, float value, int lanes);
 void shim_multiply_add(float (&sum)[4], const float (&values)[12]);  // as fragments.cuh has it; two of each word
 float half_value(unsigned short bits);
 unsigned short half_bits(float value);
+unsigned long long shim_clock();  // nanoseconds
 
 extern "C" {
 float ceilf(float) noexcept;
