@@ -32,8 +32,9 @@ DTYPES = {
 _WORDS = frozenset({"none", "tanh", "mean", "sum", "floor", "trunc", "ij", "xy", "constant", "reflect", "replicate",
                     "circular", "linear", "lower", "higher", "midpoint", "nearest", "left", "right"})  # fmt: skip
 _NEVER = frozenset(
-    {"from_file", "set_", "as_strided", "resize_", "record_stream", "empty", "empty_strided", "new_empty"}
-)
+    {"from_file", "set_", "set", "as_strided", "resize_", "resize", "record_stream", "empty", "empty_like",
+     "empty_permuted", "empty_strided", "new_empty", "new_empty_strided"}
+)  # fmt: skip
 _VIEWS = {"aten.view.default": "aten.reshape.default", "aten._unsafe_view.default": "aten.reshape.default"}
 """The tensors that a stage hands on have their own layout, on which a view can fail."""
 
@@ -63,6 +64,9 @@ def operator_of(name: str, arguments: Values = (), keywords: Mapping[str, object
     random = torch.Tag.nondeterministic_seeded in found.tags and _is_random(found, arguments, keywords)
     if found._schema.is_mutable or random:
         raise GraphError(f"the operator {name} is not allowed in a program", hint="it changes tensors, or is random")
+    if not found._schema.returns or any("Tensor" not in str(result.type) for result in found._schema.returns):
+        # TorchScript's own are among them, and some act on the process, the user or the disk.
+        raise GraphError(f"the operator {name} is not allowed in a program", hint="it computes no tensor")
     return found
 
 
@@ -133,7 +137,7 @@ class _Scope:
     def value(self, item: object) -> Any:
         if isinstance(item, list):
             return self.values(item)
-        if isinstance(item, str) and item not in _WORDS and not _is_equation(item):
+        if isinstance(item, str) and not is_word(item):
             raise GraphError(f"the text {item[:40]!r} is not allowed in a program")
         if not isinstance(item, dict):
             return item
@@ -157,9 +161,9 @@ class _Scope:
         raise GraphError(f"not a program: {sorted(item)} means nothing")
 
 
-def _is_equation(text: str) -> bool:
-    """Of einsum."""
-    return "->" in text and all(c.isalpha() or c in "->,. " for c in text)
+def is_word(text: str) -> bool:
+    """Whether an operator may be given this text: a word that switches how it computes, or an equation of einsum."""
+    return text in _WORDS or ("->" in text and all(c.isalpha() or c in "->,. " for c in text))
 
 
 def encoded(tensor: Tensor) -> dict[str, object]:

@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 
 Model = Annotated[
-    str, typer.Argument(metavar="NAME", help="A built-in model, or the path of a graph .json or an .onnx file.")
+    str, typer.Argument(metavar="NAME", help="A built-in model, or the path of a graph .json, an .onnx or a .pt2 file.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 PartSize = Annotated[

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 def weights_of(graph: Graph, model: str, path: Path | None, seed: int) -> Weights:
     """The weights of a graph.
 
-    model: the network's name in the schedule file. path: a safetensors file; the ONNX file that the network was
-    imported from; or the zoo.yaml that names it, for networks of torch, torchvision, timm and ONNX; None: random ones
-    from `seed`.
+    model: the network's name in the schedule file. path: a safetensors file; the ONNX or `.pt2` file that the network
+    was imported from; or the zoo.yaml that names it, for networks of torch, torchvision, timm and ONNX; None: random
+    ones from `seed`.
 
     Raises:
         UsageError: the file does not name this network, or has another.
     """
     if path is None:
         return random_weights(graph, seed)
-    if path.suffix.lower() == ".onnx":
+    if path.suffix.lower() in (".onnx", ".pt2"):
         return _fitting(graph, load_network(path), path)
     if path.suffix.lower() not in (".yaml", ".yml"):
         return load_weights(graph, path)

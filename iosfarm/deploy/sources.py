@@ -74,10 +74,15 @@ def _imported(model: object, examples: Examples | None) -> Imported | None:
             hint = "give example_inputs=, one tensor for each argument of forward"
             raise UsageError("a torch module without example inputs", where=type(model).__name__, hint=hint)
         return import_module(model, examples)
-    if isinstance(model, str | Path) and Path(model).suffix.lower() == ".onnx":
+    suffix = Path(model).suffix.lower() if isinstance(model, str | Path) else ""
+    if suffix == ".pt2":
+        from iosfarm.frontends.torch import import_archive
+
+        return import_archive(str(model), examples)
+    if suffix == ".onnx" and examples is None:
         from iosfarm.frontends.onnx import import_file
 
-        return import_file(model)
+        return import_file(str(model))
     return None
 
 

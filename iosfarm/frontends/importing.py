@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -24,6 +25,9 @@ from iosfarm.ir.errors import GraphError
 from iosfarm.ir.graph import Graph, Operator
 from iosfarm.ir.simplify import simplify
 from iosfarm.kernels.runtime import Weights
+
+_MOST_ELEMENTS = 1 << 31
+"""Of a constant that is computed: 8 GiB in float32."""
 
 
 def import_program(program: Program, *, strict: bool, signature: Signature | None = None) -> Imported:
@@ -160,6 +164,8 @@ class _Importer:
         types = [node.types] if isinstance(node.types, TensorType) else node.types
         if torch.Tag.nondeterministic_seeded in operator(node.kind).tags:
             raise self.lowering.fail(node, f"{node.kind} is random", "a network has to compute the same every time")
+        if sum(math.prod(kind.shape) for kind in types if kind) > _MOST_ELEMENTS:
+            raise self.lowering.fail(node, f"{node.kind} makes a constant that is too large")
         arguments = replaced(node.arguments, plain)
         keywords = {k: replaced(v, plain) for k, v in node.keywords.items() if k != "device"}
         # The batch has to be in front, where a constant can be repeated along it.

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from iosfarm.frontends.imported import Imported, Signature
     from iosfarm.kernels.runtime import Weights
 
-_TORCH_FILES = (".pt", ".pt2", ".pth")
-_HINT = "give the name of a built-in model, the path of a graph .json or an .onnx file, or a torch module"
+_PICKLES = (".pt", ".pth")
+_HINT = "give the name of a built-in model, the path of a graph .json, an .onnx or a .pt2 file, or a torch module"
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Network:
 def load(model: object, **arguments: object) -> Graph:
     """The graph of a model, float32, batch 1 unless an ONNX file has another; use `Graph.bind` for others.
 
-    model: the name of a built-in network ("inception_v3"); the path of a graph document (.json) or of an ONNX file
-        (.onnx); a `torch.nn.Module`, with `example_inputs`; a `torch.export` program; or a `Graph`, which comes back as
-        it is. arguments: of a built-in network, e.g. `load("randwire", seed=3)`; of `import_module` or `import_file` of
-        `iosfarm.frontends`: `strict`, `bindings`, …; both of them give the weights as well. Operators without a
-        counterpart are warned about.
+    model: the name of a built-in network ("inception_v3"); the path of a graph document (.json), of an ONNX file
+        (.onnx) or of a file of `torch.export.save` (.pt2); a `torch.nn.Module`, with `example_inputs`; a `torch.export`
+        program; or a `Graph`, which comes back as it is. arguments: of a built-in network, e.g. `load("randwire",
+        seed=3)`; of `import_module`, `import_archive` or `import_file` of `iosfarm.frontends`: `strict`, `bindings`, …;
+        they give the weights as well. Operators without a counterpart are warned about.
 
     Raises:
         UsageError: there is no such model, it is of a kind that is not supported, or an argument is wrong.
@@ -65,10 +65,15 @@ def load_network(model: object, **arguments: object) -> Network:
 
         _check(arguments, import_file, str(model))
         return _imported(import_file(model, **arguments))  # type: ignore[arg-type]
-    if isinstance(model, str | Path) and _suffix(model) in _TORCH_FILES:
+    if isinstance(model, str | Path) and _suffix(model) == ".pt2":
+        from iosfarm.frontends.torch import import_archive
+
+        _check(arguments, import_archive, str(model))
+        return _imported(import_archive(model, **arguments))  # type: ignore[arg-type]
+    if isinstance(model, str | Path) and _suffix(model) in _PICKLES:
         raise UsageError(
-            "torch files are not loaded: reading one can run any code", where=str(model),
-            hint="load it yourself if you trust it, and give the module or the program",
+            "pickled modules are not loaded: reading one can run any code", where=str(model),
+            hint="save it with torch.export.save as .pt2, or load it yourself if you trust it and give the module",
         )  # fmt: skip
     if isinstance(model, Path) or (isinstance(model, str) and ("/" in model or "\\" in model)):
         return Network(_read(Path(model)))

@@ -42,8 +42,9 @@ class ZooError(UsageError):
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What to load. source: a key of an entry, `name`, `graph`, `onnx`, `torch`, `torchvision` or `timm`. model: what
-    stands there, a path resolved. options: of `import_file`, or of `import_named`. Loaded once, whatever asks.
+    """What to load. source: a key of an entry, one of `SOURCES`. model: what stands there, a path resolved. options: of
+    `import_file`, `import_archive` or `import_named`. inputs: of a `.pt2` file, as the entry has them. Loaded once,
+    whatever asks.
     """
 
     source: str
@@ -51,6 +52,7 @@ class ModelSpec:
     label: str
     arguments: Mapping[str, object] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Sequence[Sequence[int]] | None = None
 
     @cached_property
     def network(self) -> Network:
@@ -66,6 +68,8 @@ class ModelSpec:
                 self.source, str(self.model), arguments=self.arguments, label=self.label, **self.options
             )
             return Network(found.graph, found.weights, found.notices, found.signature)
+        if self.source == "pt2":
+            return load_network(self.model, **self.options, **_examples(self.inputs))
         return load_network(self.model, **self.arguments, **self.options)
 
     def load(self) -> Graph:
@@ -154,6 +158,8 @@ class Zoo:
             return ModelSpec(source, folder / text, label)
         if source == "onnx":
             return ModelSpec(source, folder / text, label, options={"bindings": entry.bindings, "strict": entry.strict})
+        if source == "pt2":
+            return ModelSpec(source, folder / text, label, options={"strict": entry.strict}, inputs=entry.inputs)
         state = folder / entry.weights if entry.weights else None
         options = {"inputs": entry.inputs, "state": state, "strict": entry.strict, "folder": folder}
         return ModelSpec(source, text, label, entry.arguments, options)
@@ -216,7 +222,7 @@ def _check_model(tree: Tree, at: tuple[str | int, ...], entry: dict[str, object]
     if len(given) != 1:
         what = f"{' and '.join(given)} are given" if given else "there is no network"
         yield Mistake(tree.line(at), what, f"give one of {', '.join(SOURCES)}")
-    for key in ("graph", "onnx", "weights"):
+    for key in ("graph", "onnx", "pt2", "weights"):
         file = entry.get(key)
         if isinstance(file, str) and not (folder / file).is_file():
             yield Mistake(tree.line((*at, key)), f"{key}: there is no file {folder / file}")
@@ -226,8 +232,8 @@ def _check_model(tree: Tree, at: tuple[str | int, ...], entry: dict[str, object]
         for mistake in check_arguments(NETWORKS[name], arguments):
             line = tree.line((*at, "arguments", mistake.argument), key=True)
             yield Mistake(line, mistake.what, _in_our_words(mistake.hint))
-    for key, takers in (("arguments", ("name", *LIBRARIES)), ("inputs", LIBRARIES), ("bindings", ("onnx",)),
-                        ("strict", ("onnx", *LIBRARIES))):  # fmt: skip
+    for key, takers in (("arguments", ("name", *LIBRARIES)), ("inputs", ("pt2", *LIBRARIES)),
+                        ("bindings", ("onnx",)), ("strict", ("onnx", "pt2", *LIBRARIES))):  # fmt: skip
         if entry.get(key) and given and given[0] not in takers:
             what = f"only {', '.join(takers)} take{'s' if len(takers) == 1 else ''} {key}"
             yield Mistake(tree.line((*at, key), key=True), what)
@@ -246,7 +252,7 @@ def _label_of(entry: Mapping[str, Any]) -> str:
     if source is None:
         return ""
     text = str(entry[source])
-    if source in ("graph", "onnx"):
+    if source in ("graph", "onnx", "pt2"):
         return Path(text).stem
     return text.rsplit(":", 1)[-1].rsplit(".", 1)[-1] if source == "torch" else text
 
@@ -319,6 +325,15 @@ def _literal(location: Sequence[str | int]) -> object:
             return kind
         pending.extend(a for a in typing.get_args(kind) if not isinstance(a, str))
     return None
+
+
+def _examples(inputs: Sequence[Sequence[int]] | None) -> dict[str, Any]:
+    """Example inputs of these shapes, which are without the batch."""
+    if inputs is None:
+        return {}
+    import torch
+
+    return {"example_inputs": [torch.empty(1, *shape, device="meta") for shape in inputs]}
 
 
 def _mentions_paths(kind: object) -> bool:

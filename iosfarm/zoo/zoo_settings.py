@@ -98,20 +98,21 @@ class Settings(BaseModel):
 
 LIBRARIES = ("torch", "torchvision", "timm")
 """Keys of an entry that name something which makes a torch module."""
-SOURCES = ("name", "graph", "onnx", *LIBRARIES)
+SOURCES = ("name", "graph", "onnx", "pt2", *LIBRARIES)
 """Keys of an entry that say where its network is from; one of them is given."""
 
 _Size = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
 class ModelEntry(Settings):
-    """An entry of `models`: a built-in network by `name`, a `graph` or an `onnx` file, a factory of one's own
+    """An entry of `models`: a built-in network by `name`, a `graph`, `onnx` or `pt2` file, a factory of one's own
     (`torch: package.module:factory`), a model of `torchvision` or of `timm`. inputs: shapes without the batch.
     """
 
     name: str | None = None
     graph: str | None = None
     onnx: str | None = None
+    pt2: str | None = None
     torch: str | None = None
     torchvision: str | None = None
     timm: str | None = None

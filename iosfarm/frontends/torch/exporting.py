@@ -65,10 +65,20 @@ def exported(
                 return _export(module, *widened), True, RECORDED_BATCH
             except Exception:  # whatever it was, the user's own batch is tried, and its error told
                 pass
-        try:
-            return _export(module, tuple(arguments), dict(keywords)), False, batch
-        except Exception as error:
-            raise _explained(error, name) from error
+        return exported_as_given(module, arguments, keywords, name)
+
+
+def exported_as_given(
+    module: torch.nn.Module, arguments: Sequence[Any], keywords: Mapping[str, Any], name: str
+) -> tuple[ExportedProgram, bool, int]:
+    """As `exported`, for the batch of the arguments."""
+    leaves = _leaves(arguments, keywords)
+    _check_inputs(leaves, name)
+    try:
+        with evaluating(module):
+            return _export(module, tuple(arguments), dict(keywords)), False, leaves[0].shape[0]
+    except Exception as error:
+        raise _explained(error, name) from error
 
 
 def rebound(

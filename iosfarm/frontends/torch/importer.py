@@ -40,31 +40,50 @@ def import_module(
             it that cannot be: control flow, inputs that are no floating-point tensors, complex numbers, numbers that
             depend on the batch size.
     """
-    arguments, keywords = _examples(example_inputs)
-    notices: tuple[str, ...] = ()
+    arguments, keywords = examples(example_inputs)
     if isinstance(module_or_program, ExportedProgram):
         name = name or "program"
         program, exact, batch = rebound(module_or_program, arguments, keywords, name)
-    elif isinstance(module_or_program, torch.nn.Module):
+        return imported(program, None, None, name, batch=batch, exact=exact, strict=strict)
+    if isinstance(module_or_program, torch.nn.Module):
         name = name or type(module_or_program).__name__.lower()
         program, exact, batch = exported(module_or_program, arguments, keywords, name)
-        if not exact:
-            notices = (
-                f"torch exports it for a batch of {batch} alone: other batch sizes may not be what the module does",
-            )
-    else:
-        kind = type(module_or_program).__name__
-        raise CannotImport(f"a {kind} is no network", hint="give a torch module, or what torch.export made of one")
+        checked = (arguments, keywords) if check else None
+        return imported(program, module_or_program, checked, name, batch=batch, exact=exact, strict=strict)
+    kind = type(module_or_program).__name__
+    raise CannotImport(f"a {kind} is no network", hint="give a torch module, or what torch.export made of one")
+
+
+def imported(
+    program: ExportedProgram,
+    module: torch.nn.Module | None,
+    checked: tuple[tuple[Any, ...], dict[str, Any]] | None,
+    name: str,
+    *,
+    batch: int,
+    exact: bool,
+    strict: bool,
+) -> Imported:
+    """The graph of a program with fixed sizes. module: what it was made of. checked: arguments to compare them with;
+    None: no comparison. batch, exact: of `Program`.
+
+    Raises:
+        CannotImport: as `import_module`.
+    """
     read, signature = read_exported(program, name, batch=batch, exact=exact)
-    read.notices += notices
+    if module is not None and not exact:
+        read.notices.append(
+            f"it was exported for a batch of {batch} alone: other batch sizes may not be what the module does"
+        )
     found = import_program(read, strict=strict, signature=signature)
-    if check and isinstance(module_or_program, torch.nn.Module):
-        with evaluating(module_or_program):
-            verify(module_or_program, arguments, keywords, found, read.precisions())
+    if module is not None and checked is not None:
+        with evaluating(module):
+            verify(module, *checked, found, read.precisions())
     return found
 
 
-def _examples(given: Examples) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def examples(given: Examples) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Example inputs as positional and keyword arguments."""
     if given is None:
         return (), {}
     if isinstance(given, Tensor):
