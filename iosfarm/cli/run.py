@@ -18,7 +18,7 @@ def command(
         Path | None,
         typer.Option(
             "--weights",
-            help="A safetensors file, or the ONNX file or zoo.yaml that has them.",
+            help="A safetensors file, or the .onnx, .pt2 or zoo.yaml that has them.",
             show_default="random ones",
         ),
     ] = None,

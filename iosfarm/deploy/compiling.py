@@ -38,11 +38,12 @@ def compile(
 
     model: a graph, the name of a built-in network, a torch module (with `example_inputs`: a tensor, a sequence of
     positional arguments or a mapping of named ones) or exported program, what a front end has imported, or the path of
-    an ONNX file, a `.pt2` file or a graph; a module is called as its `forward` is. schedule: a `Schedule` or the path of a schedule
-    file; without one the latency database's newest for this model, batch size, dtype and device is taken, and if it has
-    none, one is searched for within `budget` (see `iosfarm.search`; None: until the search ends by itself). weights:
-    arrays by `operator.parameter`, or a safetensors file; by default the model's own, or random ones with a warning
-    where it has none. batch_size, dtype: by default those of the examples, of the model, or of the schedule file.
+    an ONNX file, a `.pt2` file or a graph; a module is called as its `forward` is. schedule: a `Schedule` or the path
+    of a schedule file; without one the latency database's newest for this model, batch size, dtype and device is taken,
+    and if it has none, one is searched for within `budget` (see `iosfarm.search`; None: until the search ends by
+    itself). weights: arrays by `operator.parameter`, or a safetensors file; by default the model's own, or random ones
+    with a warning where it has none. batch_size, dtype: by default those of the examples, of the model, or of the
+    schedule file.
 
     Raises:
         UsageError: a wrong argument, or model, schedule and weights do not fit each other. NoScheduleError: the device
