@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from iosfarm.db.encoding import Columns, Place, encode, place_of
+from iosfarm.db.encoding import Place, encode, place_of
 from iosfarm.db.exchange import Rejected
 from iosfarm.db.portable import (
     AnyLine,
@@ -20,16 +20,10 @@ from iosfarm.db.portable import (
 from iosfarm.ir.device import Device, Environment
 from iosfarm.ir.summary import StageSummary
 
-
-class Row(NamedTuple):
-    """A measurement. stage: its key. device, environment, search: numbers that lines before have."""
-
-    line: int
-    stage: str
-    device: int
-    environment: int
-    search: int | None
-    columns: Columns
+Row = tuple[Any, ...]
+"""A measurement: its line, its stage's key, the numbers that lines before give to its device, environment and search
+(None: of none), then its `Columns`. A plain tuple, for an import holds many: the garbage collector leaves those alone.
+"""
 
 
 class NewDevice(NamedTuple):
@@ -77,7 +71,7 @@ class Checker:
             raise ValueError("a line after the end")
         if isinstance(line, MeasurementLine):
             columns = encode(line.value(), self._place(line.device, line.environment))
-            return Row(number, line.stage, line.device, line.environment, line.search, columns)
+            return number, line.stage, line.device, line.environment, line.search, *columns
         if isinstance(line, StageLine):
             return line.value()
         if isinstance(line, DeviceLine):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
 from iosfarm.db import tables
-from iosfarm.db.checking import Checker, Entry, NewDevice, NewEnvironment, Row
-from iosfarm.db.dialect import texts
+from iosfarm.db.checking import Checker, Entry, NewDevice, NewEnvironment, Row, Whole
+from iosfarm.db.dialect import prepare_import, texts
 from iosfarm.db.exchange import ImportReport, Rejected
 from iosfarm.db.handle import Handle
 from iosfarm.db.measurements import USABLE, insert_measurements, measurement_ids
@@ -27,8 +28,8 @@ from iosfarm.ir.device import Device, Environment, canonical_json
 from iosfarm.ir.measurement import Status
 from iosfarm.ir.summary import StageSummary
 
-BATCH = 50_000
-"""Measurements of one transaction."""
+BATCH = 100_000
+"""Measurements of one transaction: in a large database, each writes much of the indexes of medians and of keys anew."""
 
 
 class Importer:
@@ -45,6 +46,8 @@ class Importer:
         self._searches: dict[int, int] = {}
         self._stages: dict[str, StageSummary] = {}
         self._waiting: list[Row] = []
+        self._thread = ThreadPoolExecutor(1, "import")
+        self._storing: Future[None] | None = None
         self._ended = False
 
     def take(self, line: AnyLine, number: int) -> None:
@@ -57,9 +60,10 @@ class Importer:
 
     def store(self, entry: Entry) -> None:
         """What a `Checker` made of a line, see `take`."""
-        if isinstance(entry, Row):
-            if entry.search is not None and entry.search not in self._searches:
-                self.result.reject(entry.line, f"there is no search {entry.search}")
+        if type(entry) is tuple:
+            line, _, _, _, search, *_ = entry
+            if search is not None and search not in self._searches:
+                self.result.reject(line, f"there is no search {search}")
                 return
             self._waiting.append(entry)
             if len(self._waiting) >= BATCH:
@@ -70,13 +74,13 @@ class Importer:
             self.result.reject(entry.line, entry.reason)
         elif isinstance(entry, NewDevice):
             if entry.number in self._devices:
-                self._flush()  # what waits is of the one that had the number before
+                self._store_now()  # what waits is of the one that had the number before
             self._devices[entry.number] = entry.device
         elif isinstance(entry, NewEnvironment):
             if entry.number in self._environments:
-                self._flush()
+                self._store_now()
             self._environments[entry.number] = entry.environment
-        else:
+        elif isinstance(entry, Whole):
             try:
                 self._whole(entry.content, entry.line)
             except ValueError as error:
@@ -84,7 +88,8 @@ class Importer:
 
     def finish(self) -> ImportReport:
         """Stores what waits. Without an end among the lines, the source was cut short."""
-        self._flush()
+        self._store_now()
+        self._thread.shutdown()
         self.result.complete &= self._ended
         return self.result
 
@@ -93,7 +98,7 @@ class Importer:
             self._ended = True
             self.result.complete &= line.lines == number - 1
             return
-        self._flush()
+        self._store_now()
         with self._handle._transaction(write=True) as connection:
             if isinstance(line, RunLine):
                 self._run(connection, line)
@@ -102,39 +107,52 @@ class Importer:
             else:
                 self._schedule(connection, line)
 
-    def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        if waiting:
-            with self._handle._transaction(write=True) as connection:
-                self._store(connection, waiting)
-            self._report(self.result)
-            # Measurements follow their stages; should one come later, its stage is in the database by then.
-            self._stages.clear()
+    def _store_now(self) -> None:
+        self._flush()
+        self._settle()
 
-    def _store(self, connection: Connection, waiting: list[Row]) -> None:
-        wanted = {row.stage for row in waiting}
-        stages = stage_rows(connection, [s for key, s in self._stages.items() if key in wanted])
+    def _flush(self) -> None:
+        """Hands over what waits, once what was handed over before is stored: the next is read meanwhile."""
+        self._settle()
+        if self._waiting:
+            self._storing = self._thread.submit(self._store, self._waiting, self._stages)
+            # Measurements follow their stages; should one come later, its stage is in the database by then.
+            self._waiting, self._stages = [], {}
+
+    def _settle(self) -> None:
+        """Waits until all that was handed over is stored."""
+        storing, self._storing = self._storing, None
+        if storing is not None:
+            storing.result()
+            self._report(self.result)
+
+    def _store(self, waiting: list[Row], stages: Mapping[str, StageSummary]) -> None:
+        with self._handle._transaction(write=True) as connection:
+            prepare_import(connection)
+            self._store_in(connection, waiting, stages)
+
+    def _store_in(self, connection: Connection, waiting: list[Row], summaries: Mapping[str, StageSummary]) -> None:
+        wanted = {key for _, key, *_ in waiting}
+        stages = stage_rows(connection, [summary for key, summary in summaries.items() if key in wanted])
         stages |= stage_ids(connection, sorted(wanted - stages.keys()))
-        devices = {n: device_row(connection, self._devices[n]) for n in {row.device for row in waiting}}
-        numbers = {row.environment for row in waiting}
-        environments = {n: environment_row(connection, self._environments[n]) for n in numbers}
+        devices = {n: device_row(connection, self._devices[n]) for n in {row[2] for row in waiting}}
+        environments = {n: environment_row(connection, self._environments[n]) for n in {row[3] for row in waiting}}
         rows: dict[str, tuple[Any, ...]] = {}
         quarantined: dict[str, str] = {}
-        for line, key, device, environment, search, columns in waiting:
+        for line, key, device, environment, search, uid, status, reason, *rest in waiting:
             if key not in stages:
                 self.result.reject(line, f"there is no stage {key}")
                 continue
             found_by = None if search is None else self._searches[search]
-            rows[columns.uid] = stages[key], devices[device], environments[environment], found_by, *columns
-            if columns.status == Status.QUARANTINED:
-                quarantined[columns.uid] = columns.reason
-        if not rows:
-            return
-        known = measurement_ids(connection, list(rows)).keys()
-        insert_measurements(connection, [row for uid, row in rows.items() if uid not in known])
-        self.result.stored += len(rows) - len(known)
-        self.result.known += len(known)
-        for uid in known & quarantined.keys():
+            places = stages[key], devices[device], environments[environment]
+            rows[uid] = *places, found_by, uid, status, reason, *rest
+            if status == Status.QUARANTINED:
+                quarantined[uid] = reason
+        known = measurement_ids(connection, list(quarantined)).keys()
+        stored = insert_measurements(connection, list(rows.values()))
+        self.result.stored += stored
+        self.result.known += len(rows) - stored
+        for uid in known:
             self._quarantine(connection, uid, quarantined[uid])
 
     def _quarantine(self, connection: Connection, uid: str, reason: str) -> None:

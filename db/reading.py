@@ -11,8 +11,11 @@ import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from queue import Queue
+from threading import Thread
+from typing import Any
 
 from iosfarm.db.checking import Checker, Entry
 from iosfarm.db.errors import DatabaseError
@@ -28,6 +31,9 @@ ALONE = 16 * 2**20
 
 _CHUNK = 500
 """Entries that are handed over together."""
+
+_AHEAD = 250
+"""Chunks that are read before they are asked for, some 100 MB."""
 
 
 def entries_of(path: Path) -> Generator[Entry]:
@@ -84,19 +90,29 @@ def _from_child(path: Path) -> Generator[Entry]:
 
 
 def _serve() -> None:
-    """What the child does: entries to standard output, an empty list in the end."""
-    out: IO[bytes] = sys.stdout.buffer
-    chunk: list[Entry] = []
+    """What the child does: entries to standard output, an empty list in the end.
+
+    It reads ahead while the parent stores: a pipe holds too little for that.
+    """
+    ready: Queue[bytes] = Queue(_AHEAD)
+    Thread(target=_read_ahead, args=(Path(sys.argv[1]), ready), daemon=True).start()
+    out = sys.stdout.buffer
     with suppress(BrokenPipeError):
-        for entry in _checked(Path(sys.argv[1])):
-            chunk.append(entry)
-            if len(chunk) == _CHUNK:
-                pickle.dump(chunk, out, pickle.HIGHEST_PROTOCOL)
-                chunk = []
-        for rest in (chunk, []) if chunk else ([],):
-            pickle.dump(rest, out, pickle.HIGHEST_PROTOCOL)
+        while chunk := ready.get():
+            out.write(chunk)
         out.flush()
     sys.stderr.close()  # a pipe that nobody reads any more is no error
+
+
+def _read_ahead(path: Path, ready: Queue[bytes]) -> None:
+    """Entries in chunks, pickled; an empty list if all went well, and nothing more to read in any case."""
+    try:
+        entries = _checked(path)
+        while chunk := list(islice(entries, _CHUNK)):
+            ready.put(pickle.dumps(chunk, pickle.HIGHEST_PROTOCOL))
+        ready.put(pickle.dumps([], pickle.HIGHEST_PROTOCOL))
+    finally:
+        ready.put(b"")
 
 
 def _check_header(text: bytes, where: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from math import isfinite
 
 from iosfarm.ir.device import Fact
 
@@ -59,7 +60,7 @@ class Measurement:
         if self.status is Status.OK:
             if not self.samples:
                 raise ValueError("an ok measurement needs samples")
-            if not all(0 < s < float("inf") for s in self.samples):
+            if not (min(self.samples) > 0 and isfinite(sum(self.samples))):
                 raise ValueError(f"samples must be positive and finite, got {self.samples}")
         elif not self.reason:
             raise ValueError(f"a measurement that is {self.status} needs a reason")

@@ -111,6 +111,28 @@ class MeasurementConformance(DatabaseFixtures):
         found = database.lookup(iter(keys), CPU, ENVIRONMENT)
         assert found.keys() == {s.key for s in stages}
 
+    def test_text_comes_back_whatever_it_holds(self, database: LatencyDatabase) -> None:
+        texts = [
+            "",
+            "NULL",
+            "null",
+            '"',
+            "\\",
+            '\\"',
+            "{a,b}",
+            "a,b",
+            " a ",
+            "'; --",
+            "line\nnext\ttab\r",
+            "é 漢 🚜",
+            "%s :x",
+            "{",
+        ]
+        items = [(stage(n), replace(ok(stage(n)), worker=text, reason=text)) for n, text in enumerate(texts)]
+        database.record(items, CPU, ENVIRONMENT)
+        found = database.lookup([s.key for s, _ in items], CPU, ENVIRONMENT)
+        assert [found[s.key].measurement for s, _ in items] == [item for _, item in items]
+
     def test_text_that_databases_refuse_does_not_lose_a_batch(self, database: LatencyDatabase) -> None:
         s = stage(1)
         strange = replace(bad(s, Status.INFEASIBLE), reason="segfault \0 \udce4 ü")
