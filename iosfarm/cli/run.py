@@ -43,7 +43,14 @@ def command(
     console = stderr_console()
     with console.status("running") if console.is_terminal else nullcontext():
         report = run_schedule(
-            schedule, device=device, weights=weights, seed=seed, rounds=rounds, check=check, trace=trace
+            schedule,
+            device=device,
+            weights=weights,
+            seed=seed,
+            rounds=rounds,
+            check=check,
+            trace=trace,
+            tell=lambda line: console.print(line, soft_wrap=True),
         )
     if as_json:
         print_json(report.document())

@@ -78,6 +78,7 @@ def command(
     from iosfarm.cli.output import print_json, stderr_console
     from iosfarm.cli.progress import ProgressDisplay
     from iosfarm.farm.api import EXECUTORS, run_jobs
+    from iosfarm.farm.forewarning import forewarned
     from iosfarm.farm.interrupt import graceful_interrupt
     from iosfarm.farm.zoo_jobs import Overrides, zoo_jobs
     from iosfarm.ir.errors import UsageError
@@ -98,8 +99,8 @@ def command(
     if executor not in EXECUTORS:
         raise UsageError(f"unknown executor {executor!r}", hint=f"use one of {', '.join(EXECUTORS)}")
     overrides = Overrides(device, method, gap, certificate, confidence, budget, max_group_size, max_groups)
-    jobs = zoo_jobs(models, overrides)
     console = stderr_console()
+    jobs = forewarned(zoo_jobs(models, overrides), lambda line: console.print(line, soft_wrap=True))
     saved: list[Saved] = []
     failure: NoScheduleError | None = None
     with ProgressDisplay(console) as display, graceful_interrupt(display.stopping) as interrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from iosfarm.farm.output_files import check_folder
 from iosfarm.farm.schedule_file import load
 from iosfarm.ir.schedule import Schedule
 from iosfarm.search.baselines import greedy, sequential
+from iosfarm.search.beside import little_to_win
 from iosfarm.search.parts import cut
 from iosfarm.workers.evaluating import EvaluationSettings, evaluate, tolerance
 
@@ -68,10 +70,12 @@ def run_schedule(
     rounds: int,
     check: bool,
     trace: Path | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> RunReport:
     """Run a schedule file's schedule, and sequential and greedy, on a device (default: the kind that it is for).
 
-    trace: where to write what ran when in an execution of the file's schedule, see `iosfarm.deploy.trace`.
+    trace: where to write what ran when in an execution of the file's schedule, see `iosfarm.deploy.trace`. tell: called
+    before anything runs, with a line about a network with little to win.
 
     Raises:
         UsageError: the file or the weights do not fit, there is no such device, or it cannot be traced. OutputError.
@@ -83,6 +87,9 @@ def run_schedule(
         check_folder(trace.parent, "--trace")
     spec = resolve_device(device or content.device.spec)
     values = weights_of(graph, content.model, weights, seed)
+    parts = cut(graph, max_part_size=content.settings.max_part_size)
+    if little := little_to_win(parts):
+        tell(f"{content.model}: {little}")
 
     def compiled(schedule: Schedule) -> CompiledModel:
         return compile(graph, schedule, device=spec, weights=values)
@@ -92,7 +99,6 @@ def run_schedule(
         with shared.use() as runtime:
             found, environment = runtime.fingerprint()
             layout = runtime.layout
-        parts = cut(graph, max_part_size=content.settings.max_part_size)
         schedules = {"sequential": sequential(graph, parts, layout), "greedy": greedy(graph, parts, layout)}
         if content.chosen not in schedules:
             schedules[content.chosen] = content.schedule()

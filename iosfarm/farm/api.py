@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from iosfarm.farm.forewarning import forewarned
 from iosfarm.farm.jobs import Job, SearchSettings
 from iosfarm.ir.errors import UsageError
 from iosfarm.search.budget import Budget
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from iosfarm.workers.evaluating import EvaluationSettings
 
 EXECUTORS = ("ray", "inline")
+
+_LOG = logging.getLogger("iosfarm")
 
 
 def search(
@@ -50,7 +54,8 @@ def search(
 
     What is measured goes to the latency database (`database`: a URL or a file, default the user's own), and what is
     there already is not measured again. gap: how far from the lower bound the answer may be, relative. certificate,
-    confidence: see `iosfarm.search.method.Method`. budget: a number of seconds, or text such as "10m" or "500 stages".
+    confidence: see `iosfarm.search.method.Method`. budget: a number of seconds, or text such as "10m" or
+    "500 stages"; without one, a network with little to win (the log says so at once) is searched for a minute at most.
 
     Raises:
         UsageError: a setting that cannot be. NoScheduleError: the device cannot run the graph, or the budget was too
@@ -60,7 +65,7 @@ def search(
     allowed = parsed_budget(budget) if isinstance(budget, str) else Budget.of(budget)
     settings = SearchSettings(space, Method(method, gap, certificate, confidence), budget=allowed)
     job = Job(graph.name, graph.bind(batch=batch_size, dtype=dtype), resolve_device(device), settings, weights)
-    return run_jobs([job], database=database, executor=executor)[0].result.schedule
+    return run_jobs(forewarned([job], _LOG.warning), database=database, executor=executor)[0].result.schedule
 
 
 def run_jobs(

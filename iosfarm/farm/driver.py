@@ -258,7 +258,7 @@ class Driver:
         interrupted |= not search.complete
         if interrupted and (search.expired or search.out_of_stages):
             notes.append(f"the budget of {search.job.settings.budget} ended the search")
-        elif search.noisy and search.gap is not None:
+        elif search.noisy and (search.gap or 0.0) > search.job.settings.method.gap:
             notes.append(f"the device is too unsteady to tell the optimum closer than the gap of {search.gap:.1%}")
         result = verdict(search, schedules, evaluation, seconds, interrupted, notes)
         self._results[id(search)] = result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -147,6 +148,8 @@ def _torchvision(name: str, arguments: dict[str, Any], where: str) -> Any:
         raise CannotImport(f"torchvision has no model {name!r}", where=where, hint=_nearest(name, known))
     if name in ("googlenet", "inception_v3"):
         arguments.setdefault("init_weights", True)  # it warns otherwise
+    if "weights_backbone" in inspect.signature(torchvision.models.get_model_builder(name)).parameters:
+        arguments.setdefault("weights_backbone", None)  # it downloads some otherwise
     return torchvision.models.get_model(name, **{"weights": None, **arguments})
 
 
