@@ -61,7 +61,7 @@ def operator_of(name: str, arguments: Values = (), keywords: Mapping[str, object
     except (AttributeError, RuntimeError):
         hint = "import torchvision" if namespace == "torchvision" else "it may be of a newer torch"
         raise GraphError(f"this torch has no operator {name}", hint=hint) from None
-    random = torch.Tag.nondeterministic_seeded in found.tags and _is_random(found, arguments, keywords)
+    random = torch.Tag.nondeterministic_seeded in found.tags and is_random(found, arguments, keywords)
     if found._schema.is_mutable or random:
         raise GraphError(f"the operator {name} is not allowed in a program", hint="it changes tensors, or is random")
     if not found._schema.returns or any("Tensor" not in str(result.type) for result in found._schema.returns):
@@ -70,7 +70,7 @@ def operator_of(name: str, arguments: Values = (), keywords: Mapping[str, object
     return found
 
 
-def _is_random(function: Any, arguments: Values, keywords: Mapping[str, object]) -> bool:
+def is_random(function: Any, arguments: Values, keywords: Mapping[str, object]) -> bool:
     """Whether an operator that can be random is: attention and recurrent layers are so by their dropout alone."""
     names = [argument.name for argument in function._schema.arguments]
     given = {**dict(zip(names, arguments, strict=False)), **keywords}

@@ -24,6 +24,7 @@ from iosfarm.frontends.units import form_units
 from iosfarm.ir.errors import GraphError
 from iosfarm.ir.graph import Graph, Operator
 from iosfarm.ir.simplify import simplify
+from iosfarm.kernels.opaque import is_random
 from iosfarm.kernels.runtime import Weights
 
 _MOST_ELEMENTS = 1 << 31
@@ -162,7 +163,9 @@ class _Importer:
             return value
 
         types = [node.types] if isinstance(node.types, TensorType) else node.types
-        if torch.Tag.nondeterministic_seeded in operator(node.kind).tags:
+        if torch.Tag.nondeterministic_seeded in operator(node.kind).tags and is_random(
+            operator(node.kind), node.arguments, node.keywords
+        ):
             raise self.lowering.fail(node, f"{node.kind} is random", "a network has to compute the same every time")
         if sum(math.prod(kind.shape) for kind in types if kind) > _MOST_ELEMENTS:
             raise self.lowering.fail(node, f"{node.kind} makes a constant that is too large")

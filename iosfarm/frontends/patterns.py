@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 
-from iosfarm.frontends.program import Node, Program, Ref, references
+from iosfarm.frontends.program import Node, Program, Ref, TensorType, references
 
 LOCAL_RESPONSE_NORM = "iosfarm.local_response_norm.default"
 
@@ -19,6 +20,7 @@ _library.define(  # type: ignore[no-untyped-call]
 def recognised(program: Program) -> None:
     """Change the program's nodes in place."""
     _Responses(program).replace()
+    _PaddedPools(program).replace()
     program.nodes = _read(program)
 
 
@@ -30,6 +32,60 @@ def _read(program: Program) -> list[Node]:
             kept.append(node)
             needed.update(ref.name for ref in node.refs())
     return kept[::-1]
+
+
+class _PaddedPools:
+    """A maximum pool of an image with minus infinity around it ("same" padding): the pool can pad by itself, windows
+    that reach over the end included, because where they begin is all that counts.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._nodes = {node.name: node for node in program.nodes}
+
+    def replace(self) -> None:
+        """Every such pool reads the image itself."""
+        for position, node in enumerate(self._program.nodes):
+            if node.kind == "aten.max_pool2d.default":
+                self._program.nodes[position] = self._match(node) or node
+
+    def _match(self, pool: Node) -> Node | None:
+        given = _named(pool)
+        pad = self._nodes.get(given["self"].name)
+        if pad is None or pad.kind not in ("aten.pad.default", "aten.constant_pad_nd.default"):
+            return None
+        padding = _named(pad)
+        image, amounts = padding["self"], list(padding["pad"])
+        kernel, stride, dilation = (_pair(given[name]) for name in ("kernel_size", "stride", "dilation"))
+        minus_infinity = padding["value"] == -math.inf and padding.get("mode", "constant") == "constant"
+        if not minus_infinity or len(amounts) != 4 or min(amounts) < 0 or any(_pair(given["padding"])):
+            return None
+        before = [amounts[2], amounts[0]]
+        source = self._program.inputs.get(image.name) or getattr(self._nodes.get(image.name), "types", None)
+        if not isinstance(source, TensorType) or image.item is not None or not isinstance(pool.types, TensorType):
+            return None
+        for ceil in (False, True):
+            arguments = (kernel, stride or kernel, before, dilation, ceil)
+            if any(2 * amount > size for amount, size in zip(before, kernel, strict=True)):
+                return None
+            found = torch.nn.functional.max_pool2d(torch.empty(1, *source.shape[1:], device="meta"), *arguments)
+            if found.shape[-2:] == pool.types.shape[-2:]:
+                return Node(pool.name, pool.kind, (image, *arguments), {}, pool.types, pool.where, pool.label)
+        return None
+
+
+def _named(node: Node) -> dict[str, Any]:
+    """Arguments by name, defaults filled in."""
+    namespace, name, overload = node.kind.split(".")
+    schema = getattr(getattr(getattr(torch.ops, namespace), name), overload)._schema
+    values = {argument.name: argument.default_value for argument in schema.arguments}
+    return values | dict(zip(values, node.arguments, strict=False)) | dict(node.keywords)
+
+
+def _pair(value: Any) -> list[int]:
+    """Of one number for both axes, or of two; empty where there is none."""
+    values = list(value) if isinstance(value, (list, tuple)) else [value]
+    return values * 2 if len(values) == 1 else values
 
 
 class _Responses:

@@ -222,3 +222,15 @@ def test_a_factory_that_leaves_the_program(tmp_path: Path) -> None:
 def test_inputs_beyond_the_memory() -> None:
     with pytest.raises(CannotImport, match="these inputs do not fit into memory"):
         import_named("torch", "torch.nn:ReLU", inputs=[[3, 1 << 24, 1 << 24]])
+
+
+def test_nothing_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torchvision's segmentation and detection networks load a trained backbone unless told not to."""
+
+    def refuse(url: str, *_: object, **__: object) -> None:
+        raise AssertionError(f"{url} was asked for")
+
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", refuse)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    found = import_named("torchvision", "lraspp_mobilenet_v3_large", inputs=[[3, 64, 64]], strict=True)
+    assert len(found.graph.units) > 50

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import iosfarm
@@ -68,6 +70,7 @@ RIGHT: dict[str, Function] = {
     "autocast off": in_full_precision,
     "truth values as mask": attention(torch.ones(8, 8).tril().bool(), 4),
     "one head for all": attention(None, 1),
+    "dropout of a constant": lambda x: x * nn.functional.dropout(torch.ones(8), 0.5, training=False),
 }
 
 
@@ -77,6 +80,36 @@ def test_numbers_are_the_modules(name: str) -> None:
     imported = import_module(module, torch.zeros(1, 3, 8, 8), check=False)
     for batch in (1, 3):
         assert largest_error(imported, module, ((3, 8, 8),), batch) <= 1e-5
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.tuples(*[st.integers(0, 3)] * 4), st.tuples(*[st.integers(2, 4)] * 2), st.integers(1, 3), st.booleans(),
+    st.sampled_from([float("-inf"), 0.0, -1e30]),
+)  # fmt: skip
+def test_padded_maximum_pools(
+    padding: tuple[int, ...], kernel: tuple[int, int], stride: int, ceil: bool, value: float
+) -> None:
+    """ "Same" pools pad with minus infinity: where the pool itself can do that nothing stays whole."""
+
+    def pool(x: Tensor) -> Tensor:
+        x = nn.functional.pad(x, padding, value=value)
+        return nn.functional.max_pool2d(x, kernel, stride, ceil_mode=ceil)
+
+    module = Net(pool).eval()
+    size = (3, 9, 10)
+    if value == float("-inf") and not module(torch.zeros(1, *size)).isfinite().all():
+        return  # a window of nothing
+    imported = import_module(module, torch.zeros(1, *size), check=False)
+    assert largest_error(imported, module, (size,), 2) <= 1e-5
+    if (
+        value == float("-inf")
+        and padding[0] == padding[2] == 0
+        and not ceil
+        and stride <= min(kernel)
+        and max(padding) <= 1
+    ):
+        assert not imported.opaque
 
 
 @pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
