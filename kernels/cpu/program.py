@@ -12,7 +12,7 @@ from iosfarm.ir.merge import merged_convolution
 from iosfarm.ir.operators import Attributes, Shape
 from iosfarm.ir.stage import Stage
 from iosfarm.ir.stage_units import StageUnit
-from iosfarm.kernels.cpu.convolution import packed_convolution
+from iosfarm.kernels.cpu.convolution import prepared_convolution
 from iosfarm.kernels.torch_operators import bind
 
 Values = list[Tensor | None]
@@ -78,8 +78,8 @@ def dense(tensor: Tensor) -> Tensor:
 
 def _function(kind: str, attributes: Attributes, weights: Bound, shape: Shape) -> Callable[..., Tensor]:
     """What computes an operator whose first input has this shape."""
-    packed = packed_convolution(attributes, weights, shape) if kind == "conv2d" else None
-    return bind(kind, attributes, weights) if packed is None else packed
+    prepared = prepared_convolution(attributes, weights, shape) if kind == "conv2d" else None
+    return bind(kind, attributes, weights) if prepared is None else prepared
 
 
 def _step(function: Callable[..., Tensor], sources: Sequence[int], target: int) -> Step:
