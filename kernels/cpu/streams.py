@@ -106,6 +106,8 @@ class Stream:
         if self._cpus:
             os.sched_setaffinity(0, self._cpus)
         before = _threads()
+        # A thread takes over the process's number when it is first asked, which may be after another thread set it.
+        torch.get_num_threads()
         torch.set_num_threads(self.width)
         if self.width > 1:
             # An operator that is large enough to be divided makes the team.
