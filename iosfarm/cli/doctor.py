@@ -96,6 +96,7 @@ def examine(database_url: str | None = None) -> list[Check]:
         ("cores", True, system.cores),
         ("memory", True, system.memory),
         ("torch", True, system.torch),
+        ("convolutions", False, system.convolutions),
         ("numba", True, system.numba),
         ("ray", True, system.ray),
         ("sqlite", True, storage.sqlite),

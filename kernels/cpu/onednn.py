@@ -6,11 +6,12 @@ The library is that of the package onednn-cpu-gomp, which shares torch's threads
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ctypes import POINTER, byref, c_float, c_int, c_int64, c_size_t, c_uint, c_void_p
 from functools import cache
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,6 +27,19 @@ SRC, DST, WEIGHTS, BIAS, SCRATCHPAD = 1, 17, 33, 41, 80
 """Places of arguments."""
 DTYPES = {torch.float16: 1, torch.bfloat16: 2, torch.float32: 3}
 ANY = 1
+"""The format that suits the library best."""
+
+FUSED: Mapping[str, tuple[int, float, float] | None] = {
+    "none": None,
+    "relu": (RELU, 0.0, 0.0),
+    "relu6": (CLIP, 0.0, 6.0),
+    "sigmoid": (LOGISTIC, 0.0, 0.0),
+    "tanh": (TANH, 0.0, 0.0),
+    "silu": (SWISH, 1.0, 0.0),
+    "hard_sigmoid": (HARD_SIGMOID, 1 / 6, 0.5),
+    "hard_swish": (HARD_SWISH, 1 / 6, 0.5),
+}
+"""Our activations as oneDNN's with their two numbers; gelu is left to torch, whose error function is exact."""
 
 Dims = c_int64 * 12
 
@@ -38,13 +52,16 @@ class Argument(ctypes.Structure):
 
 class _Version(ctypes.Structure):
     _fields_ = (
-        *((name, c_int) for name in ("major", "minor", "patch")),
+        ("major", c_int),
+        ("minor", c_int),
+        ("patch", c_int),
         ("hash", ctypes.c_char_p),
-        *((name, c_uint) for name in ("cpu_runtime", "gpu_runtime")),
+        ("cpu_runtime", c_uint),
+        ("gpu_runtime", c_uint),
     )
 
 
-_MAKES = {
+_MAKES: Mapping[str, tuple[Any, ...]] = {
     "engine_create": (c_int, c_size_t),
     "stream_create": (c_void_p, c_uint),
     "memory_create": (c_void_p, c_void_p, c_void_p),
@@ -137,13 +154,26 @@ class OneDnn:
         if status:
             raise OneDnnError(f"dnnl_{name}: status {status}")
 
+    def image(self, shape: Sequence[int], dtype: torch.dtype) -> Handle:
+        """A description of images in memory, channels last."""
+        _, channels, height, width = shape
+        return self.described(shape, (channels * height * width, 1, width * channels, channels), dtype)
+
     def described(self, shape: Sequence[int], strides: Sequence[int] | None, dtype: torch.dtype) -> Handle:
-        """A description of a tensor's memory; in whatever format the library likes where there are no strides."""
+        """A description of a tensor in memory; in whatever format suits the library best where there are no strides."""
         if strides is None:
             return self.make("memory_desc_create_with_tag", len(shape), Dims(*shape), DTYPES[dtype], ANY)
-        return self.make(
-            "memory_desc_create_with_strides", len(shape), Dims(*shape), DTYPES[dtype], Dims(*strides)
-        )
+        return self.make("memory_desc_create_with_strides", len(shape), Dims(*shape), DTYPES[dtype], Dims(*strides))
+
+    def setting(self, activation: tuple[int, float, float] | None) -> Handle:
+        """How to do it (`dnnl_primitive_attr_t`): in memory of ours, with an activation of `FUSED` in the end."""
+        setting = self.make("primitive_attr_create")
+        self.check("set_scratchpad", self.call("primitive_attr_set_scratchpad_mode", setting, SCRATCH_IS_GIVEN))
+        if activation is not None:
+            after = self.make("post_ops_create")
+            self.check("append_eltwise", self.call("post_ops_append_eltwise", after, *activation))
+            self.check("set_post_ops", self.call("primitive_attr_set_post_ops", setting, after))
+        return setting
 
     def threads(self) -> int:
         """Threads of a primitive that this thread makes now."""

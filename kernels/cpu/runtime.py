@@ -19,12 +19,13 @@ from iosfarm.ir.stage import Stage
 from iosfarm.kernels.cpu import machine
 from iosfarm.kernels.cpu.executable import CpuExecutable
 from iosfarm.kernels.cpu.network import CpuNetwork
+from iosfarm.kernels.cpu.onednn import onednn
 from iosfarm.kernels.cpu.program import StageProgram, lower, with_liveness
 from iosfarm.kernels.cpu.streams import Streams, intra_op_threads
 from iosfarm.kernels.cpu.weights import RandomTensors, given_tensors
 from iosfarm.kernels.runtime import Array, Weights
 
-VERSION = 2
+VERSION = 3
 """Raise it whenever a change here changes latencies: measurements of another version are not reused."""
 
 DISTURBED = 0.75
@@ -44,7 +45,9 @@ Made = TypeVar("Made", bound=CpuExecutable)
 
 
 class CpuRuntime:
-    """torch's CPU operators, channels last, on `threads` cores: all that the process may use unless given."""
+    """oneDNN's convolutions, torch's other operators, channels last, on `threads` cores: all that the process may use
+    unless given.
+    """
 
     layout = "nhwc"
     forms = ("stages",)
@@ -158,13 +161,14 @@ class CpuRuntime:
             "isa": torch.backends.cpu.get_cpu_capability(),
         }
         device = Device("cpu", machine.cpu_model(), properties, {"host": platform.node()})
-        release = torch.__version__.split("+")[0]
+        release, library = torch.__version__.split("+")[0], onednn()
         settings = [f"{name}={os.environ[name]}" for name in _THREAD_SETTINGS if name in os.environ]
         hard: dict[str, Fact] = {
             "runtime": "cpu",
             "runtime_version": VERSION,
-            "provider": "torch",
-            "provider_version": release,
+            "provider": "torch" if library is None else "onednn",
+            "provider_version": release if library is None else library.version,
+            "torch": release,
             "precision": torch.get_float32_matmul_precision(),
             "timing": "warm inputs",
             "threads": " ".join(["pinned" if self._streams.pinned else "free", *settings]),

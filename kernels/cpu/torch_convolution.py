@@ -44,7 +44,7 @@ def packed_convolution(
     stride, padding, dilation = (
         list(cast("tuple[int, int]", attributes[n])) for n in ("stride", "padding", "dilation")
     )
-    groups, bias = cast("int", attributes["groups"]), weights["bias"] if attributes["bias"] else None
+    groups, bias = cast("int", attributes["groups"]), weights["bias"].clone() if attributes["bias"] else None
     reorder: Callable[..., Tensor] = torch._C._nn.mkldnn_reorder_conv2d_weight  # torch's stubs lack the input's shape
     packed = reorder(weight.to_mkldnn(), padding, stride, dilation, groups, list(shape))
     call = torch.ops.mkldnn._convolution_pointwise.default

@@ -90,6 +90,13 @@ def test_groups_share_the_cores(cores: int, groups: int, width: int, beside: int
         assert streams.beside(groups) == found
 
 
+def test_a_stream_keeps_its_number_of_threads_whatever_others_set() -> None:
+    with closing(Streams(4)) as streams:
+        (first, *_) = streams.beside(4)
+        torch.set_num_threads(3)  # before anything has run there
+        assert first.call(torch.get_num_threads) == 1
+
+
 def test_groups_really_run_side_by_side() -> None:
     # Each group waits for the other: run one after the other, the barrier would break.
     barrier = threading.Barrier(2, timeout=20)

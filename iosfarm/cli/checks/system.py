@@ -115,6 +115,17 @@ def torch() -> Check:
     return Check("torch", "ok", f"{torch.__version__}, {capability}, {torch.get_num_threads()} threads")
 
 
+def convolutions() -> Check:
+    """What computes the CPU's convolutions."""
+    from iosfarm.kernels.cpu.onednn import PACKAGE, onednn
+
+    library = onednn()
+    if library is None:
+        todo = f"pip install {PACKAGE} (Linux on x86-64); measurements with it are others than those without"
+        return Check("convolutions", "missing", "torch's, which are slower than oneDNN's own", todo, required=False)
+    return Check("convolutions", "ok", f"oneDNN {library.version}", required=False)
+
+
 def numba() -> Check:
     """numba, by really compiling a function."""
     try:
