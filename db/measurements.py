@@ -204,7 +204,7 @@ def usable(
     )
     candidates: dict[str, list[Row[Any]]] = {}
     # Not ordered by the database: SQLite would walk through all measurements in the order of their times.
-    for row in connection.execute(statement):
+    for row in connection.execute(statement).all():
         if row.id > after.get(row.key, -1):
             candidates.setdefault(row.key, []).append(row)
     differences = {number: environment.soft_differences(other) for number, other in environments.items()}
