@@ -4,19 +4,19 @@
 #include "element.cuh"
 
 extern "C" __global__ void activation(const Element* __restrict__ in, Element* __restrict__ out, unsigned count,
-                                      float parameter) {
+                                      float parameter, unsigned channels, unsigned out_pitch) {
     const unsigned first = (blockIdx.x * blockDim.x + threadIdx.x) * VECTOR;
     if (first >= count) return;
     if (count - first >= VECTOR) {
         float values[VECTOR];
         load(in + first, values);
         activate<ACTIVATION>(values, parameter);
-        store(out + first, values);
+        store(out + spread(first, channels, out_pitch), values);
         return;
     }
     for (unsigned at = first; at < count; ++at) {
         float value[1] = {to_float(in[at])};
         activate<ACTIVATION>(value, parameter);
-        store(out + at, value);
+        store(out + spread(at, channels, out_pitch), value);
     }
 }

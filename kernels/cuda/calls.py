@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from iosfarm.ir.device import canonical_json
 from iosfarm.ir.operators import Attributes, Shape
+from iosfarm.kernels.cuda.catalogue.operators import INTO
+from iosfarm.kernels.cuda.catalogue.part import Part
 from iosfarm.kernels.cuda.convolution import Convolution, Provider
 from iosfarm.kernels.cuda.gpu import Gpu
-from iosfarm.kernels.cuda.own_kernels import operator_call, separable_call
+from iosfarm.kernels.cuda.own_kernels import concat_some_call, operator_call, operator_call_into, separable_call
 from iosfarm.kernels.cuda.plan_cache import Plan
 from iosfarm.kernels.cuda.providers import OwnProvider
-from iosfarm.kernels.cuda.steps import Call
+from iosfarm.kernels.cuda.steps import Call, Into
 from iosfarm.kernels.cuda.trials import Trials, tensor_bytes
 
 APART = "one by one"
@@ -52,12 +54,18 @@ class Calls:
         """
         if self._provider is None or depthwise(wanted):
             return self._own.convolution(wanted)
-        sms = None if self._sms is None or groups == 1 else max(1, self._sms // groups)
-        call = self._provider.convolution(wanted, sms)
+        call = self._provider.convolution(wanted, self._share(groups))
         if call is None:
             self.fallbacks.add(wanted)
             call = self._own.convolution(wanted)
         return call
+
+    def convolution_into(self, wanted: Convolution, part: Part, groups: int) -> Call | None:
+        """The same by whoever computes it, to a part of a larger image; None where that cannot."""
+        parted = replace(wanted, part=part)
+        if self._provider is None or depthwise(wanted) or wanted in self.fallbacks:
+            return self._own.convolution(parted)
+        return self._provider.convolution(parted, self._share(groups))
 
     def operator(self, kind: str, attributes: Attributes, shapes: Sequence[Shape], dtype: str) -> Call:
         """Of any other operator.
@@ -66,6 +74,46 @@ class Calls:
             Infeasible: our kernels cannot compute it.
         """
         return operator_call(self._gpu, kind, attributes, shapes, dtype)
+
+    def operator_into(self, kind: str, attributes: Attributes, shapes: Sequence[Shape], dtype: str) -> Into | None:
+        """The same into a part of a larger image; None where no part can be written to."""
+        if kind not in INTO:
+            return None
+        key = canonical_json([kind, dict(attributes), [list(shape) for shape in shapes], dtype])
+        return Into(key, lambda part: operator_call_into(self._gpu, kind, attributes, shapes, dtype, part))
+
+    def separable_into(self, wanted: Separable) -> Into:
+        """As `separable`, once it is known to be one call, into a part of a larger image."""
+        first, second = wanted.depthwise, wanted.pointwise
+        key = canonical_json(["separable", wanted.before, first.text, second.text])
+        return Into(key, lambda part: separable_call(self._gpu, first, replace(second, part=part), wanted.before))
+
+    def rest(self, shapes: Sequence[Shape], firsts: Sequence[int], output: Shape, dtype: str) -> Call:
+        """Copies what is left of a concatenation to its channels."""
+        return concat_some_call(self._gpu, shapes, firsts, output, dtype)
+
+    def seconds(self, key: str, call: Call, reads: Sequence[int], writes: Sequence[int]) -> float | None:
+        """Of one execution on tensors of these sizes (bytes); None where it does not run, or nothing is to be timed.
+
+        key: canonical text of what the call computes.
+        """
+        if self._trials.most == 1:
+            return None
+        provider = "iosfarm" if self._provider is None else self._provider.name
+        key = canonical_json(["seconds", key, call.name, provider, self._precision, self._sms or 0])
+        known = self._trials.plans.get(key)
+        if known is None:
+            found = self._trials.fastest([call], reads, writes)
+            if found is None:
+                return None
+            known = Plan(call.name, found[1])
+            self._trials.plans.put(key, known)
+        return known.seconds
+
+    @property
+    def timed(self) -> bool:
+        """Whether ways to compute something are tried and timed, or the first one is taken."""
+        return self._trials.most > 1
 
     def separable(self, wanted: Separable, groups: int) -> Call | None:
         """As one call; None where it is not that, or where one by one is faster."""
@@ -89,6 +137,9 @@ class Calls:
             known = Plan(call.name, together[1]) if together[1] < seconds else Plan(APART, seconds)
             self._trials.plans.put(key, known)
         return call if known.name == call.name else None
+
+    def _share(self, groups: int) -> int | None:
+        return None if self._sms is None or groups == 1 else max(1, self._sms // groups)
 
     def _apart(
         self, wanted: Separable, groups: int, sizes: Sequence[int]

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from iosfarm.ir.device import Fact, canonical_json
 from iosfarm.ir.operators import Attribute, Attributes, Shape
+from iosfarm.kernels.cuda.catalogue.part import Part
 from iosfarm.kernels.cuda.steps import Call
 
 
@@ -15,7 +16,8 @@ class Convolution:
     """A convolution with what is fused into it: `activation(conv(x) + bias + residual)`.
 
     input, output: NCHW shapes; in memory all is NHWC, and weights are [out, height, width, in / groups]. residual: a
-    tensor of the output's shape is added before the activation.
+    tensor of the output's shape is added before the activation. part: channels of a larger image that the result is
+    written to; the residual is dense all the same.
     """
 
     input: Shape
@@ -29,6 +31,7 @@ class Convolution:
     activation: str
     residual: bool
     dtype: str
+    part: Part | None = None
 
     @property
     def weight(self) -> Shape:
@@ -42,6 +45,12 @@ class Convolution:
         return {"out_channels": self.output[1], **{name: getattr(self, name) for name in names}}
 
     @property
+    def written(self) -> Shape:
+        """Shape of the tensor that it writes to."""
+        batch, channels, *size = self.output
+        return (batch, channels if self.part is None else self.part.pitch, *size)
+
+    @property
     def text(self) -> str:
         """Canonical JSON: equal for equal convolutions, and for no others."""
         return canonical_json(asdict(self))
@@ -49,13 +58,12 @@ class Convolution:
 
 def convolution_of(attributes: Attributes, source: Shape, output: Shape, dtype: str) -> Convolution:
     """The convolution of a conv2d operator, with nothing added."""
-    pairs = {name: _pair(attributes[name]) for name in ("kernel", "stride", "padding", "dilation")}
+    kernel, stride, padding, dilation = [_pair(attributes[n]) for n in ("kernel", "stride", "padding", "dilation")]
     groups, bias = attributes["groups"], attributes["bias"]
     assert isinstance(groups, int)
     assert isinstance(bias, bool)
     return Convolution(
-        source, output, groups=groups, bias=bias, activation=str(attributes["activation"]), residual=False,
-        dtype=dtype, **pairs,
+        source, output, kernel, stride, padding, dilation, groups, bias, str(attributes["activation"]), False, dtype,
     )  # fmt: skip
 
 

@@ -82,9 +82,11 @@ def why_broken(handle: int) -> str:
 def fusions(wanted: Convolution) -> tuple[str, ...]:
     """What is worth trying: each name computes more of the convolution than the next, and no two compute the same."""
     plain = not wanted.residual and wanted.activation == "none"
-    if plain:
+    if plain and wanted.part is None:
         return ("all", "none") if wanted.bias else ("all",)
     complete = wanted.activation == "none" or wanted.activation in _ACTIVATIONS
+    if wanted.part is not None:
+        return ("all",) if complete else ()  # an epilogue would need memory for what is not written to the part yet
     return (*(("all",) if complete else ()), *(("bias",) if wanted.bias else ()), "none")
 
 
@@ -92,7 +94,7 @@ class ConvolutionGraph:
     """A convolution, fused as far as `fusion` says, NHWC, and cuDNN's plans for it in the order of its heuristics.
 
     precision: of float32, `ieee` or `tf32`. sms: plan for so many processors. layout: `nhwc`, or `nchw` for all but the
-    weights. channels: of the tensor that the result is written into a slice of; None for a dense result.
+    weights.
 
     Raises one of `NotSupported`: cuDNN cannot compute it.
     """
@@ -107,7 +109,6 @@ class ConvolutionGraph:
         sms: int | None = None,
         workspace: int | None = None,
         layout: str = "nhwc",
-        channels: int | None = None,
     ) -> None:
         kind = _dtype(wanted.dtype)
         single = cudnn.data_type.FLOAT
@@ -148,7 +149,7 @@ class ConvolutionGraph:
         y.set_output(True).set_data_type(kind)
         y.set_uid(Y)
         y.set_dim(list(wanted.output))
-        y.set_stride(strides(wanted.output, channels))
+        y.set_stride(strides(wanted.output, None if wanted.part is None else wanted.part.pitch))
         graph.validate()
         graph.build_operation_graph()
         graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.B, cudnn.heur_mode.FALLBACK])

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from iosfarm.ir.device import Fact, canonical_json
+from iosfarm.ir.graph import DTYPES
 from iosfarm.kernels.cuda import cudnn_graph
 from iosfarm.kernels.cuda.convolution import Convolution
 from iosfarm.kernels.cuda.cudnn_graph import BIAS, RESIDUAL, WEIGHT, ConvolutionGraph, NotSupported, X, Y, fusions
@@ -28,6 +29,9 @@ GIVING_UP = 3.0
 WORKSPACE = 256 * 2**20
 """Bytes of scratch memory that a plan may want."""
 
+ALIGNED = 16
+"""Bytes: every tensor of a graph begins at a multiple of it, as the frontend says of tensors by default."""
+
 
 @dataclass(frozen=True)
 class CudnnCall:
@@ -45,6 +49,12 @@ class CudnnCall:
     epilogue: KernelCall | None
 
     @property
+    def _first(self) -> int:
+        """Bytes from the beginning of what is written to its first element."""
+        part = self.wanted.part
+        return 0 if part is None else part.first * DTYPES[self.wanted.dtype]
+
+    @property
     def workspace(self) -> int:
         """See `Call`."""
         bare = 0 if self.epilogue is None else rounded(tensor_bytes(self.wanted.output, self.wanted.dtype))
@@ -55,7 +65,7 @@ class CudnnCall:
         bare = workspace + self.scratch
         bias = parameters + self.parameters.offset("bias") if self.wanted.bias else 0
         weight = parameters + self.parameters.offset("weight")
-        tensors = {X: reads[0], WEIGHT: weight, Y: writes[0] if self.epilogue is None else bare}
+        tensors = {X: reads[0], WEIGHT: weight, Y: writes[0] + self._first if self.epilogue is None else bare}
         if bias and self.fused != "none":
             tensors[BIAS] = bias
         if self.wanted.residual and self.fused == "all":
@@ -87,6 +97,9 @@ class CudnnProvider:
     def convolution(self, wanted: Convolution, sms: int | None = None) -> Call | None:
         """See `Provider`."""
         key = canonical_json(["cudnn", wanted.text, self._precision, sms or 0])
+        part = wanted.part
+        if part is not None and part.first * DTYPES[wanted.dtype] % ALIGNED:
+            return None
         if key not in self._calls:
             call = self._remembered(wanted, sms, key) or self._fastest(wanted, sms, key)
             # It plans for few numbers of processors (9.28 on an H200: 18 and less, and only half precision).
@@ -116,7 +129,7 @@ class CudnnProvider:
         candidates = self._candidates(wanted, sms)
         if self._trials.most == 1:
             return next(candidates, None)
-        best = self._trials.fastest(candidates, reads, [size])
+        best = self._trials.fastest(candidates, reads, [tensor_bytes(wanted.written, wanted.dtype)])
         if best is None:
             return None
         self._trials.plans.put(key, Plan(best[0].name, best[1]))

@@ -8,7 +8,7 @@ extern "C" __global__ void depthwise(const Element* __restrict__ in, const Eleme
                                      Element* __restrict__ out, int batch, int height, int width, int channels,
                                      int out_height, int out_width, int out_channels, int kernel_h, int kernel_w,
                                      int stride_h, int stride_w, int padding_h, int padding_w, int dilation_h,
-                                     int dilation_w) {
+                                     int dilation_w, int out_pitch) {
     const Strip strip(batch, out_height, out_width, out_channels);
     if (!strip.inside) return;
     float sum[STRIP][VECTOR] = {};
@@ -54,6 +54,6 @@ extern "C" __global__ void depthwise(const Element* __restrict__ in, const Eleme
             for (int i = 0; i < VECTOR; ++i) sum[w][i] += extra[i];
         }
         activate<ACTIVATION>(sum[w]);
-        store(out + first + w * out_channels, sum[w]);
+        store(out + (pixel + w) * out_pitch + strip.channel, sum[w]);
     }
 }

@@ -98,6 +98,11 @@ __device__ __forceinline__ void store(T* to, const float (&from)[V]) {
     *reinterpret_cast<Pack<T, V>*>(to) = pack;
 }
 
+// Where an element of a dense tensor of so many channels lies in one with `pitch` elements from pixel to pixel.
+__device__ __forceinline__ unsigned spread(unsigned at, unsigned channels, unsigned pitch) {
+    return channels == pitch ? at : at / channels * pitch + at % channels;
+}
+
 #define LOWEST (-__uint_as_float(0x7f800000u))  // minus infinity: NVRTC has no INFINITY
 
 // A larger value or a NaN wins, as in PyTorch.

@@ -64,6 +64,11 @@ struct WeightRows {
 #include "core_product.cuh"
 #endif
 
+// Whether all runs of a result are whole and aligned: of so many channels, `pitch` elements from pixel to pixel.
+__device__ __forceinline__ bool fours(const Element* out, int channels, int pitch) {
+    return (channels | pitch) % RUN == 0 && reinterpret_cast<unsigned long long>(out) % (RUN * sizeof(Element)) == 0;
+}
+
 // Bias, residual and activation of N neighbouring channels, and the write; `count`: how many of them exist; `whole`: N
 // divides the channels, so that places are aligned.
 template <int N>

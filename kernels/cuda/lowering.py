@@ -14,8 +14,8 @@ from iosfarm.ir.stage import Stage
 from iosfarm.ir.stage_units import StageOperator, StageUnit
 from iosfarm.kernels.cuda import catalogue
 from iosfarm.kernels.cuda.calls import Calls, Separable
-from iosfarm.kernels.cuda.convolution import convolution_of
-from iosfarm.kernels.cuda.steps import Call, Program, Step, Value
+from iosfarm.kernels.cuda.convolution import Convolution, convolution_of
+from iosfarm.kernels.cuda.steps import Call, Into, Program, Step, Value
 
 References = Callable[[int], int]
 """Where a reference of a stage (see `StageOperator`) stands among a program's values."""
@@ -76,16 +76,24 @@ class Lowering:
         operator, number = unit.operators[position], unit.first + position
         sources, target = [slot_of(r) for r in operator.references], slot_of(number)
         shapes = [stage.shape_of(r) for r in operator.references]
+        into: Into | None
         if catalogue.is_view(operator, shapes):
             self._same[target] = self._same[sources[0]]
             return 1
         if operator.kind == "conv2d":
             wanted = convolution_of(operator.attributes, shapes[0], operator.shape, self._dtype)
-            call = self._calls.convolution(wanted, self._groups)
+            call, into = self._convolution(wanted)
         else:
             call = self._calls.operator(operator.kind, operator.attributes, shapes, self._dtype)
-        self._add(call, sources, [target], (numbers[number],) if call.parameters.size else ())
+            into = self._calls.operator_into(operator.kind, operator.attributes, shapes, self._dtype)
+        joins = operator.kind == "concat" and len(operator.shape) == 4 and operator.attributes.get("axis", 1) == 1
+        self._add(call, sources, [target], (numbers[number],) if call.parameters.size else (), into, joins)
         return 1
+
+    def _convolution(self, wanted: Convolution) -> tuple[Call, Into]:
+        groups = self._groups
+        call = self._calls.convolution(wanted, groups)
+        return call, Into(wanted.text, lambda part: self._calls.convolution_into(wanted, part, groups))
 
     def _residual(
         self, stage: Stage, unit: StageUnit, position: int, slot_of: References, numbers: Sequence[int]
@@ -104,8 +112,8 @@ class Lowering:
         source = convolution.references[0]
         plain = convolution_of(convolution.attributes, stage.shape_of(source), convolution.shape, self._dtype)
         wanted = replace(plain, residual=True, activation=str(add.attributes["activation"]))
-        call = self._calls.convolution(wanted, self._groups)
-        self._add(call, [slot_of(source), slot_of(others[0])], [slot_of(number + 1)], (numbers[number],))
+        call, into = self._convolution(wanted)
+        self._add(call, [slot_of(source), slot_of(others[0])], [slot_of(number + 1)], (numbers[number],), into)
         return 2
 
     def _separable(
@@ -135,7 +143,8 @@ class Lowering:
         if call is None:
             return 0
         last = number + length - 1
-        self._add(call, [slot_of(source)], [slot_of(last)], (numbers[last - 1], numbers[last]))
+        into = self._calls.separable_into(wanted)
+        self._add(call, [slot_of(source)], [slot_of(last)], (numbers[last - 1], numbers[last]), into)
         return length
 
     def _merged(self, stage: Stage, units: Sequence[StageUnit], slot_of: References, numbers: Sequence[int]) -> None:
@@ -154,16 +163,24 @@ class Lowering:
         first = 0
         for unit, operator in zip(units, operators, strict=True):
             last = first + operator.shape[1]
-            piece = self._calls.operator("slice", {"start": first, "stop": last}, [shape], self._dtype)
-            self._add(piece, [whole], [slot_of(unit.output)], ())
+            cut = "slice", {"start": first, "stop": last}, [shape], self._dtype
+            self._add(self._calls.operator(*cut), [whole], [slot_of(unit.output)], (), self._calls.operator_into(*cut))
             first = last
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
-    def _add(self, call: Call, reads: Sequence[int], writes: Sequence[int], operators: tuple[int, ...]) -> None:
+    def _add(
+        self,
+        call: Call,
+        reads: Sequence[int],
+        writes: Sequence[int],
+        operators: tuple[int, ...],
+        into: Into | None = None,
+        joins: bool = False,
+    ) -> None:
         scratch = self._scratch((call.workspace,), call.workspace) if call.workspace else None
         sources = tuple(self._same[value] for value in reads)
-        self._steps.append(Step(call, sources, tuple(writes), scratch, operators, *self._place))
+        self._steps.append(Step(call, sources, tuple(writes), scratch, operators, *self._place, into, joins))
 
     def _scratch(self, shape: Shape, size: int) -> int:
         self._values.append(Value(shape, size))

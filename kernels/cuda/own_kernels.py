@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from iosfarm.ir.operators import Attributes, Shape, spec
 from iosfarm.kernels.cuda import catalogue
-from iosfarm.kernels.cuda.catalogue import Launch
+from iosfarm.kernels.cuda.catalogue import Launch, Part
 from iosfarm.kernels.cuda.convolution import Convolution
 from iosfarm.kernels.cuda.gpu import Gpu
 from iosfarm.kernels.cuda.kernel_call import KernelCall, kernel_call
@@ -33,6 +33,20 @@ def operator_call(gpu: Gpu, kind: str, attributes: Attributes, shapes: Sequence[
     return kernel_call(gpu, kind, launches, _block(operator, shapes, dtype))
 
 
+def operator_call_into(
+    gpu: Gpu, kind: str, attributes: Attributes, shapes: Sequence[Shape], dtype: str, part: Part
+) -> KernelCall | None:
+    """The same, writing to a part of a larger image; None where it cannot."""
+    operator = Operator(kind, attributes)
+    launches = catalogue.into(operator, shapes, dtype, part)
+    return None if launches is None else kernel_call(gpu, kind, launches, _block(operator, shapes, dtype))
+
+
+def concat_some_call(gpu: Gpu, shapes: Sequence[Shape], firsts: Sequence[int], output: Shape, dtype: str) -> KernelCall:
+    """Copies images to channels of a larger one; see the catalogue's."""
+    return kernel_call(gpu, "concat", catalogue.concat_some(shapes, firsts, output, dtype))
+
+
 def own_convolutions(gpu: Gpu, wanted: Convolution, most: int, tensor: bool = False) -> list[KernelCall]:
     """Up to `most` ways to compute a convolution, the most promising first; with tensor cores as many again.
 
@@ -41,7 +55,7 @@ def own_convolutions(gpu: Gpu, wanted: Convolution, most: int, tensor: bool = Fa
     """
     operator = Operator("conv2d", wanted.attributes)
     ways = catalogue.alternatives(
-        operator, [wanted.input], wanted.dtype, residual=wanted.residual, most=most, tensor=tensor
+        operator, [wanted.input], wanted.dtype, residual=wanted.residual, most=most, tensor=tensor, part=wanted.part
     )
     block = convolution_block(wanted)
     return [kernel_call(gpu, _name(launches), launches, block, residual=wanted.residual) for launches in ways]
@@ -63,7 +77,7 @@ def convolution_block(wanted: Convolution) -> Block:
 def separable_call(gpu: Gpu, first: Convolution, second: Convolution, before: str) -> KernelCall | None:
     """An activation, a depthwise and a pointwise convolution as one kernel; None where they are not that."""
     depthwise, pointwise = Operator("conv2d", first.attributes), Operator("conv2d", second.attributes)
-    launches = catalogue.separable(depthwise, pointwise, first.input, first.dtype, before=before)
+    launches = catalogue.separable(depthwise, pointwise, first.input, first.dtype, before=before, part=second.part)
     if launches is None:
         return None
     shapes: dict[str, Shape] = {}

@@ -5,7 +5,8 @@
 
 extern "C" __global__ void pool(const Element* __restrict__ in, Element* __restrict__ out, int batch, int height,
                                 int width, int channels, int out_height, int out_width, int kernel_h, int kernel_w,
-                                int stride_h, int stride_w, int padding_h, int padding_w, int include_padding) {
+                                int stride_h, int stride_w, int padding_h, int padding_w, int include_padding,
+                                int out_pitch) {
     const Strip strip(batch, out_height, out_width, channels);
     if (!strip.inside) return;
     float result[STRIP][VECTOR];
@@ -27,7 +28,7 @@ extern "C" __global__ void pool(const Element* __restrict__ in, Element* __restr
                   });
     }
 
-    Element* const target = out + (strip.image * out_height + strip.row) * out_width * channels + strip.channel;
+    Element* const target = out + (strip.image * out_height + strip.row) * out_width * out_pitch + strip.channel;
 #pragma unroll
     for (int w = 0; w < STRIP; ++w) {
         const int column = strip.column + w;
@@ -41,6 +42,6 @@ extern "C" __global__ void pool(const Element* __restrict__ in, Element* __restr
 #pragma unroll
             for (int i = 0; i < VECTOR; ++i) result[w][i] /= (float)count;
         }
-        store(target + column * channels, result[w]);
+        store(target + column * out_pitch, result[w]);
     }
 }

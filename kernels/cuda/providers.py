@@ -40,11 +40,12 @@ class OwnProvider:
         if key not in self._calls:
             size = tensor_bytes(wanted.output, wanted.dtype)
             reads = [tensor_bytes(wanted.input, wanted.dtype), *([size] if wanted.residual else [])]
+            writes = [tensor_bytes(wanted.written, wanted.dtype)]
             tensor = self._gpu.facts.capability >= TENSOR_CORES[wanted.dtype]
             tensor = tensor and (wanted.dtype != "float32" or self._precision == "tf32")
             candidates = own_convolutions(self._gpu, wanted, self._trials.most, tensor)
             name = "own tensor" if tensor else "own"
-            self._calls[key] = self._trials.choose(f"{name} {key}", candidates, reads, [size])
+            self._calls[key] = self._trials.choose(f"{name} {key}", candidates, reads, writes)
         return self._calls[key]
 
     def close(self) -> None:

@@ -31,7 +31,7 @@ __device__ __forceinline__ Position position(unsigned index, int size, int out_s
 
 extern "C" __global__ void resize(const Element* __restrict__ in, Element* __restrict__ out, int batch, int height,
                                   int width, int channels, int out_height, int out_width, float scale_h, float scale_w,
-                                  int align_corners) {
+                                  int align_corners, int out_pitch) {
     const unsigned vectors = channels / VECTOR, index = blockIdx.x * blockDim.x + threadIdx.x;
     if (index >= vectors * out_width * out_height * batch) return;
     const unsigned channel = index % vectors * VECTOR, pixel = index / vectors;
@@ -52,5 +52,5 @@ extern "C" __global__ void resize(const Element* __restrict__ in, Element* __res
         result[i] = upper * (1.0f - y.share) + lower * y.share;
     }
 #endif
-    store(out + pixel * channels + channel, result);
+    store(out + pixel * out_pitch + channel, result);
 }

@@ -35,11 +35,12 @@ extern "C" __global__ void concat(const Element* __restrict__ in0, const Element
     }
 }
 
-// Rows of `length` from where the input pointer stands: `count` of them `step` apart, and again after each `pitch`.
+// Rows of `length` from where the input pointer stands: `count` of them `step` apart, and again after each `pitch`; to
+// rows that are `out_pitch` apart.
 extern "C" __global__ void slice(const Element* __restrict__ in, Element* __restrict__ out, unsigned rows, int length,
-                                 int count, int step, int pitch) {
+                                 int count, int step, int pitch, int out_pitch) {
     const unsigned vectors = length / VECTOR, index = blockIdx.x * blockDim.x + threadIdx.x;
     if (index >= rows * vectors) return;
     const unsigned row = index / vectors, at = index % vectors * VECTOR;
-    copy(in + row / count * pitch + row % count * step + at, out + index * VECTOR);
+    copy(in + row / count * pitch + row % count * step + at, out + row * out_pitch + at);
 }

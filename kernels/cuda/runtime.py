@@ -23,6 +23,7 @@ from iosfarm.kernels.cuda.executable import CudaExecutable
 from iosfarm.kernels.cuda.form import Form, form_of
 from iosfarm.kernels.cuda.forms import FORMS, FREE, TUNED, Arranged, in_order, stages
 from iosfarm.kernels.cuda.gpu import Gpu
+from iosfarm.kernels.cuda.joining import joined
 from iosfarm.kernels.cuda.lane import Lanes
 from iosfarm.kernels.cuda.lowering import Lowering
 from iosfarm.kernels.cuda.network import CudaNetwork, contents_of
@@ -150,6 +151,8 @@ class CudaRuntime:
                 [each - first for each in slots],
             )
         program = lowering.program(range(first), [slot[name] for name in graph.outputs])
+        if schedule.form in (*FREE, TUNED):
+            program = joined(program, self._calls, graph.dtype)
         if schedule.form == TUNED:
             arranged = self._tuned(program, graph.dtype, [schedule.form, *(item.stage.key for item in placed)])
         else:

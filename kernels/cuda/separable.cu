@@ -51,7 +51,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
               const Element* __restrict__ weight, const Element* __restrict__ bias,
               const Element* __restrict__ residual, Element* __restrict__ out, int batch, int height, int width,
               int channels, int out_height, int out_width, int out_channels, int kernel_h, int kernel_w, int stride_h,
-              int stride_w, int padding_h, int padding_w, int dilation_h, int dilation_w) {
+              int stride_w, int padding_h, int padding_w, int dilation_h, int dilation_w, int out_pitch) {
     __shared__ Tiles tiles;
     const int pixels = batch * out_height * out_width;
     const int first_row = blockIdx.x * TILE_M, first_column = blockIdx.y * TILE_N;
@@ -66,10 +66,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS)
     Sums sum;
     product(rows, weights, (channels + TILE_K - 1) / TILE_K, tiles, sum);
 
-    const bool whole = out_channels % RUN == 0;
+    const bool whole = fours(out, out_channels, out_pitch);
     const auto write = [&](int pixel, int channel, int count, float(&run)[RUN]) {
         const int at = pixel * out_channels + channel;
-        finish(run, count, whole, bias ? bias + channel : nullptr, residual ? residual + at : nullptr, out + at);
+        finish(run, count, whole, bias ? bias + channel : nullptr, residual ? residual + at : nullptr,
+               out + pixel * out_pitch + channel);
     };
     each_run(sum, first_row, first_column, pixels, out_channels, write);
 }

@@ -6,7 +6,7 @@
 
 extern "C" __global__ void split_sum(const float* __restrict__ partial, const Element* __restrict__ bias,
                                      const Element* __restrict__ residual, Element* __restrict__ out, unsigned count,
-                                     int channels, int splits) {
+                                     int channels, int splits, int out_pitch) {
     const unsigned first = (blockIdx.x * blockDim.x + threadIdx.x) * VECTOR;
     if (first >= count) return;
     float sum[VECTOR] = {}, part[VECTOR];
@@ -26,5 +26,5 @@ extern "C" __global__ void split_sum(const float* __restrict__ partial, const El
         for (int i = 0; i < VECTOR; ++i) sum[i] += part[i];
     }
     activate<ACTIVATION>(sum);
-    store(out + first, sum);
+    store(out + spread(first, channels, out_pitch), sum);
 }

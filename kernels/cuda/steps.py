@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from iosfarm.ir.operators import Shape
+from iosfarm.kernels.cuda.catalogue.part import Part
 from iosfarm.kernels.cuda.gpu import Stream
 from iosfarm.kernels.cuda.parameters import Block
 
@@ -58,10 +59,20 @@ class Value:
 
 
 @dataclass(frozen=True)
+class Into:
+    """key: canonical text of what is computed, on which shapes. make: the call for a part; None where there is none."""
+
+    key: str
+    make: Callable[[Part], Call | None]
+
+
+@dataclass(frozen=True)
 class Step:
     """One call. reads, writes: numbers of values, in the order in which the call expects them. scratch: the value that
     is its workspace, None where it needs none. operators: numbers of those whose weights it uses, several where they
-    are merged; empty for none. stage, group: where it comes from; units: which of the stage's, several if merged.
+    are merged; empty for none. stage, group: where it comes from; units: which of the stage's, several if merged. into:
+    how its result could be written to a part of a larger image; None where it could not. joins: it concatenates
+    channels.
     """
 
     call: Call
@@ -72,6 +83,8 @@ class Step:
     stage: int
     group: int
     units: tuple[int, ...] = ()
+    into: Into | None = None
+    joins: bool = False
 
     @property
     def touched(self) -> tuple[int, ...]:

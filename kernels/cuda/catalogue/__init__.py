@@ -11,19 +11,23 @@ from typing import Protocol
 
 from iosfarm.ir.errors import GraphError, Infeasible
 from iosfarm.ir.operators import Attribute, Shape, spec
-from iosfarm.kernels.cuda.catalogue import convolutions, ordering, products, tensors
+from iosfarm.kernels.cuda.catalogue import convolutions, movement, ordering, products, tensors
 from iosfarm.kernels.cuda.catalogue.convolutions import Convolution
 from iosfarm.kernels.cuda.catalogue.launch import NULL, Launch, Pointer, Scalar, scratch_bytes
-from iosfarm.kernels.cuda.catalogue.operators import LAUNCHES
+from iosfarm.kernels.cuda.catalogue.operators import INTO, LAUNCHES
+from iosfarm.kernels.cuda.catalogue.part import Part
 from iosfarm.kernels.cuda.catalogue.sources import source_names, source_text
 from iosfarm.kernels.cuda.catalogue.tiling import tensor_tiles
 
 __all__ = [
     "NULL",
     "Launch",
+    "Part",
     "Pointer",
     "Scalar",
     "alternatives",
+    "concat_some",
+    "into",
     "is_view",
     "launches",
     "parameter_axes",
@@ -66,34 +70,66 @@ def launches(operator: Kind, shapes: Sequence[Shape], dtype: str, *, residual: b
     return make(operator.kind, operator.attributes, shapes, output, dtype)
 
 
-def alternatives(
-    operator: Kind, shapes: Sequence[Shape], dtype: str, *, residual: bool = False, most: int = 4, tensor: bool = False
-) -> list[list[Launch]]:
-    """Up to `most` ways to compute an operator, the most promising first: for a runtime that measures which is best.
-
-    tensor: as many again that multiply by tensor cores come before them; float32 is rounded to TF32 then.
+def into(operator: Kind, shapes: Sequence[Shape], dtype: str, part: Part) -> list[Launch] | None:
+    """As `launches`, but the pointer `output` is a larger image, of which the result becomes some channels; None where
+    there is no kernel that writes so.
 
     Raises: as `launches`.
     """
-    first = launches(operator, shapes, dtype, residual=residual)
+    output = _output(operator, shapes, dtype)
+    make = INTO.get(operator.kind)
+    if make is None or len(output) != 4:
+        return None
+    return make(operator.kind, operator.attributes, shapes, output, dtype, part)
+
+
+def concat_some(shapes: Sequence[Shape], firsts: Sequence[int], output: Shape, dtype: str) -> list[Launch]:
+    """Images as channels of `output`, each from its first one on; other channels are left as they are."""
+    return movement.concat_some(shapes, firsts, output, dtype)
+
+
+def alternatives(
+    operator: Kind,
+    shapes: Sequence[Shape],
+    dtype: str,
+    *,
+    residual: bool = False,
+    most: int = 4,
+    tensor: bool = False,
+    part: Part | None = None,
+) -> list[list[Launch]]:
+    """Up to `most` ways to compute an operator, the most promising first: for a runtime that measures which is best.
+
+    tensor: as many again that multiply by tensor cores come before them; float32 is rounded to TF32 then. part: of a
+    larger image, to write a conv2d's result to.
+
+    Raises: as `launches`.
+    """
     if operator.kind != "conv2d":
-        return [first]
+        return [launches(operator, shapes, dtype, residual=residual)]
     conv = Convolution.of(operator.attributes, shapes[0], _output(operator, shapes, dtype))
     if conv.depthwise:
-        return [first]
+        return [convolutions.convolution(conv, dtype, residual, part=part)]
     tilings = convolutions.conv_tilings(conv)[:most]
     if tensor:
         tilings = convolutions.conv_tilings(conv, tensor_tiles(dtype))[:most] + tilings
-    return [convolutions.convolution(conv, dtype, residual, tiling) for tiling in tilings]
+    return [convolutions.convolution(conv, dtype, residual, tiling, part) for tiling in tilings]
 
 
 def separable(
-    depthwise: Kind, pointwise: Kind, shape: Shape, dtype: str, *, before: str = "none", residual: bool = False
+    depthwise: Kind,
+    pointwise: Kind,
+    shape: Shape,
+    dtype: str,
+    *,
+    before: str = "none",
+    residual: bool = False,
+    part: Part | None = None,
 ) -> list[Launch] | None:
     """An activation (`before`), a depthwise and a pointwise convolution as one kernel; None where they are not that.
 
     Pointers: `input0`, `depthwise.weight`, `depthwise.bias`, `pointwise.weight`, `pointwise.bias`, `residual`,
-    `output`; weights lie as those of the two convolutions by themselves.
+    `output`; weights lie as those of the two convolutions by themselves. part: see `alternatives`.
 
     Raises: as `launches`.
     """
@@ -105,7 +141,7 @@ def separable(
     plain = Convolution(middle, second.output, bias=second.bias, activation=second.activation)
     if not first.depthwise or middle[1] != shape[1] or second != plain:
         return None
-    return convolutions.separable(first, second, dtype, before, residual)
+    return convolutions.separable(first, second, dtype, before, residual, part=part)
 
 
 def parameter_axes(operator: Kind, shapes: Sequence[Shape]) -> dict[str, tuple[int, ...]]:

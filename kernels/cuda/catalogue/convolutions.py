@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from iosfarm.ir.errors import Infeasible
 from iosfarm.ir.operators import Attributes, Shape
 from iosfarm.kernels.cuda.catalogue.launch import NULL, Arguments, Launch, Pointer, flat, integers
+from iosfarm.kernels.cuda.catalogue.part import Part, Target, target
 from iosfarm.kernels.cuda.catalogue.pooling import strip_constants
 from iosfarm.kernels.cuda.catalogue.tensors import activation_code, activation_of, fits, options, pair, vector
 from iosfarm.kernels.cuda.catalogue.tiling import MAX_GRID, TILES, Tile, Tiling, tilings
@@ -82,11 +83,13 @@ def weight_axes(attributes: Attributes, shape: Shape) -> Axes:
     return (2, 3, 0, 1) if depthwise else (0, 2, 3, 1)
 
 
-def convolution(conv: Convolution, dtype: str, residual: bool, tiling: Tiling | None = None) -> list[Launch]:
+def convolution(
+    conv: Convolution, dtype: str, residual: bool, tiling: Tiling | None = None, part: Part | None = None
+) -> list[Launch]:
     """One convolution. tiling: instead of the most promising one (not for a depthwise convolution)."""
     end = Pointer("bias") if conv.bias else NULL, Pointer("residual") if residual else NULL
     if conv.depthwise:
-        return [_depthwise(conv, dtype, end)]
+        return [_depthwise(conv, dtype, end, part)]
     _check_product(conv)
     tiling = tiling or conv_tilings(conv)[0]
     tile, splits = tiling.tile, tiling.splits
@@ -94,6 +97,7 @@ def convolution(conv: Convolution, dtype: str, residual: bool, tiling: Tiling | 
     width = vector(dtype, group_in) if tile.tensor else math.gcd(4, group_in)
     activation = conv.activation if splits == 1 else 0
     partial = 4 * splits * math.prod(conv.output) if splits > 1 else 0
+    to = target(part, conv.output[1], dtype)
     launches = [
         Launch(
             "convolution",
@@ -102,15 +106,15 @@ def convolution(conv: Convolution, dtype: str, residual: bool, tiling: Tiling | 
             (-(-conv.pixels // tile.m), -(-group_out // tile.n), conv.groups * splits),
             (tile.threads, 1, 1),
             (
-                *(Pointer("input0"), Pointer("weight"), *end, Pointer("output")),
+                *(Pointer("input0"), Pointer("weight"), *end, to.pointer),
                 Pointer("scratch") if partial else NULL,
-                *integers(*conv.sizes(), conv.groups, splits),
+                *integers(*conv.sizes(), conv.groups, splits, to.pitch),
             ),
             scratch_bytes=partial,
         )
     ]
     if splits > 1:
-        launches.append(_split_sum(conv, dtype, end, splits, partial))
+        launches.append(_split_sum(conv, dtype, end, splits, partial, to))
     return launches
 
 
@@ -130,25 +134,31 @@ def _check_product(conv: Convolution) -> None:
         )
 
 
-def _split_sum(conv: Convolution, dtype: str, end: tuple[Pointer, Pointer], splits: int, partial: int) -> Launch:
+def _split_sum(
+    conv: Convolution, dtype: str, end: tuple[Pointer, Pointer], splits: int, partial: int, to: Target
+) -> Launch:
     count, channels = math.prod(conv.output), conv.output[1]
-    width = math.gcd(4, channels)
+    width = math.gcd(4, channels, *to.counts)
     grid, block = flat(count // width)
     constants = options(dtype, VECTOR=width, ACTIVATION=conv.activation)
-    arguments: Arguments = (Pointer("scratch"), *end, Pointer("output"), *integers(count, channels, splits))
+    arguments: Arguments = (Pointer("scratch"), *end, to.pointer, *integers(count, channels, splits, to.pitch))
     return Launch("split_sum", "split_sum.cu", constants, grid, block, arguments, scratch_bytes=partial)
 
 
-def _depthwise(conv: Convolution, dtype: str, end: tuple[Pointer, Pointer]) -> Launch:
+def _depthwise(conv: Convolution, dtype: str, end: tuple[Pointer, Pointer], part: Part | None) -> Launch:
     channels = conv.output[1]
     fits("conv2d", channels * conv.length, f"a weight of {channels} x {conv.length}")
-    width = vector(dtype, channels) if channels == conv.shape[1] else 1
+    to = target(part, channels, dtype)
+    width = vector(dtype, channels, *to.counts) if channels == conv.shape[1] else 1
     kernel, stride = conv.kernel[1], conv.stride[1]
     fixed = kernel in FIXED_WIDTHS and stride in FIXED_STRIDES and conv.dilation[1] == 1
     constants = strip_constants(fixed, kernel, stride, math.prod(conv.output) // width)
     grid, block = flat(conv.output[0] * conv.output[2] * -(-conv.output[3] // constants["STRIP"]) * channels // width)
     defines = options(dtype, VECTOR=width, **constants, ACTIVATION=conv.activation)
-    arguments: Arguments = (Pointer("input0"), Pointer("weight"), *end, Pointer("output"), *integers(*conv.sizes()))
+    arguments: Arguments = (
+        *(Pointer("input0"), Pointer("weight"), *end, to.pointer),
+        *integers(*conv.sizes(), to.pitch),
+    )
     return Launch("depthwise", "depthwise.cu", defines, grid, block, arguments)
 
 
@@ -171,7 +181,13 @@ def linear(attributes: Attributes, shape: Shape, output: Shape, dtype: str) -> l
 
 
 def separable(
-    depthwise: Convolution, pointwise: Convolution, dtype: str, before: str, residual: bool, tile: Tile | None = None
+    depthwise: Convolution,
+    pointwise: Convolution,
+    dtype: str,
+    before: str,
+    residual: bool,
+    tile: Tile | None = None,
+    part: Part | None = None,
 ) -> list[Launch]:
     """Activation, depthwise and pointwise convolution in one. tile: instead of what fills a large GPU."""
     channels, out_channels = depthwise.shape[1], pointwise.output[1]
@@ -185,12 +201,13 @@ def separable(
         BETWEEN=depthwise.activation,
         ACTIVATION=pointwise.activation,
     )
+    to = target(part, out_channels, dtype)
     arguments: Arguments = (
         *(Pointer("input0"), Pointer("depthwise.weight")),
         *(Pointer("depthwise.bias") if depthwise.bias else NULL, Pointer("pointwise.weight")),
         Pointer("pointwise.bias") if pointwise.bias else NULL,
-        *(Pointer("residual") if residual else NULL, Pointer("output")),
-        *integers(*depthwise.sizes()[:6], out_channels, *depthwise.sizes()[7:]),
+        *(Pointer("residual") if residual else NULL, to.pointer),
+        *integers(*depthwise.sizes()[:6], out_channels, *depthwise.sizes()[7:], to.pitch),
     )
     grid = (-(-pointwise.pixels // tile.m), -(-out_channels // tile.n), 1)
     return [Launch("separable", "separable.cu", constants, grid, (tile.threads, 1, 1), arguments)]

@@ -9,6 +9,7 @@ from iosfarm.ir.errors import Infeasible
 from iosfarm.ir.operators import Attributes, Shape
 from iosfarm.ir.operators.elementwise import UNBOUNDED
 from iosfarm.kernels.cuda.catalogue.launch import Arguments, Launch, Pointer, Scalar, flat, integers
+from iosfarm.kernels.cuda.catalogue.part import Part, flat_target
 from iosfarm.kernels.cuda.catalogue.tensors import (
     activation_code,
     activation_of,
@@ -64,21 +65,35 @@ def combination(kind: str, attributes: Attributes, shapes: Sequence[Shape], outp
             taken = [Pointer("output"), *taken]
         activation = 0 if inputs else activation_of(attributes)
         if same:
-            result.append(_combine(kind, taken, math.prod(output), activation, dtype))
+            result.append(_combine(kind, taken, output, activation, dtype))
         else:
             sources = [output if p.name == "output" else shapes[int(p.name.removeprefix("input"))] for p in taken]
             result.append(_broadcast(kind, taken, sources, output, activation, dtype))
     return result
 
 
-def _combine(kind: str, inputs: Sequence[Pointer], count: int, activation: int, dtype: str) -> Launch:
-    width = vector(dtype)
+def combination_into(
+    kind: str, attributes: Attributes, shapes: Sequence[Shape], output: Shape, dtype: str, part: Part
+) -> list[Launch] | None:
+    """The same into a part; None where it takes several launches, or shapes broadcast."""
+    if len(shapes) > MAX_INPUTS or any(shape != output for shape in shapes):
+        return None
+    inputs = [Pointer(f"input{i}") for i in range(len(shapes))]
+    return [_combine(kind, inputs, output, activation_of(attributes), dtype, part)]
+
+
+def _combine(
+    kind: str, inputs: Sequence[Pointer], shape: Shape, activation: int, dtype: str, part: Part | None = None
+) -> Launch:
+    to = flat_target(part, shape, dtype)
+    width, count = vector(dtype, *to.counts), math.prod(shape)
     grid, block = flat(-(-count // width))
     padded = (*inputs, *[inputs[0]] * (MAX_INPUTS - len(inputs)))
     constants = options(
         dtype, VECTOR=width, INPUTS=len(inputs), OPERATION=OPERATIONS.index(kind), ACTIVATION=activation
     )
-    return Launch("combine", "combine.cu", constants, grid, block, (*padded, Pointer("output"), *integers(count)))
+    arguments: Arguments = (*padded, to.pointer, *integers(count, to.channels, to.pitch))
+    return Launch("combine", "combine.cu", constants, grid, block, arguments)
 
 
 def _broadcast(
@@ -150,13 +165,17 @@ def function(kind: str, attributes: Attributes, shape: Shape, dtype: str) -> lis
     return [Launch("unary", "unary.cu", constants, grid, block, arguments)]
 
 
-def activation(kind: str, attributes: Attributes, shape: Shape, dtype: str) -> list[Launch]:
+def activation(kind: str, attributes: Attributes, shape: Shape, dtype: str, part: Part | None = None) -> list[Launch]:
     """An activation by itself; the slope or alpha of the two that have one."""
-    width, count = vector(dtype), math.prod(shape)
+    to = flat_target(part, shape, dtype)
+    width, count = vector(dtype, *to.counts), math.prod(shape)
     grid, block = flat(-(-count // width))
     parameter = float(attributes.get("alpha", attributes.get("negative_slope", 0.0)))  # type: ignore[arg-type]
     constants = options(dtype, VECTOR=width, ACTIVATION=activation_code(kind))
-    arguments: Arguments = (Pointer("input0"), Pointer("output"), *integers(count), Scalar(parameter, "float32"))
+    arguments: Arguments = (
+        *(Pointer("input0"), to.pointer),
+        *(*integers(count), Scalar(parameter, "float32"), *integers(to.channels, to.pitch)),
+    )
     return [Launch("activation", "activation.cu", constants, grid, block, arguments)]
 
 

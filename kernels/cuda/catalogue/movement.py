@@ -11,6 +11,7 @@ from iosfarm.ir.graph import DTYPES
 from iosfarm.ir.operators import Attributes, Shape
 from iosfarm.kernels.cuda.catalogue.elementwise import MAX_INPUTS
 from iosfarm.kernels.cuda.catalogue.launch import Arguments, Launch, Pointer, Scalar, flat, integers
+from iosfarm.kernels.cuda.catalogue.part import Part, target
 from iosfarm.kernels.cuda.catalogue.tensors import around, fits, options, pair, vector
 
 _MODES = ("constant", "reflect", "replicate")
@@ -23,22 +24,36 @@ def concat(attributes: Attributes, shapes: Sequence[Shape], output: Shape, dtype
     axis = int(attributes.get("axis", 1))  # type: ignore[arg-type]
     rows, length, inner = around(output, axis)
     lengths = [around(shape, axis)[1] * inner for shape in shapes]
-    width = vector(dtype, *lengths)
-    result, done = [], 0
-    for first in range(0, len(shapes), MAX_INPUTS):
-        some = lengths[first : first + MAX_INPUTS]
-        inputs = [Pointer(f"input{first + i}") for i in range(len(some))]
+    return _together(lengths, [sum(lengths[:i]) for i in range(len(lengths))], rows, length * inner, dtype)
+
+
+def concat_some(shapes: Sequence[Shape], firsts: Sequence[int], output: Shape, dtype: str) -> list[Launch]:
+    """Images into channels of an output, each from its first one on; what else it has is not touched."""
+    lengths = [shape[1] for shape in shapes]
+    return _together(lengths, firsts, math.prod(output) // output[1], output[1], dtype)
+
+
+def _together(lengths: Sequence[int], firsts: Sequence[int], rows: int, pitch: int, dtype: str) -> list[Launch]:
+    """A launch for as many neighbours as one takes."""
+    result, begin = [], 0
+    while begin < len(lengths):
+        end = begin + 1
+        while end < min(len(lengths), begin + MAX_INPUTS) and firsts[end] == firsts[end - 1] + lengths[end - 1]:
+            end += 1
+        some, first = lengths[begin:end], firsts[begin]
+        width = vector(dtype, *some, first, pitch)
+        inputs = [Pointer(f"input{i}") for i in range(begin, end)]
         missing = MAX_INPUTS - len(some)
         grid, block = flat(rows * sum(some) // width)
         arguments: Arguments = (
             *(*inputs, *[inputs[0]] * missing),
             *integers(*some, *[0] * missing),
-            Pointer("output", done * DTYPES[dtype]),
-            *integers(rows, length * inner),
+            Pointer("output", first * DTYPES[dtype]),
+            *integers(rows, pitch),
         )
         constants = options(dtype, VECTOR=width, INPUTS=len(some))
         result.append(Launch("concat", "rows.cu", constants, grid, block, arguments))
-        done += sum(some)
+        begin = end
     return result
 
 
@@ -58,13 +73,24 @@ def copy(shape: Shape, dtype: str) -> list[Launch]:
     return _rows(0, 1, math.prod(shape), 1, 0, 0, dtype)
 
 
-def _rows(start: int, rows: int, length: int, count: int, step: int, pitch: int, dtype: str) -> list[Launch]:
-    width = vector(dtype, start, length, step, pitch)
+def cut_into(attributes: Attributes, shape: Shape, output: Shape, dtype: str, part: Part) -> list[Launch] | None:
+    """A slice of channels into a part; None where it is another slice."""
+    if attributes.get("axis", 1) != 1 or attributes.get("step", 1) != 1:
+        return None
+    pixels, start = math.prod(output) // output[1], int(attributes["start"])  # type: ignore[arg-type]
+    return _rows(start, pixels, output[1], 1, 0, shape[1], dtype, part)
+
+
+def _rows(
+    start: int, rows: int, length: int, count: int, step: int, pitch: int, dtype: str, part: Part | None = None
+) -> list[Launch]:
+    to = target(part, length, dtype)
+    width = vector(dtype, start, length, step, pitch, *to.counts)
     grid, block = flat(rows * length // width)
     arguments: Arguments = (
         Pointer("input0", start * DTYPES[dtype]),
-        Pointer("output"),
-        *integers(rows, length, count, step, pitch),
+        to.pointer,
+        *integers(rows, length, count, step, pitch, to.pitch),
     )
     return [Launch("slice", "rows.cu", options(dtype, VECTOR=width, INPUTS=1), grid, block, arguments)]
 
@@ -104,21 +130,22 @@ def pad(attributes: Attributes, shape: Shape, output: Shape, dtype: str) -> list
     return [Launch("pad", "pad.cu", options(dtype, VECTOR=count), grid, block, arguments)]
 
 
-def resize(attributes: Attributes, shape: Shape, output: Shape, dtype: str) -> list[Launch]:
+def resize(attributes: Attributes, shape: Shape, output: Shape, dtype: str, part: Part | None = None) -> list[Launch]:
     """To a given height and width."""
     batch, channels, *size = shape
-    target = pair(attributes, "size")
+    wanted = pair(attributes, "size")
     bilinear = attributes["mode"] == "bilinear"
-    for before, after in zip(size, target, strict=True):
+    for before, after in zip(size, wanted, strict=True):
         fits("resize", (2 * after + 1) * before, f"{before} pixels to {after}", _UNSIGNED)
-    count = vector(dtype, channels)
+    to = target(part, channels, dtype)
+    count = vector(dtype, channels, *to.counts)
     grid, block = flat(math.prod(output) // count)
-    scales = [float(np.float32(before) / np.float32(after)) for before, after in zip(size, target, strict=True)]
+    scales = [float(np.float32(before) / np.float32(after)) for before, after in zip(size, wanted, strict=True)]
     arguments: Arguments = (
-        *(Pointer("input0"), Pointer("output")),
-        *integers(batch, *size, channels, *target),
+        *(Pointer("input0"), to.pointer),
+        *integers(batch, *size, channels, *wanted),
         *(Scalar(scale, "float32") for scale in scales),
-        *integers(int(bool(attributes["align_corners"]))),
+        *integers(int(bool(attributes["align_corners"])), to.pitch),
     )
     constants = options(dtype, VECTOR=count, BILINEAR=int(bilinear))
     return [Launch("resize", "resize.cu", constants, grid, block, arguments)]

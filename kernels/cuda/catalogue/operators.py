@@ -8,6 +8,7 @@ from iosfarm.ir.operators import ACTIVATIONS, Attributes, Shape
 from iosfarm.kernels.cuda.catalogue import convolutions, elementwise, movement, ordering, pooling, products, reducing
 from iosfarm.kernels.cuda.catalogue.convolutions import Convolution
 from iosfarm.kernels.cuda.catalogue.launch import Launch
+from iosfarm.kernels.cuda.catalogue.part import Part
 
 Make = Callable[[str, Attributes, Sequence[Shape], Shape, str], list[Launch]]
 """(kind, attributes, shapes of the inputs, shape of the output, dtype) -> launches."""
@@ -70,3 +71,24 @@ LAUNCHES: dict[str, Make] = {
     "pad": lambda _, a, s, o, d: movement.pad(a, s[0], o, d),
     "resize": lambda _, a, s, o, d: movement.resize(a, s[0], o, d),
 }
+
+MakeInto = Callable[[str, Attributes, Sequence[Shape], Shape, str, Part], list[Launch] | None]
+"""As `Make`, into a part; None where these attributes or shapes cannot."""
+
+
+def _conv2d_into(
+    _: str, attributes: Attributes, shapes: Sequence[Shape], output: Shape, dtype: str, part: Part
+) -> list[Launch]:
+    conv = Convolution.of(attributes, shapes[0], output)
+    return convolutions.convolution(conv, dtype, residual=False, part=part)
+
+
+INTO: dict[str, MakeInto] = {
+    "conv2d": _conv2d_into,
+    **dict.fromkeys(("max_pool", "avg_pool"), lambda k, a, s, o, d, p: pooling.pool(k, a, s[0], o, d, p)),
+    **dict.fromkeys(("add", "mul", "sub", "div"), elementwise.combination_into),
+    **dict.fromkeys(ACTIVATIONS, lambda k, a, s, _, d, p: elementwise.activation(k, a, s[0], d, p)),
+    "slice": lambda _, a, s, o, d, p: movement.cut_into(a, s[0], o, d, p),
+    "resize": lambda _, a, s, o, d, p: movement.resize(a, s[0], o, d, p),
+}
+"""Operators that can write their result into a part of a larger image."""

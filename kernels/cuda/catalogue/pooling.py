@@ -6,6 +6,7 @@ import math
 
 from iosfarm.ir.operators import Attributes, Shape
 from iosfarm.kernels.cuda.catalogue.launch import Arguments, Launch, Pointer, flat, integers
+from iosfarm.kernels.cuda.catalogue.part import Part, target
 from iosfarm.kernels.cuda.catalogue.tensors import fits, options, pair, vector
 
 _UNSIGNED = 2**32
@@ -28,19 +29,22 @@ def strip_constants(fixed: bool, kernel_w: int, stride_w: int, threads: int) -> 
     return {"KERNEL_W": kernel_w, "STRIDE_W": stride_w, "STRIP": STRIP if threads >= STRIP * ENOUGH_THREADS else 1}
 
 
-def pool(kind: str, attributes: Attributes, shape: Shape, output: Shape, dtype: str) -> list[Launch]:
+def pool(
+    kind: str, attributes: Attributes, shape: Shape, output: Shape, dtype: str, part: Part | None = None
+) -> list[Launch]:
     """Max or average over windows."""
     batch, channels, height, width = shape
     kernel, stride = pair(attributes, "kernel"), pair(attributes, "stride")
     fits(kind, math.prod(kernel), f"a window of {kernel[0]}x{kernel[1]}")
-    count = vector(dtype, channels)
+    to = target(part, channels, dtype)
+    count = vector(dtype, channels, *to.counts)
     fixed = (kernel[1], stride[1]) in FIXED_WINDOWS
     constants = strip_constants(fixed, kernel[1], stride[1], math.prod(output) // count)
     grid, block = flat(batch * output[2] * -(-output[3] // constants["STRIP"]) * channels // count)
     arguments: Arguments = (
-        *(Pointer("input0"), Pointer("output")),
+        *(Pointer("input0"), to.pointer),
         *integers(batch, height, width, channels, *output[2:], *kernel, *stride, *pair(attributes, "padding")),
-        *integers(int(bool(attributes.get("count_include_pad", False)))),
+        *integers(int(bool(attributes.get("count_include_pad", False))), to.pitch),
     )
     defines = options(dtype, VECTOR=count, MAXIMUM=int(kind == "max_pool"), **constants)
     return [Launch("pool", "pool.cu", defines, grid, block, arguments)]

@@ -202,6 +202,7 @@ class pygraph:  # noqa: N801
     def execute_plan_at_index(self, tensors: dict[int, int], workspace: int, index: int, handle: int) -> None:
         assert gpu is not None
         assert index in self._built
+        assert not any(address % 16 for address in tensors.values())
         stream = gpu.streams[_streams[handle]]
         name = self.get_plan_name_at_index(index)
 

@@ -108,6 +108,26 @@ def test_a_network(open_runtime: Open, form: str) -> None:
                 assert relative_error(actual, expected) <= 1e-5
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("most", [1, 3])
+def test_parts_of_a_concatenation(open_runtime: Open, dtype: str, most: int) -> None:
+    b = GraphBuilder("parts")
+    x = b.input((4, 7, 5))
+    joined = b.concat(*[b.conv2d(x, c, 3, padding=1, activation="relu") for c in (8, 6, 2, 8)])
+    graph = b.build(b.conv2d(joined, 3, 1)).bind(dtype=dtype)
+    rng = np.random.default_rng(3)
+    weights, inputs = graph_weights(graph, rng), random_inputs((graph.shape(graph.inputs[0].name),), rng)
+    schedule = replace(SCHEDULES["greedy"](graph), form="free")
+    runtime = open_runtime(most=most)
+    with runtime.prepare_schedule(graph, schedule, weights) as executable:
+        (actual,), (expected,) = executable.run(*inputs), run_graph(graph, weights, inputs)
+        steps = executable.bound.form.program.steps
+    assert relative_error(actual, expected) <= (1e-5 if dtype == "float32" else 1e-2)
+    # Channels 14 and 15 begin at no multiple of 16 bytes.
+    assert [len(step.reads) for step in steps if step.joins] == [1]
+    assert runtime.fallbacks == 0
+
+
 @pytest.mark.parametrize("refused", [set(), {"relu"}, {"relu", "bias"}, {"relu", "bias", "add"}])
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
