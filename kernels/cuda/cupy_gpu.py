@@ -36,10 +36,10 @@ class CupyGpu:
     """
 
     def __init__(self, index: int) -> None:
+        self._index = index
         with _translating():
             try:
-                self._device = cupy.cuda.Device(index)
-                self._device.use()
+                runtime.setDevice(index)
                 properties = runtime.getDeviceProperties(index)
             except runtime.CUDARuntimeError as error:
                 if error.status == INVALID_DEVICE:
@@ -63,6 +63,7 @@ class CupyGpu:
             )
             self._pool = cupy.cuda.MemoryPool()
             self._transfers = cupy.cuda.Stream(non_blocking=True)
+        self._capturing = False
         self._memory: dict[int, Any] = {}
         self._modules: dict[tuple[str, tuple[str, ...]], Any] = {}
         self._kernels: dict[tuple[str, tuple[str, ...], str], Any] = {}
@@ -72,12 +73,12 @@ class CupyGpu:
         return self._facts
 
     def memory_free(self) -> int:
-        with _translating():
+        with self._calling():
             free, _ = runtime.memGetInfo()
             return int(free) + int(self._pool.free_bytes())
 
     def allocate(self, size: int) -> int:
-        with _translating():
+        with self._calling():
             try:
                 pointer = self._pool.malloc(max(1, size))
             except cupy.cuda.memory.OutOfMemoryError as error:
@@ -90,7 +91,7 @@ class CupyGpu:
 
     def upload(self, address: int, data: Bytes) -> None:
         data = np.ascontiguousarray(data)
-        with _translating():
+        with self._calling():
             # Not the plain copy: that may return before what it has staged is on the device, and our streams, which do
             # not wait for the default one, could then read what was there before.
             runtime.memcpyAsync(address, data.ctypes.data, data.nbytes, _TO_DEVICE, self._transfers.ptr)
@@ -98,24 +99,24 @@ class CupyGpu:
 
     def download(self, address: int, size: int) -> Bytes:
         result = np.empty(size, np.uint8)
-        with _translating():
+        with self._calling():
             runtime.memcpyAsync(result.ctypes.data, address, size, _TO_HOST, self._transfers.ptr)
             self._transfers.synchronize()
         return result
 
     def copy(self, target: int, source: int, size: int, stream: Stream) -> None:
-        with _translating():
+        with self._calling():
             runtime.memcpyAsync(target, source, size, _ON_DEVICE, _pointer(stream))
 
     def fill(self, address: int, byte: int, size: int, stream: Stream) -> None:
-        with _translating():
+        with self._calling():
             runtime.memsetAsync(address, byte, size, _pointer(stream))
 
     def compile(self, source: str, options: Sequence[str], name: str) -> Kernel:
         settings = (STANDARD, *options)
         key = (source, settings, name)
         if key not in self._kernels:
-            with _translating():
+            with self._calling():
                 module = self._modules.get(key[:2])
                 if module is None:
                     module = self._modules[key[:2]] = cupy.RawModule(code=source, options=settings, backend="nvrtc")
@@ -136,7 +137,7 @@ class CupyGpu:
         # The driver copies the arguments while it is called, so they need to live no longer.
         cells = [np.array(argument) for argument in arguments]
         pointers = (ctypes.c_void_p * max(1, len(cells)))(*(cell.ctypes.data for cell in cells))
-        with _translating():
+        with self._calling():
             if shared > DEFAULT_SHARED and raw.max_dynamic_shared_size_bytes < shared:
                 raw.max_dynamic_shared_size_bytes = shared
             driver.launchKernel(
@@ -144,56 +145,73 @@ class CupyGpu:
             )  # fmt: skip
 
     def stream(self) -> Stream:
-        with _translating():
+        with self._calling():
             return Stream(cupy.cuda.Stream(non_blocking=True))
 
     def stream_address(self, stream: Stream) -> int:
         return _pointer(stream)
 
     def event(self, *, timing: bool = False) -> Event:
-        with _translating():
+        with self._calling():
             return Event(cupy.cuda.Event(disable_timing=not timing))
 
     def record(self, event: Event, stream: Stream) -> None:
-        with _translating():
+        with self._calling():
             _any(event).record(_any(stream))
 
     def wait(self, stream: Stream, event: Event) -> None:
-        with _translating():
+        with self._calling():
             _any(stream).wait_event(_any(event))
 
     def elapsed(self, first: Event, last: Event) -> float:
-        with _translating():
+        with self._calling():
             return float(cupy.cuda.get_elapsed_time(first, last)) * 1e-3  # CUDA has milliseconds
 
     def synchronize(self, stream: Stream) -> None:
-        with _translating():
+        with self._calling():
             _any(stream).synchronize()
 
+    @property
+    def capturing(self) -> bool:
+        return self._capturing
+
     def begin_capture(self, stream: Stream) -> None:
-        with _translating():
+        with self._calling():
             # Relaxed, CuPy's default: cuDNN may allocate for itself at a plan's first execution.
             _any(stream).begin_capture()
+            self._capturing = True
 
     def end_capture(self, stream: Stream) -> Graph:
-        with _translating():
-            return Graph(_any(stream).end_capture())
+        with self._calling():
+            graph = _any(stream).end_capture()
+            self._capturing = False
+            return Graph(graph)
 
     def abort_capture(self, stream: Stream) -> None:
+        self._capturing = False
         # The graph that comes of it, if one does, is dropped; a broken capture ends with an error of its own.
-        with suppress(Exception):
+        with suppress(Exception), self._calling():
             _any(stream).end_capture()
 
     def launch_graph(self, graph: Graph, stream: Stream) -> None:
-        with _translating():
+        with self._calling():
             _any(graph).launch(_any(stream))
 
     def close(self) -> None:
         self._kernels.clear()
         self._modules.clear()
         self._memory.clear()
-        with suppress(Exception):  # after a lost device nothing can be given back
+        with suppress(Exception), self._calling():  # after a lost device nothing can be given back
             self._pool.free_all_blocks()
+
+    @contextmanager
+    def _calling(self) -> Iterator[None]:
+        """CUDA has a current device for each thread, the first one unless it is told: whoever calls may be another
+        thread than the one that made this, and other libraries set it, too.
+        """
+        with _translating():
+            runtime.setDevice(self._index)
+            yield
 
 
 @contextmanager

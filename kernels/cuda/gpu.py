@@ -142,6 +142,11 @@ class Gpu(Protocol):
         """Wait on the host until the stream is empty."""
         ...
 
+    @property
+    def capturing(self) -> bool:
+        """Whether a graph is being made: whoever wants to wait for a stream has to put that off."""
+        ...
+
     def begin_capture(self, stream: Stream) -> None:
         """Begin to make a graph instead of running."""
         ...

@@ -1,4 +1,4 @@
-"""Which way was the fastest to compute something, kept between processes: a small JSON file for each GPU and cuDNN.
+"""Which way was the fastest to compute something, kept between processes: one JSON file for each GPU and cuDNN.
 
 It holds names and seconds, no code. A file that is damaged, of another format or cannot be written costs time only.
 """
@@ -6,16 +6,25 @@ It holds names and seconds, no code. A file that is damaged, of another format o
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 FORMAT = "iosfarm-plans"
 VERSION = 1
+
+QUICK = 2e-3
+"""Seconds that writing the file may take after every change."""
+
+PAUSE = 50
+"""Times as long as writing takes, until it is done again, where it takes longer than that."""
 
 
 @dataclass(frozen=True)
@@ -33,27 +42,41 @@ def cache_folder() -> Path:
 
 
 class PlanCache:
-    """Plans by what they compute, read once and written after each change.
+    """Plans by what they compute, read once and written after a change: after each while that is quick, less often when
+    there are many, and in `flush`.
 
     identity: everything else that decides which plan is best: GPU, versions, precision, how they
     were chosen. folder: None keeps nothing on disk.
     """
 
-    def __init__(self, folder: Path | None, identity: str) -> None:
+    def __init__(self, folder: Path | None, identity: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._identity = identity
         self._file = None if folder is None else folder / f"{re.sub(r'[^A-Za-z0-9.]+', '-', identity).strip('-')}.json"
         self._plans = self._read()
+        self._clock = clock
+        self._next = -math.inf
+        self._changed = False
 
     def get(self, key: str) -> Plan | None:
         """The plan, None where none is known."""
         return self._plans.get(key)
 
     def put(self, key: str, plan: Plan) -> None:
-        """Keep a plan, on disk too."""
+        """Keep a plan, on disk too, at once or soon."""
         self._plans[key] = plan
-        if self._file is not None:
+        self._changed = True
+        begin = self._clock()
+        if begin >= self._next:
+            self.flush()
+            took = self._clock() - begin
+            self._next = begin + took * PAUSE if took > QUICK else -math.inf
+
+    def flush(self) -> None:
+        """Have everything on disk."""
+        if self._changed and self._file is not None:
             with suppress(OSError):
                 self._write(self._file)
+        self._changed = False
 
     def _read(self) -> dict[str, Plan]:
         if self._file is None:
@@ -79,7 +102,7 @@ class PlanCache:
         handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.stem[:40]}-")
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as out:
-                json.dump(document, out, indent=0)
+                json.dump(document, out)
             Path(temporary).replace(file)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)

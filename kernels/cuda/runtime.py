@@ -68,6 +68,7 @@ class CudaRuntime:
         self._calls = Calls(gpu, provider, trials, gpu.facts.sms if spec.sms == "share" else None, spec.precision)
         self._random: dict[str, RandomValues] = {}
         self._open: set[CudaExecutable] = set()
+        self._late: list[Residency] = []
         self._closed = False
         self._fingerprint = self._identify(trials)
 
@@ -171,6 +172,8 @@ class CudaRuntime:
             self._closed = True
             for executable in list(self._open):
                 executable.close()
+            self._close_late()
+            self._trials.plans.flush()
             for values in self._random.values():
                 values.close()
             if self._provider is not None:
@@ -184,12 +187,14 @@ class CudaRuntime:
     # ------------------------------------------------------------------------------------------------------------
 
     def _executable(self, form: Form, dtype: str, weights: WeightsOf | None, make: Callable[..., _Made]) -> _Made:
+        self._close_late()
         lanes = self._lanes.take(form.placement.lanes)
         residency = Residency(self._gpu, lanes, form, dtype, self._random_values(dtype), weights)
 
         def close(executable: CudaExecutable) -> None:
             self._open.discard(executable)
-            residency.close()
+            self._late.append(residency)
+            self._close_late()
 
         try:
             executable = make(dtype, self._spec.timing, self._spec.inputs == "cold", residency, close)
@@ -198,6 +203,13 @@ class CudaRuntime:
             raise
         self._open.add(executable)
         return executable
+
+    def _close_late(self) -> None:
+        """Give back what was closed. Not while a graph is captured: what is no longer used may be closed at any moment,
+        by the garbage collector, and waiting for a stream would spoil the capture.
+        """
+        while self._late and not self._gpu.capturing:
+            self._late.pop().close()
 
     def _tuned(self, program: Program, dtype: str, identity: Sequence[str]) -> Arranged:
         """Without barriers, in the fastest order: the one that was found before, or else the one that is found now."""

@@ -217,6 +217,10 @@ class HostGpu:
 
     # -- graphs --------------------------------------------------------------------------------------------------
 
+    @property
+    def capturing(self) -> bool:
+        return any(_any(stream).capture is not None for stream in self.streams.values())
+
     def begin_capture(self, stream: Stream) -> None:
         self._check()
         lane = _any(stream)

@@ -249,6 +249,24 @@ def test_damaged_plan_files_cost_time_only(tmp_path: Path, text: str) -> None:
     assert PlanCache(tmp_path, "another").get("key") is None
 
 
+def test_plan_files_that_take_long_are_written_less_often(tmp_path: Path) -> None:
+    now = [0.0]
+
+    def clock() -> float:  # each look takes 10 ms, and so does a write
+        now[0] += 0.01
+        return now[0]
+
+    plans = PlanCache(tmp_path, "x", clock)
+    known = []
+    for number in range(100):
+        plans.put(str(number), Plan("all one", 1e-5))
+        known.append(PlanCache(tmp_path, "x").get(str(number)) is not None)
+    assert known[0]
+    assert 1 < sum(known) < 10
+    plans.flush()
+    assert all(PlanCache(tmp_path, "x").get(str(number)) for number in range(100))
+
+
 def test_plan_files_of_two_processes_are_one(tmp_path: Path) -> None:
     one, other = PlanCache(tmp_path, "x"), PlanCache(tmp_path, "x")
     one.put("a", Plan("all one", 1e-5))

@@ -152,6 +152,24 @@ def test_waiting_on_the_host_while_capturing_is_refused(gpu: HostGpu) -> None:
         gpu.synchronize(stream)
 
 
+def test_what_is_dropped_while_a_graph_is_captured_is_closed_afterwards(gpu: HostGpu, runtime: CudaRuntime) -> None:
+    """As the garbage collector may have it."""
+    before = gpu.in_use
+    dropped = runtime.prepare(pair_stage())
+    dropped.run()
+    stream = dropped.bound.lanes[0].stream
+    gpu.begin_capture(stream)
+    dropped.close()
+    gpu.end_capture(stream)
+    with runtime.prepare(pair_stage()):
+        pass
+    pools = gpu.in_use - before
+    runtime.prepare(pair_stage()).close()
+    assert gpu.in_use - before == pools
+    with pytest.raises(RuntimeError, match="closed"):
+        dropped.run()
+
+
 # -- timing --------------------------------------------------------------------------------------------------------
 
 
