@@ -13,7 +13,7 @@ from iosfarm.kernels.cuda.convolution import Convolution, Provider
 from iosfarm.kernels.cuda.gpu import Gpu
 from iosfarm.kernels.cuda.own_kernels import concat_some_call, operator_call, operator_call_into, separable_call
 from iosfarm.kernels.cuda.plan_cache import Plan
-from iosfarm.kernels.cuda.providers import OwnProvider
+from iosfarm.kernels.cuda.providers import OwnProvider, tensor_cores
 from iosfarm.kernels.cuda.steps import Call, Into
 from iosfarm.kernels.cuda.trials import Trials, tensor_bytes
 
@@ -82,11 +82,15 @@ class Calls:
         key = canonical_json([kind, dict(attributes), [list(shape) for shape in shapes], dtype])
         return Into(key, lambda part: operator_call_into(self._gpu, kind, attributes, shapes, dtype, part))
 
-    def separable_into(self, wanted: Separable) -> Into:
-        """As `separable`, once it is known to be one call, into a part of a larger image."""
-        first, second = wanted.depthwise, wanted.pointwise
-        key = canonical_json(["separable", wanted.before, first.text, second.text])
-        return Into(key, lambda part: separable_call(self._gpu, first, replace(second, part=part), wanted.before))
+    def separable_into(self, wanted: Separable, call: Call) -> Into:
+        """As `call`, which `separable` has made, into a part of a larger image."""
+        key = canonical_json(["separable", wanted.before, wanted.depthwise.text, wanted.pointwise.text])
+
+        def make(part: Part) -> Call | None:
+            parted = replace(wanted, pointwise=replace(wanted.pointwise, part=part))
+            return next((one for one in self._together(parted) if one.name == call.name), None)
+
+        return Into(key, make)
 
     def rest(self, shapes: Sequence[Shape], firsts: Sequence[int], output: Shape, dtype: str) -> Call:
         """Copies what is left of a concatenation to its channels."""
@@ -118,25 +122,35 @@ class Calls:
     def separable(self, wanted: Separable, groups: int) -> Call | None:
         """As one call; None where it is not that, or where one by one is faster."""
         first, second = wanted.depthwise, wanted.pointwise
-        call = separable_call(self._gpu, first, second, wanted.before)
-        if call is None:
+        ways = self._together(wanted)
+        if not ways:
             return None
         if self._trials.most == 1:
-            return call if self._provider is None else None
+            return ways[0] if self._provider is None else None
         sizes = [tensor_bytes(s, first.dtype) for s in (first.input, second.input, second.output)]
         key = canonical_json(
             ["separable", wanted.before, first.text, second.text, self._provider is None, self._precision]
         )
         known = self._trials.plans.get(key)
         if known is None:
-            together = self._trials.fastest([call], sizes[:1], sizes[2:])
+            together = self._trials.fastest(ways, sizes[:1], sizes[2:])
             apart = [self._trials.fastest([one], r, w) for one, r, w in self._apart(wanted, groups, sizes)]
             if together is None or any(one is None for one in apart):
                 return None
             seconds = sum(one[1] for one in apart if one is not None)
-            known = Plan(call.name, together[1]) if together[1] < seconds else Plan(APART, seconds)
+            known = Plan(together[0].name, together[1]) if together[1] < seconds else Plan(APART, seconds)
             self._trials.plans.put(key, known)
-        return call if known.name == call.name else None
+        return next((call for call in ways if call.name == known.name), None)
+
+    def _together(self, wanted: Separable) -> list[Call]:
+        """The ways to compute it as one call."""
+        first, second = wanted.depthwise, wanted.pointwise
+        tensor = tensor_cores(self._gpu.facts, first.dtype, self._precision)
+        ways = [
+            separable_call(self._gpu, first, second, wanted.before, way)
+            for way in ((True, False) if tensor else (False,))
+        ]
+        return [way for way in ways if way is not None]
 
     def _share(self, groups: int) -> int | None:
         return None if self._sms is None or groups == 1 else max(1, self._sms // groups)

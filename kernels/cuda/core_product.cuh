@@ -1,6 +1,5 @@
-// The product by fused multiply-adds. Tiles of A and B go through registers into one of two buffers in shared memory
-// while the other one is multiplied, so there is one barrier for each TILE_K. The multiplication reads 16-byte vectors;
-// k comes first in shared memory, and rows are padded against bank conflicts.
+// The product by fused multiply-adds. The multiplication reads 16-byte vectors; k comes first in shared memory, and rows
+// are padded against bank conflicts.
 #pragma once
 
 #define PITCH_M (TILE_M + 4)
@@ -11,6 +10,7 @@ constexpr int UNROLLED = THREAD_M * THREAD_N >= 64 ? 2 : 8;
 #define BLOCKS (VECTOR == 4 && sizeof(Element) == 4 ? 512 / THREADS : 1)
 
 #define RUN 4  // neighbouring columns that a thread ends with
+typedef float Fetched;
 typedef float Sums[THREAD_M][THREAD_N];
 
 struct alignas(16) Tiles {
@@ -49,36 +49,6 @@ __device__ __forceinline__ void multiply(const float (&a)[TILE_K][PITCH_M], cons
         for (int i = 0; i < THREAD_M; ++i)
 #pragma unroll
             for (int j = 0; j < THREAD_N; ++j) sum[i][j] = fmaf(x[i / 4][i % 4], y[j / 4][j % 4], sum[i][j]);
-    }
-}
-
-// rows.fetch gives the next TILE_K columns of A, weights.fetch those of B; `tiles` steps of TILE_K.
-template <typename Rows>
-__device__ __forceinline__ void product(Rows& rows, WeightRows& weights, int steps, Tiles& tiles,
-                                        Sums& sum) {
-    float a[ROWS_M][VECTOR], b[ROWS_N][VECTOR];
-#pragma unroll
-    for (int i = 0; i < THREAD_M; ++i)
-#pragma unroll
-        for (int j = 0; j < THREAD_N; ++j) sum[i][j] = 0.0f;
-    rows.fetch(a);
-    weights.fetch(b);
-    put(a, tiles.a[0]);
-    put(b, tiles.b[0]);
-    __syncthreads();
-    for (int step = 0; step < steps; ++step) {
-        const bool more = step + 1 < steps;
-        if (more) {
-            rows.fetch(a);
-            weights.fetch(b);
-        }
-        multiply(tiles.a[step % 2], tiles.b[step % 2], sum);
-        if (more) {
-            put(a, tiles.a[(step + 1) % 2]);
-            put(b, tiles.b[(step + 1) % 2]);
-        }
-        // One barrier is enough: what is written now was last read before the barrier of the step before.
-        __syncthreads();
     }
 }
 

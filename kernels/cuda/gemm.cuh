@@ -64,6 +64,44 @@ struct WeightRows {
 #include "core_product.cuh"
 #endif
 
+template <int N>
+__device__ __forceinline__ void clear(float (&values)[N]) {
+#pragma unroll
+    for (int i = 0; i < N; ++i) values[i] = 0.0f;
+}
+template <typename Row, int N>
+__device__ __forceinline__ void clear(Row (&rows)[N]) {
+#pragma unroll
+    for (int i = 0; i < N; ++i) clear(rows[i]);
+}
+
+// rows.fetch gives the next TILE_K columns of A, weights.fetch those of B; `steps` of TILE_K. Tiles go through registers
+// into one of two buffers in shared memory while the other one is multiplied: one barrier for each TILE_K.
+template <typename Rows>
+__device__ __forceinline__ void product(Rows& rows, WeightRows& weights, int steps, Tiles& tiles, Sums& sum) {
+    Fetched a[ROWS_M][VECTOR], b[ROWS_N][VECTOR];
+    clear(sum);
+    rows.fetch(a);
+    weights.fetch(b);
+    put(a, tiles.a[0]);
+    put(b, tiles.b[0]);
+    __syncthreads();
+    for (int step = 0; step < steps; ++step) {
+        const bool more = step + 1 < steps;
+        if (more) {
+            rows.fetch(a);
+            weights.fetch(b);
+        }
+        multiply(tiles.a[step % 2], tiles.b[step % 2], sum);
+        if (more) {
+            put(a, tiles.a[(step + 1) % 2]);
+            put(b, tiles.b[(step + 1) % 2]);
+        }
+        // One barrier is enough: what is written now was last read before the barrier of the step before.
+        __syncthreads();
+    }
+}
+
 // Whether all runs of a result are whole and aligned: of so many channels, `pitch` elements from pixel to pixel.
 __device__ __forceinline__ bool fours(const Element* out, int channels, int pitch) {
     return (channels | pitch) % RUN == 0 && reinterpret_cast<unsigned long long>(out) % (RUN * sizeof(Element)) == 0;

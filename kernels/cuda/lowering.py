@@ -143,7 +143,7 @@ class Lowering:
         if call is None:
             return 0
         last = number + length - 1
-        into = self._calls.separable_into(wanted)
+        into = self._calls.separable_into(wanted, call)
         self._add(call, [slot_of(source)], [slot_of(last)], (numbers[last - 1], numbers[last]), into)
         return length
 

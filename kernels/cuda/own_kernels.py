@@ -74,10 +74,16 @@ def convolution_block(wanted: Convolution) -> Block:
     return _block(Operator("conv2d", wanted.attributes), [wanted.input], wanted.dtype)
 
 
-def separable_call(gpu: Gpu, first: Convolution, second: Convolution, before: str) -> KernelCall | None:
-    """An activation, a depthwise and a pointwise convolution as one kernel; None where they are not that."""
+def separable_call(
+    gpu: Gpu, first: Convolution, second: Convolution, before: str, tensor: bool = False
+) -> KernelCall | None:
+    """An activation, a depthwise and a pointwise convolution as one kernel, with tensor cores or without; None where
+    they are not that.
+    """
     depthwise, pointwise = Operator("conv2d", first.attributes), Operator("conv2d", second.attributes)
-    launches = catalogue.separable(depthwise, pointwise, first.input, first.dtype, before=before, part=second.part)
+    launches = catalogue.separable(
+        depthwise, pointwise, first.input, first.dtype, before=before, tensor=tensor, part=second.part
+    )
     if launches is None:
         return None
     shapes: dict[str, Shape] = {}
@@ -87,7 +93,9 @@ def separable_call(gpu: Gpu, first: Convolution, second: Convolution, before: st
             shapes[f"{role}.{name}"] = shape
         for name, order in catalogue.parameter_axes(operator, [source]).items():
             axes[f"{role}.{name}"] = order
-    return kernel_call(gpu, "separable", launches, block_of(shapes, axes, first.dtype))
+    return kernel_call(
+        gpu, "separable tensor" if tensor else "separable", launches, block_of(shapes, axes, first.dtype)
+    )
 
 
 def epilogue_call(gpu: Gpu, wanted: Convolution, bias: bool) -> KernelCall:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from iosfarm.ir.device import Fact
 from iosfarm.kernels.cuda.convolution import Convolution
-from iosfarm.kernels.cuda.gpu import Gpu
+from iosfarm.kernels.cuda.gpu import Gpu, GpuFacts
 from iosfarm.kernels.cuda.own_kernels import own_convolutions
 from iosfarm.kernels.cuda.steps import Call
 from iosfarm.kernels.cuda.trials import Trials, tensor_bytes
@@ -13,10 +13,13 @@ TENSOR_CORES = {"float16": (7, 5), "bfloat16": (8, 0), "float32": (8, 0)}
 """Compute capability from which our kernels multiply a dtype by tensor cores; float32 as TF32."""
 
 
+def tensor_cores(facts: GpuFacts, dtype: str, precision: str) -> bool:
+    """Whether our kernels may multiply by them. precision: of float32; only `tf32` lets it be rounded."""
+    return facts.capability >= TENSOR_CORES[dtype] and (dtype != "float32" or precision == "tf32")
+
+
 class OwnProvider:
-    """See `Provider`: our kernels, each convolution cut into tiles as is fastest. precision: of float32; only `tf32`
-    lets it go through tensor cores.
-    """
+    """See `Provider`: our kernels, each convolution cut into tiles as is fastest. precision: see `tensor_cores`."""
 
     name = "iosfarm"
 
@@ -41,8 +44,7 @@ class OwnProvider:
             size = tensor_bytes(wanted.output, wanted.dtype)
             reads = [tensor_bytes(wanted.input, wanted.dtype), *([size] if wanted.residual else [])]
             writes = [tensor_bytes(wanted.written, wanted.dtype)]
-            tensor = self._gpu.facts.capability >= TENSOR_CORES[wanted.dtype]
-            tensor = tensor and (wanted.dtype != "float32" or self._precision == "tf32")
+            tensor = tensor_cores(self._gpu.facts, wanted.dtype, self._precision)
             candidates = own_convolutions(self._gpu, wanted, self._trials.most, tensor)
             name = "own tensor" if tensor else "own"
             self._calls[key] = self._trials.choose(f"{name} {key}", candidates, reads, writes)

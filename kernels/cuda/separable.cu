@@ -1,9 +1,10 @@
 // Activation, depthwise convolution, pointwise convolution as one kernel: what lies between them never reaches memory.
 // Access: see gemm.cuh; a row of A is an output pixel, and its element for channel k is the depthwise sum there, made
 // from the NHWC input (VECTOR channels at a time) and the taps [row][column][channel] when the tile is filled. The
-// depthwise sums are made again for each TILE_N output channels: cheaper than a trip through memory.
+// depthwise sums are made again for each TILE_N output channels: cheaper than a trip through memory. Tensor cores take
+// them rounded to their operands' precision, as the next kernel would find them in memory.
 // Options: ELEMENT, VECTOR (divides the channels), TILE_M, TILE_N, TILE_K, THREAD_M, THREAD_N, BEFORE, BETWEEN,
-// ACTIVATION. Grid: tiles of pixels, of channels.
+// ACTIVATION, perhaps TENSOR_CORE. Grid: tiles of pixels, of channels.
 #include "gemm.cuh"
 
 struct DepthwiseRows {
@@ -11,11 +12,17 @@ struct DepthwiseRows {
     const Element *in, *taps, *bias;
     int channels, kernel_h, kernel_w, dilation_h, dilation_w, channel;
 
-    __device__ __forceinline__ void fetch(float (&values)[ROWS_M][VECTOR]) {
+    __device__ __forceinline__ void fetch(Fetched (&values)[ROWS_M][VECTOR]) {
+        float sums[ROWS_M][VECTOR];
+        make(sums);
 #pragma unroll
         for (int i = 0; i < ROWS_M; ++i)
 #pragma unroll
-            for (int v = 0; v < VECTOR; ++v) values[i][v] = 0.0f;
+            for (int v = 0; v < VECTOR; ++v) from_float(sums[i][v], values[i][v]);
+    }
+
+    __device__ __forceinline__ void make(float (&values)[ROWS_M][VECTOR]) {
+        clear(values);
         if (channel < channels) {
             float tap[VECTOR], x[VECTOR];
             if (bias) {

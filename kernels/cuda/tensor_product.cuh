@@ -1,7 +1,7 @@
 // The product by tensor cores: operands in half precision, or float rounded to TF32; sums in float. Each warp makes a
 // part of 8 * THREAD_M rows and 4 * THREAD_N columns of the tile, in steps of 16 x 8 sums.
-// Tiles go through two buffers in shared memory as in core_product.cuh, but k comes last there: 16 words of a row and
-// four of padding, so that the 32 words that a warp reads at a time lie in 32 banks.
+// In shared memory k comes last: 16 words of a row and four of padding, so that the 32 words that a warp reads at a time
+// lie in 32 banks.
 // TILE_K is 16 words: 32 elements of half precision, 16 of float.
 #pragma once
 #include "fragments.cuh"
@@ -13,6 +13,7 @@
 #define STEPS_N (4 * THREAD_N / 8)
 #define WARPS_N (TILE_N / (4 * THREAD_N))
 #define BLOCKS 1
+typedef Element Fetched;
 typedef float Sums[STEPS_M][STEPS_N][4];
 
 struct alignas(16) Tiles {
@@ -46,7 +47,8 @@ __device__ __forceinline__ unsigned word(const Element (&row)[PITCH], int index)
 }
 
 __device__ __forceinline__ void multiply(const Element (&a)[TILE_M][PITCH], const Element (&b)[TILE_N][PITCH],
-                                         const Place& place, Sums& sum) {
+                                         Sums& sum) {
+    const Place place;
 #pragma unroll
     for (int k = 0; k < WORDS; k += 8) {
         const int first = k + place.lane;
@@ -64,37 +66,6 @@ __device__ __forceinline__ void multiply(const Element (&a)[TILE_M][PITCH], cons
 #pragma unroll
             for (int i = 0; i < STEPS_M; ++i) multiply_add(sum[i][j], left[i], right, Element{});
         }
-    }
-}
-
-// As in core_product.cuh.
-template <typename Rows>
-__device__ __forceinline__ void product(Rows& rows, WeightRows& weights, int steps, Tiles& tiles, Sums& sum) {
-    Element a[ROWS_M][VECTOR], b[ROWS_N][VECTOR];
-    const Place place;
-#pragma unroll
-    for (int i = 0; i < STEPS_M; ++i)
-#pragma unroll
-        for (int j = 0; j < STEPS_N; ++j)
-#pragma unroll
-            for (int v = 0; v < 4; ++v) sum[i][j][v] = 0.0f;
-    rows.fetch(a);
-    weights.fetch(b);
-    put(a, tiles.a[0]);
-    put(b, tiles.b[0]);
-    __syncthreads();
-    for (int step = 0; step < steps; ++step) {
-        const bool more = step + 1 < steps;
-        if (more) {
-            rows.fetch(a);
-            weights.fetch(b);
-        }
-        multiply(tiles.a[step % 2], tiles.b[step % 2], place, sum);
-        if (more) {
-            put(a, tiles.a[(step + 1) % 2]);
-            put(b, tiles.b[(step + 1) % 2]);
-        }
-        __syncthreads();
     }
 }
 

@@ -17,7 +17,7 @@ from iosfarm.kernels.cuda.catalogue.launch import NULL, Launch, Pointer, Scalar,
 from iosfarm.kernels.cuda.catalogue.operators import INTO, LAUNCHES
 from iosfarm.kernels.cuda.catalogue.part import Part
 from iosfarm.kernels.cuda.catalogue.sources import source_names, source_text
-from iosfarm.kernels.cuda.catalogue.tiling import tensor_tiles
+from iosfarm.kernels.cuda.catalogue.tiling import tensor_tiles, tilings
 
 __all__ = [
     "NULL",
@@ -110,10 +110,10 @@ def alternatives(
     conv = Convolution.of(operator.attributes, shapes[0], _output(operator, shapes, dtype))
     if conv.depthwise:
         return [convolutions.convolution(conv, dtype, residual, part=part)]
-    tilings = convolutions.conv_tilings(conv)[:most]
+    ways = convolutions.conv_tilings(conv)[:most]
     if tensor:
-        tilings = convolutions.conv_tilings(conv, tensor_tiles(dtype))[:most] + tilings
-    return [convolutions.convolution(conv, dtype, residual, tiling, part) for tiling in tilings]
+        ways = convolutions.conv_tilings(conv, tensor_tiles(dtype))[:most] + ways
+    return [convolutions.convolution(conv, dtype, residual, tiling, part) for tiling in ways]
 
 
 def separable(
@@ -124,12 +124,14 @@ def separable(
     *,
     before: str = "none",
     residual: bool = False,
+    tensor: bool = False,
     part: Part | None = None,
 ) -> list[Launch] | None:
     """An activation (`before`), a depthwise and a pointwise convolution as one kernel; None where they are not that.
 
     Pointers: `input0`, `depthwise.weight`, `depthwise.bias`, `pointwise.weight`, `pointwise.bias`, `residual`,
-    `output`; weights lie as those of the two convolutions by themselves. part: see `alternatives`.
+    `output`; weights lie as those of the two convolutions by themselves. tensor: the pointwise
+    products by tensor cores. part: see `alternatives`.
 
     Raises: as `launches`.
     """
@@ -141,7 +143,10 @@ def separable(
     plain = Convolution(middle, second.output, bias=second.bias, activation=second.activation)
     if not first.depthwise or middle[1] != shape[1] or second != plain:
         return None
-    return convolutions.separable(first, second, dtype, before, residual, part=part)
+    tile = None
+    if tensor:
+        tile = tilings(second.pixels, second.output[1], 1, 1, tensor_tiles(dtype))[0].tile
+    return convolutions.separable(first, second, dtype, before, residual, tile, part)
 
 
 def parameter_axes(operator: Kind, shapes: Sequence[Shape]) -> dict[str, tuple[int, ...]]:

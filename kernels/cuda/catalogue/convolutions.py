@@ -189,13 +189,13 @@ def separable(
     tile: Tile | None = None,
     part: Part | None = None,
 ) -> list[Launch]:
-    """Activation, depthwise and pointwise convolution in one. tile: instead of what fills a large GPU."""
+    """Activation, depthwise and pointwise convolution in one. tile: instead of what fills a large GPU, by its cores."""
     channels, out_channels = depthwise.shape[1], pointwise.output[1]
     _check_product(pointwise)
     tile = tile or tilings(pointwise.pixels, out_channels, 1, 1)[0].tile
     constants = options(
         dtype,
-        VECTOR=math.gcd(4, channels),
+        VECTOR=vector(dtype, channels) if tile.tensor else math.gcd(4, channels),
         **tile.constants(),
         BEFORE=activation_code(before),
         BETWEEN=depthwise.activation,

@@ -94,6 +94,7 @@ def _products(dtype: str) -> Iterator[Launch]:
         for shape in (LARGE, ODD) if tile.m == 128 and dtype == "float16" else (LARGE,):
             wide = Convolution(shape, LARGE, (3, 3), padding=(1, 1), activation=1)
             yield from convolution(wide, dtype, True, Tiling(tile, 1))
+        yield from separable(depthwise, Convolution(LARGE, LARGE), dtype, "relu", False, tile)
     if whole:
         odd = Convolution(ODD, LARGE, (3, 3), padding=(1, 1))
         yield from convolution(odd, dtype, False, Tiling(TILES[0], 1))

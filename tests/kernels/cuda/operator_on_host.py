@@ -133,6 +133,7 @@ def separable_error(
     *,
     before: str = "none",
     residual: bool = False,
+    tensor: bool = False,
     seed: int = 0,
 ) -> float:
     """As `error`, of an activation, a depthwise and a pointwise convolution as one kernel."""
@@ -140,7 +141,7 @@ def separable_error(
     buffers = {"input0": to_bytes(in_memory(x), dtype)}
     activation = IN_PLACE[before]
     value = activation(x.clone()) if activation else x
-    launches = catalogue.separable(*operators, shape, dtype, before=before, residual=residual)
+    launches = catalogue.separable(*operators, shape, dtype, before=before, residual=residual, tensor=tensor)
     assert launches is not None
     for name, op in zip(("depthwise", "pointwise"), operators, strict=True):
         shapes = [tuple(value.shape)]

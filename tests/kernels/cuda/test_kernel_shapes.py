@@ -306,3 +306,16 @@ def test_separable_unit(case: tuple[Operator, Shape], out: int, before: str, res
     pointwise = operator("conv2d", out_channels=out, kernel=(1, 1), activation="relu")
     found = separable_error((depthwise, pointwise), shape, "float32", before=before, residual=residual, seed=seed)
     assert found <= TOLERANCES["float32"]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", TF32), ("float16", 1e-2), ("bfloat16", 1e-2)])
+@settings(ANY, max_examples=8)
+@given(convolved(depthwise=True), st.integers(1, 40), st.sampled_from(["none", "relu"]), st.booleans(), SEEDS)
+def test_separable_unit_by_tensor_cores(
+    dtype: str, tolerance: float, case: tuple[Operator, Shape], out: int, before: str, residual: bool, seed: int
+) -> None:
+    depthwise, shape = case
+    assume(depthwise.attributes["out_channels"] == shape[1])
+    pointwise = operator("conv2d", out_channels=out, kernel=(1, 1), activation="relu")
+    options = {"before": before, "residual": residual, "seed": seed}
+    assert separable_error((depthwise, pointwise), shape, dtype, tensor=True, **options) <= tolerance  # type: ignore[arg-type]

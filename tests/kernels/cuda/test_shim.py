@@ -116,12 +116,6 @@ BARRIERS: list[tuple[str, dict[str, Attribute], Shape]] = [
 ]
 
 
-def of_tensor_cores(text: str) -> int:
-    """Barriers of a source that only tensor cores come to; they stand first."""
-    _, begin, rest = text.partition("#ifdef TENSOR_CORE")
-    return rest.partition("// The product by fused")[0].count("__syncthreads()") if begin else 0
-
-
 @pytest.mark.parametrize(("dtype", "limit"), [("float16", 1e-2), ("float32", 2e-3)])
 def test_every_barrier_of_tensor_cores_is_needed(dtype: str, limit: float) -> None:
     op, shape = operator("conv2d", out_channels=40, kernel=(3, 3), padding=(1, 1)), (1, 16, 7, 7)
@@ -129,7 +123,7 @@ def test_every_barrier_of_tensor_cores_is_needed(dtype: str, limit: float) -> No
     assert "-DTENSOR_CORE=1" in launches[0].options
     text = source_text(launches[0].source)
     assert error(op, [shape], dtype, launches=launches) <= limit
-    for number in range(of_tensor_cores(text)):
+    for number in range(text.count("__syncthreads()")):
         mutant = {launches[0].source: without_barrier(text, number)}
         errors = [error(op, [shape], dtype, seed=seed, launches=launches, texts=mutant) for seed in range(3)]
         assert max(errors) > limit, f"barrier {number}"
@@ -141,7 +135,7 @@ def test_every_barrier_of_the_kernels_is_needed(kind: str, attributes: dict[str,
     launches = catalogue.launches(op, [shape], "float32")
     text = source_text(launches[0].source)
     assert error(op, [shape], "float32") <= TOLERANCES["float32"]
-    for number in range(of_tensor_cores(text), text.count("__syncthreads()")):
+    for number in range(text.count("__syncthreads()")):
         mutant = {launches[0].source: without_barrier(text, number)}
         errors = [error(op, [shape], "float32", seed=seed, texts=mutant) for seed in range(3)]
         assert max(errors) > TOLERANCES["float32"], f"barrier {number} of {launches[0].source}"
