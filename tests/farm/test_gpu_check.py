@@ -15,7 +15,7 @@ import iosfarm
 from iosfarm.cli import main
 from iosfarm.farm.gpu_check import check, facts
 from iosfarm.farm.gpu_check.check import run_check
-from iosfarm.farm.gpu_check.context import Context
+from iosfarm.farm.gpu_check.context import Context, Section
 from iosfarm.farm.gpu_check.process import run_for
 from iosfarm.farm.gpu_check.rows import Rows, read_rows
 from iosfarm.farm.gpu_check.sanitizer import network
@@ -104,6 +104,71 @@ def test_a_section_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.Monk
     assert how["timed_out"] is True
     assert isinstance(how["seconds"], float)
     assert how["seconds"] < 60
+
+
+BAD = """
+import os, signal, sys, time
+from pathlib import Path
+from iosfarm.farm.gpu_check.rows import Rows
+from iosfarm.ir.errors import DeviceLost
+
+name, folder = sys.argv[1:3]
+Rows(Path(folder, "work", name.replace(":", "-") + ".json")).add(before="it went wrong")
+{way}
+"""
+WAYS = {
+    "raises": "raise ValueError('planted')",
+    "lost": "raise DeviceLost('a kernel used memory that is not its own (CUDA error 700)')",
+    "memory": "raise MemoryError('the GPU has no 3 MiB free now')",
+    "hangs": "time.sleep(600)",
+    "is killed": "os.kill(os.getpid(), signal.SIGKILL)",
+}
+
+
+def test_whatever_happens_to_some_sections_the_others_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: an exception, a poisoned context, no memory, a hang, a crash."""
+    planted = dict(zip(("facts", "steady-start", "networks", "search:squeezenet", "search:sample"), WAYS, strict=True))
+    real = subprocess.Popen
+
+    def start(command: list[str], **options: object) -> object:
+        name = command[3]
+        if name in planted:
+            command = [sys.executable, "-c", BAD.format(way=WAYS[planted[name]]), *command[3:]]
+        return real(command, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(check.subprocess, "Popen", start)
+    monkeypatch.setattr(check, "GRACE", 0.5)
+    monkeypatch.setattr(check, "_network", lambda model, *_: iter([Section(f"search:{model}", 6, lambda _: None)]))
+    document = run_check(tmp_path, device="sim:v100", models=("sample", "squeezenet"))
+    assert json.loads((tmp_path / "results.json").read_text()) == document
+    sections = document["sections"]
+    assert isinstance(sections, dict)
+    assert list(sections) == ["facts", "steady-start", "search:sample", "networks", "search:squeezenet", "steady-end"]
+    for name, way in planted.items():
+        section = sections[name]
+        assert section["rows"] == [{"before": "it went wrong"}]
+        assert section.get("timed_out", False) == (way == "hangs")
+        assert section["code"] not in (0, None)
+    assert "planted" in " ".join(sections["facts"]["end"])
+    assert "CUDA error 700" in " ".join(sections["steady-start"]["end"])
+    assert "MemoryError: the GPU has no 3 MiB" in " ".join(sections["networks"]["end"])
+    assert sections["steady-end"]["code"] == 0
+    with closing(open_runtime(f"replay:{tmp_path}")) as replayed:
+        assert replayed.fingerprint()[0].kind == "replay"
+
+
+def test_what_cannot_be_exported_or_summed_up_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def torn(*_: object) -> None:
+        raise OSError("database disk image is malformed")
+
+    monkeypatch.setattr(check, "_export", torn)
+    monkeypatch.setattr(check, "summary", torn)
+    monkeypatch.setattr(check, "_section", lambda *_: {"code": 0})
+    run_check(tmp_path, device="sim:v100", models=("sample",), only=("steady-start", "steady-end"))
+    sections = json.loads((tmp_path / "results.json").read_text())["sections"]
+    assert list(sections) == ["steady-start", "steady-end"]
+    for section in sections.values():
+        assert section["export_failed"] == section["summary_failed"] == "OSError: database disk image is malformed"
 
 
 def test_rows_are_kept_one_by_one(tmp_path: Path) -> None:

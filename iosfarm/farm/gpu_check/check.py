@@ -95,12 +95,13 @@ def run_check(
             how = _section(section.name, folder, work, device, limit, models, report)
         found[section.name] = read_rows(_file(work, section.name))
         state[section.name] = how
+        if section.name.startswith(("steady", "search")):
+            # A section that was killed may have left anything: the others count all the same.
+            _guarded(how, "export", lambda: _export(work, folder / "measurements.jsonl.gz", report))
+        _guarded(how, "summary", lambda: document.update(summary=summary(found)))
         document["sections"] = {name: {**state[name], "rows": rows} for name, rows in found.items()}
-        document["summary"] = summary(found)
         document["seconds"] = round(time.monotonic() - begin, 1)
         write_json(folder / "results.json", document)
-        if section.name.startswith(("steady", "search")):
-            _export(work, folder / "measurements.jsonl.gz", report)
     shutil.rmtree(work / "latency", ignore_errors=True)
     return document
 
@@ -164,6 +165,14 @@ def _section(
     if process.returncode and not timed_out:
         result["end"] = lines[-15:]
     return result
+
+
+def _guarded(how: dict[str, object], what: str, work: Callable[[], None]) -> None:
+    """What goes wrong becomes a line of the section after which it was done."""
+    try:
+        work()
+    except Exception as error:  # whatever it is, the sections to come have to run
+        how[f"{what}_failed"] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
 
 
 def _file(work: Path, name: str) -> Path:
