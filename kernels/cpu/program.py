@@ -12,6 +12,7 @@ from iosfarm.ir.merge import merged_convolution
 from iosfarm.ir.operators import Attributes, Shape
 from iosfarm.ir.stage import Stage
 from iosfarm.ir.stage_units import StageUnit
+from iosfarm.kernels.cpu.activations import with_activations
 from iosfarm.kernels.cpu.convolution import prepared_convolution
 from iosfarm.kernels.torch_operators import bind
 
@@ -48,10 +49,11 @@ def lower(stage: Stage, weights: Sequence[Bound], slot_of: Callable[[int], int])
             continue
         steps, owners = [], []
         for unit in stream.units:
-            for number, operator in enumerate(unit.operators, unit.first):
+            for executed in with_activations(unit):
+                operator = executed.operator
                 shape = stage.shape_of(operator.references[0])
-                function = _function(operator.kind, operator.attributes, weights[number], shape)
-                steps.append(_step(function, [slot_of(r) for r in operator.references], slot_of(number)))
+                function = _function(operator.kind, operator.attributes, weights[executed.number], shape)
+                steps.append(_step(function, [slot_of(r) for r in operator.references], slot_of(executed.result)))
                 owners.append((place[unit.first],))
         groups.append(tuple(steps))
         units.append(tuple(owners))
