@@ -13,6 +13,8 @@ set -euo pipefail
 folder=${IOSFARM_EXAMPLES:-${SLURM_SUBMIT_DIR:-.}/examples}
 port=${RAY_PORT:-6379}
 export RAY_USAGE_STATS_ENABLED=0
+# Ray asks for a token, of this job alone; srun hands it on.
+export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=${RAY_AUTH_TOKEN:-$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')}
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}

@@ -4,13 +4,17 @@
 #                       on the first:   two-machines.sh search [OPTIONS OF iosfarm search]
 # A worker may come or go at any time. `two-machines.sh stop` on each ends it.
 #
-# Ray's port has no password: let it be reached from machines that you trust, and from no other.
+# Ray asks for a token: `head` makes ~/.ray/auth_token, copy it to the second machine. What goes over the network is not
+# encrypted: let Ray's ports be reached from machines that you trust, and from no other.
 set -euo pipefail
 port=${RAY_PORT:-6379}
 folder=$(cd "$(dirname "$0")" && pwd)
-export RAY_USAGE_STATS_ENABLED=0
+export RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=token
 case "${1:-}" in
-  head) exec ray start --head --port="$port" --include-dashboard=false ;;
+  head)
+    [[ -n ${RAY_AUTH_TOKEN:-}${RAY_AUTH_TOKEN_PATH:-} ]] || ray get-auth-token --generate > /dev/null
+    exec ray start --head --port="$port" --include-dashboard=false
+    ;;
   worker) exec ray start --address="${2:?the name of the first machine}:$port" ;;
   search)
     shift

@@ -5,7 +5,6 @@ Jobs know nothing of devices: they want stages of a pool, and are answered. See 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic, sleep
@@ -91,7 +90,6 @@ class Dispatcher:
     ) -> None:
         """wanted: whether a stage is still waited for."""
         self.fleet = Fleet(executor, policy, emit, clock)
-        self.failures: Counter[Failure] = Counter()
         self._executor = executor
         self._database = database
         self._policy = policy
@@ -280,7 +278,6 @@ class Dispatcher:
 
     def _count(self, member: Member, failure: Failure, count: int, reason: str) -> None:
         member.failures[failure] += count
-        self.failures[failure] += count
         self._emit(Event("failed", {"device": member.name, "kind": failure, "count": count, "reason": reason}))
 
 

@@ -275,7 +275,7 @@ class Driver:
         prepared = {search.job.label for search in self._searches}
         jobs += [JobProgress(j.name, 0, 0, 0, 0, 0, None, "waiting") for j in self._jobs if j.label not in prepared]
         elapsed = now - self._began
-        measured = sum(member.measured for _, member in fleet.members())
+        measured = sum(member.measured for member in fleet.past_and_present())
         return Progress(
             jobs,
             progress.device_progress(fleet, now),

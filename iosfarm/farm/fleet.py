@@ -24,6 +24,7 @@ class Fleet:
         self.pools: list[Pool] = []
         self.notes: list[str] = []
         self.quarantined: dict[str, Member] = {}
+        self.left: list[Member] = []  # with what they had measured, and their failures
         self.distrusted: list[tuple[Pool, Member, str]] = []  # whose earlier measurements are to be flagged
         self._executor = executor
         self._policy = policy
@@ -94,7 +95,7 @@ class Fleet:
         found.trust.forget(name)
         found.members[name].up = change.turn is Turn.RESTORED
         if change.turn is Turn.LEFT:
-            del found.members[name]
+            self.left.append(found.members.pop(name))
         self._emit(Event(f"device_{change.turn}", {"device": name, "reason": change.reason}))
 
     def _check_hang(self, pool: Pool, member: Member, now: float) -> None:
@@ -199,3 +200,7 @@ class Fleet:
     def members(self) -> Iterable[tuple[Pool, Member]]:
         """All devices that are in use."""
         return ((pool, member) for pool in self.pools for member in pool.members.values())
+
+    def past_and_present(self) -> Iterable[Member]:
+        """All devices that are in use, or were."""
+        return (*(member for _, member in self.members()), *self.quarantined.values(), *self.left)

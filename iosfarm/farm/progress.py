@@ -122,6 +122,6 @@ def held(pools: Sequence[Pool]) -> int:
 def failures(fleet: Fleet) -> Counter[str]:
     """Of all devices, by kind."""
     total: Counter[str] = Counter()
-    for member in [*(member for _, member in fleet.members()), *fleet.quarantined.values()]:
+    for member in fleet.past_and_present():
         total.update({kind.value: count for kind, count in member.failures.items()})
     return total

@@ -6,19 +6,12 @@ import importlib.util
 import os
 import platform
 import signal
-import socket
 import threading
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from iosfarm.ir.errors import IosfarmError, UsageError
-
-ANSWER_TIMEOUT = 5.0
-"""Seconds that a cluster may take to answer."""
-
-
-class RayError(IosfarmError):
-    """Ray did not start, or a worker's process died."""
+from iosfarm.farm.ray_address import RayError, check_address, check_cluster
 
 
 @dataclass(frozen=True)
@@ -40,7 +33,7 @@ def connect(address: str | None, metrics_port: int | None = None) -> tuple[Any, 
     """The `ray` module, connected, and whether it is ours to shut down. None: a local Ray that only this machine hears.
 
     Raises:
-        UsageError: not an address. RayError: no Ray there, or it did not start.
+        UsageError: not an address. RayError: no Ray there, one of another version, or it did not start.
     """
     # Ray reports usage to its makers unless told otherwise; and it would set one thread for torch in each worker.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -57,6 +50,8 @@ def connect(address: str | None, metrics_port: int | None = None) -> tuple[Any, 
 
     if ray.is_initialized():
         return ray, False
+    if address is not None:
+        check_cluster(address)
     handler = signal.getsignal(signal.SIGTERM)
     local: dict[str, Any] = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
     if metrics_port is not None:
@@ -75,8 +70,9 @@ def connect(address: str | None, metrics_port: int | None = None) -> tuple[Any, 
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}},
         )
     except (OSError, RuntimeError, ConnectionError, ValueError) as error:
-        what = f"Ray did not start: {' '.join(str(error).split())[:200]}"
-        raise RayError(what, hint="try --executor inline") from error
+        what = "Ray did not start" if address is None else "this machine cannot join the cluster"
+        hint = "try --executor inline" if address is None else "see `ray status` there"
+        raise RayError(f"{what}: {' '.join(str(error).split())[:200]}", where=address or "", hint=hint) from error
     _quieten(ray)
     if callable(handler) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)  # Ray has put its own in place of ours
@@ -93,33 +89,17 @@ def _quieten(ray: Any) -> None:
 
 
 def alive_nodes(ray: Any) -> list[Node]:
-    """The machines that are there, this one first."""
-    nodes = []
-    for entry in ray.nodes():
-        if entry["Alive"]:
-            resources = entry["Resources"]
-            names = (entry["NodeManagerHostname"], entry["NodeName"], entry["NodeManagerAddress"], entry["NodeID"])
-            cores, gpus = float(resources.get("CPU", 0)), int(resources.get("GPU", 0))
-            nodes.append(Node(entry["NodeID"], names, cores, gpus))
-    return sorted(nodes, key=lambda node: (node.name != platform.node(), node.names))
-
-
-def check_address(address: str) -> None:
-    """Ray itself would try for minutes, and write to the terminal meanwhile.
-
-    Raises:
-        UsageError: not an address. RayError: nobody answers there.
+    """The machines that are there, this one first. Each is named by what tells it from the others: its host name, or
+    else Ray's name for it, its address, its id.
     """
-    hint = "give host:port as `ray start --head` prints it, or auto"
-    if address == "auto":
-        return
-    if address.startswith("ray://") and importlib.util.find_spec("grpc") is None:
-        raise RayError("a ray:// address needs Ray's client", where=address, hint="pip install 'ray[client]'")
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise UsageError("not the address of a Ray cluster", where=address or "--ray-address", hint=hint)
-    try:
-        with socket.create_connection((host, int(port)), timeout=ANSWER_TIMEOUT):
-            pass
-    except OSError as error:
-        raise RayError(f"no Ray cluster answers: {error.strerror or error}", where=address, hint=hint) from error
+    alive = [entry for entry in ray.nodes() if entry["Alive"]]
+    called = [(e["NodeManagerHostname"], e["NodeName"], e["NodeManagerAddress"], e["NodeID"]) for e in alive]
+    known = Counter(name for names in called for name in set(names))
+    nodes = []
+    for entry, names in zip(alive, called, strict=True):
+        resources = entry["Resources"]
+        cores, gpus = float(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+        own = sorted(names, key=lambda name: known[name] > 1)  # the order is kept otherwise
+        nodes.append(Node(entry["NodeID"], tuple(own), cores, gpus))
+    here = platform.node()
+    return sorted(nodes, key=lambda node: (here not in node.names, node.names))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
 from iosfarm.farm.executor import Change, DeviceInfo, Outcome, Task, Turn
-from iosfarm.farm.ray_cluster import RayError, alive_nodes, connect
+from iosfarm.farm.ray_address import RayError
+from iosfarm.farm.ray_cluster import alive_nodes, connect
 from iosfarm.farm.ray_host import Host, start
 from iosfarm.farm.ray_places import places
 from iosfarm.farm.selector import Selector
@@ -184,7 +186,8 @@ class RayExecutor:
                 self._end(name, Failure.KILLED, f"the machine {host.node.name} has left the cluster")
         for selector, chosen in self._opened.items():
             if chosen.count is None or len(self._of(chosen)) < chosen.count:
-                self._start(selector, chosen)
+                with suppress(UsageError):  # all machines that it means are gone: they may come back
+                    self._start(selector, chosen)
 
     def _started(self, host: Host) -> None:
         """An actor has started after its selector was opened, or has not."""
@@ -207,7 +210,10 @@ class RayExecutor:
                 self._forget(name)
         host.starting.clear()
         host.failures = host.failures + 1 if errors else 0
-        if errors and host.failures < most:
+        if errors and self._gone(host):
+            for name in list(host.specs):
+                self._leave(name, f"the machine {host.node.name} has left the cluster")
+        elif errors and host.failures < most:
             self._ray.kill(host.actor)
             start(self._ray, host, os.cpu_count() or 1)
         elif errors:
@@ -224,11 +230,14 @@ class RayExecutor:
                 self._ended.append(Outcome(number, name, error=reason, failure=kind))
             if name in self._infos and not host.starting:
                 self._changes.append(Change(Turn.LOST, self._infos[name], reason=reason))
-        if host.node.id in {node.id for node in alive_nodes(self._ray)}:
-            start(self._ray, host, os.cpu_count() or 1)
-        else:
+        if self._gone(host):
             for name in list(host.specs):
                 self._leave(name, reason)
+        else:
+            start(self._ray, host, os.cpu_count() or 1)
+
+    def _gone(self, host: Host) -> bool:
+        return host.node.id not in {node.id for node in alive_nodes(self._ray)}
 
     def _leave(self, name: str, reason: str) -> None:
         info = self._infos.get(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from iosfarm.farm.ray_cluster import Node
@@ -45,9 +46,12 @@ def places(nodes: Sequence[Node], selector: str, chosen: Selector, taken: Mappin
 
 def _simulated(able: Sequence[Node], selector: str, chosen: Selector, taken: Mapping[str, Host]) -> list[Host]:
     where: dict[Node, list[str]] = {}
-    for number, name in enumerate(chosen.names):
+    has = Counter(taken[name].node.id for name in chosen.names if name in taken)
+    for name in chosen.names:
         if name not in taken:
-            where.setdefault(able[number % len(able)], []).append(name)
+            node = min(able, key=lambda node: has[node.id])  # the first of those with the fewest
+            where.setdefault(node, []).append(name)
+            has[node.id] += 1
     hosts = []
     for node, names in where.items():
         processes = min(PROCESSES, len(names))

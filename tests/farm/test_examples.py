@@ -69,14 +69,14 @@ def test_the_two_machines_say_how_they_are_used(examples: Path, tmp_path: Path) 
 
 def test_the_two_machines_start_what_they_say(examples: Path, tmp_path: Path) -> None:
     for name in ("ray", "iosfarm"):
-        program(tmp_path, name, f'echo {name} "$@"')
+        program(tmp_path, name, f'echo "$RAY_AUTH_MODE" {name} "$@"')
     script, path = str(examples / "two-machines.sh"), f"{tmp_path}:{os.environ['PATH']}"
     lines = [
         run([script, *arguments], tmp_path, PATH=path, FARM_DB="postgresql://farm").stdout.strip()
         for arguments in (["head"], ["worker", "first"], ["search", "--gap", "0.1"])
     ]
-    assert lines[0] == "ray start --head --port=6379 --include-dashboard=false"
-    assert lines[1] == "ray start --address=first:6379"
+    assert lines[0] == "token ray start --head --port=6379 --include-dashboard=false"
+    assert lines[1] == "token ray start --address=first:6379"
     assert lines[2].endswith("--ray-address 127.0.0.1:6379 --db postgresql://farm --gap 0.1")
 
 
@@ -85,6 +85,7 @@ def test_the_cluster_is_one_that_ray_accepts(examples: Path) -> None:
     schema = json.loads((files("ray") / "autoscaler" / "ray-schema.json").read_text())
     jsonschema.validate(document, schema)
     assert document["file_mounts"]["~/zoo.yaml"] == "examples/zoo.yaml"
+    assert document["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
 
 
 def test_the_kubernetes_job_fits_this_version(examples: Path) -> None:
@@ -109,7 +110,7 @@ def test_the_slurm_job_starts_a_head_and_workers_and_ends_as_the_search(
 ) -> None:
     told = tmp_path / "told"
     program(tmp_path, "scontrol", "printf 'one\\ntwo\\n'")
-    program(tmp_path, "srun", f'echo srun "$@" >> {told}')
+    program(tmp_path, "srun", f'echo srun "$@" "$RAY_AUTH_MODE" "${{#RAY_AUTH_TOKEN}}" >> {told}')
     program(tmp_path, "ray", f'echo ray "$@" >> {told}')
     program(tmp_path, "iosfarm", f'echo iosfarm "$@" >> {told}; exit {code}')
     settings = {"SLURM_JOB_NODELIST": "[one-two]", "SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "16"}
@@ -120,6 +121,6 @@ def test_the_slurm_job_starts_a_head_and_workers_and_ends_as_the_search(
     lines = told.read_text().splitlines()
     head, worker = sorted(line for line in lines if line.startswith("srun"))
     assert "--nodelist=one ray start --head --port=6379" in head
-    assert "--nodelist=two ray start --address=one:6379 --num-cpus=16 --block" in worker
+    assert worker.endswith("--nodelist=two ray start --address=one:6379 --num-cpus=16 --block token 64")
     (search,) = (line for line in lines if line.startswith("iosfarm"))
     assert search.endswith("--ray-address one:6379 --log search-7.jsonl --db farm.db")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import socket
+import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,8 @@ from farm_examples import drive, job
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm.api import open_executor
-from iosfarm.farm.ray_executor import RayError, RayExecutor
+from iosfarm.farm.ray_address import RayError
+from iosfarm.farm.ray_executor import RayExecutor
 from iosfarm.farm.schedule_file import document, load, save, target
 from iosfarm.farm.verdict import NOISE, fastest
 from iosfarm.ir.builder import GraphBuilder
@@ -123,3 +126,24 @@ def test_an_address_where_nobody_answers() -> None:
 def test_the_inline_executor_takes_no_address() -> None:
     with pytest.raises(UsageError, match="takes no Ray address"), open_executor("inline", "auto"):
         pass
+
+
+@pytest.mark.parametrize("says", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"220 mail\r\n", b""])
+def test_something_else_listens_there(says: bytes) -> None:
+    """Ray would try for two minutes, and say that it was not reached."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection, suppress(ConnectionResetError):
+                connection.sendall(says)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(100):
+                    pass
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(RayError, match=f"{address}: what answers there is no Ray cluster"):
+            RayExecutor(address)
+        thread.join()

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import signal
-import socket
 import subprocess
 import sys
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from command_line import Done, Iosfarm, finish
 from processes import MARK, eventually, heard_by_others, marked
+from ray_nodes import RayCluster
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm.api import run_jobs
@@ -137,41 +139,47 @@ def test_two_searches_on_one_database_share_the_work(iosfarm: Iosfarm, best: flo
 
 
 @pytest.fixture
-def cluster(mark: str) -> Iterator[str]:
-    """The address of a cluster of one machine, started by hand as the documentation says."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {**os.environ, MARK: mark, "RAY_USAGE_STATS_ENABLED": "0"}
-    ray = str(Path(sys.executable).with_name("ray"))
-    command = [ray, "start", "--head", f"--port={port}", "--node-ip-address=127.0.0.1", "--include-dashboard=false"]
-    process = subprocess.Popen([*command, "--num-cpus=2", "--block"], env=environment, stdout=subprocess.DEVNULL)
-    address = f"127.0.0.1:{port}"
-    try:
-        assert eventually(lambda: _answers(port), 60)
-        yield address
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
-        eventually(lambda: not marked(mark), 30)
-        for number in marked(mark):
-            os.kill(number, signal.SIGKILL)
+def cluster() -> Iterator[RayCluster]:
+    """A cluster of one machine, started by hand as the documentation says."""
+    with RayCluster(cores=2) as cluster:
+        yield cluster
 
 
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1.0)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def test_a_cluster_that_was_started_by_hand(iosfarm: Iosfarm, best: float, cluster: str) -> None:
-    done = iosfarm(*SEARCH, "--device", f"{QUIET}&count=2", "--ray-address", cluster)
+def test_a_cluster_that_was_started_by_hand(iosfarm: Iosfarm, best: float, cluster: RayCluster) -> None:
+    # The command is told the token, and finds out itself that it is asked for.
+    iosfarm.environment.pop("RAY_AUTH_MODE", None)
+    iosfarm.environment["RAY_AUTH_TOKEN"] = cluster.token
+    done = iosfarm(*SEARCH, "--device", f"{QUIET}&count=2", "--ray-address", cluster.address)
     assert done.code == 0, done.err
     assert predicted(done) == best
     lines = [json.loads(line) for line in (iosfarm.folder / "log.jsonl").read_text().splitlines()]
     joined = [line for line in lines if line["event"] == "device_joined"]
     assert {f"{QUIET}#0", f"{QUIET}#1"} <= {line["device"] for line in joined if line["node"]}
     # The cluster goes on without the search.
-    again = iosfarm(*SEARCH, "--device", f"{QUIET}&node=elsewhere", "--ray-address", cluster)
+    again = iosfarm(*SEARCH, "--device", f"{QUIET}&node=elsewhere", "--ray-address", cluster.address)
     assert again.code == 2
     assert "no machine of the cluster has that name" in again.error
+
+    pretend(cluster, {"ray_version": "2.0.0", "python_version": "3.5.1"})
+    other = iosfarm(*SEARCH, "--device", QUIET, "--ray-address", cluster.address)
+    assert other.code == 1
+    ours = f"Ray 2.0.0 (here {version('ray')}) and Python 3.5.1 (here {platform.python_version()})"
+    assert other.error == f"{cluster.address}: the cluster runs {ours}; install the same versions everywhere"
+    iosfarm.environment["RAY_AUTH_TOKEN"] = "another"
+    stranger = iosfarm(*SEARCH, "--device", QUIET, "--ray-address", cluster.address)
+    assert stranger.code == 1
+    assert stranger.error.startswith(f"{cluster.address}: the cluster asks for a token, and this machine has none or")
+    for told in (other, stranger):  # Ray's own complaints do not reach the terminal
+        assert told.err.splitlines() == ["starting", f"error: {told.error}"]
+
+
+def pretend(cluster: RayCluster, versions: dict[str, str]) -> None:
+    """The cluster says that it was started with other versions."""
+    code = (
+        "import json, sys; from ray._raylet import GcsClient; client = GcsClient(address=sys.argv[1]);"
+        "place = (b'CLUSTER_METADATA', b'cluster');"
+        "told = json.loads(client.internal_kv_get(*place)) | json.loads(sys.argv[2]);"
+        "client.internal_kv_put(place[0], json.dumps(told).encode(), True, place[1])"
+    )
+    command = [sys.executable, "-c", code, cluster.address, json.dumps(versions)]
+    subprocess.run(command, env=cluster.environment, check=True)
