@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, Engine
 
-from iosfarm.db import dialect, schema
+from iosfarm.db import dialect, schema, silence
 from iosfarm.db.errors import DatabaseError, translated
 from iosfarm.db.location import Location, check_file, locate, overlay_location
 
@@ -44,6 +44,7 @@ class Handle:
         self._outdated: DatabaseError | None = None
         check_file(self._location, readonly=self.readonly)
         engine = dialect.make_engine(self._location, readonly=self.readonly, timeout=self.timeout)
+        silence.watch(engine)
         try:
             with translated(self.name):
                 with dialect.transaction(engine, write=False) as connection:

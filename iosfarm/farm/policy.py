@@ -20,7 +20,8 @@ class Policy:
     disturb. strikes: tasks in a row whose canary is off, after which a device is quarantined.
 
     lease: that a claim on a stage holds without a sign of life; `beat`: between two such signs. look: between two looks
-    at what other drivers hold. absence: to wait for a device where all are gone. outage: to wait for the database.
+    at what other drivers hold. absence: to wait for a device where all are gone. outage: to wait for the database;
+    silence: for its answer to one question.
     """
 
     chunk: float = 3.0
@@ -39,3 +40,4 @@ class Policy:
     look: float = 1.0
     absence: float = 60.0
     outage: float = 900.0
+    silence: float = 60.0

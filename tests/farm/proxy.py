@@ -1,4 +1,4 @@
-"""A TCP port in front of a server's Unix socket, whose connections can be cut as a network cuts them."""
+"""A TCP port in front of a server's Unix socket, whose connections can be cut as a network cuts them, or stall."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from typing import Self
 
 class Proxy:
     """Forwards 127.0.0.1:`port` to a Unix socket. After `cut_after` bytes from clients it resets all connections, and
-    then refuses `refusals` more before it forwards again. A context manager.
+    then refuses `refusals` more before it forwards again. stalls: instead of that it goes on to take what these
+    connections send, and swallows it. A context manager.
     """
 
-    def __init__(self, target: str, *, cut_after: int, refusals: int) -> None:
+    def __init__(self, target: str, *, cut_after: int, refusals: int = 0, stalls: bool = False) -> None:
         self.cuts = 0
+        self._stalls = stalls
+        self._swallowing: set[socket.socket] = set()
         self.refused = 0
         self._target = target
         self._left = cut_after
@@ -50,13 +53,24 @@ class Proxy:
     def _forward(self, source: socket.socket, sink: socket.socket, from_client: bool) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
+                if source in self._swallowing:
+                    continue
                 if from_client and not self.cuts:
                     self._left -= len(data)
+                    if self._left <= 0 and self._stalls:
+                        self.stall()
+                        continue
                     if self._left <= 0:
                         self.cut()
                         return
                 sink.sendall(data)
         _end(source, sink)
+
+    def stall(self) -> None:
+        """Connections that there are stand, and carry nothing any more."""
+        self.cuts += 1
+        with self._lock:
+            self._swallowing |= self._open
 
     def cut(self) -> None:
         """Reset every connection, in the middle of whatever it carries."""

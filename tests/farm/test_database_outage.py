@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
@@ -24,10 +25,11 @@ DEVICE = "sim:v100?noise=0"
 POLICY = Policy(most_simulated_stages=2)  # so that there are many transactions to be hit
 
 
-def search(url: str, log: Path) -> tuple[JobResult, list[str]]:
+def search(url: str, log: Path, **policy: float) -> tuple[JobResult, list[str]]:
     """One search, and the names of what happened."""
+    chosen = replace(POLICY, **policy)  # type: ignore[arg-type]
     wanted = job(branches(), device=DEVICE, method=EXHAUSTIVE)
-    (saved,) = run_jobs([wanted], database=url, executor="inline", log=log, policy=POLICY)
+    (saved,) = run_jobs([wanted], database=url, executor="inline", log=log, policy=chosen)
     return saved.result, [json.loads(line)["event"] for line in log.read_text().splitlines()]
 
 
@@ -61,6 +63,21 @@ def test_the_network_to_the_database_is_cut(
         assert (proxy.cuts, proxy.refused) == (1, 2)
     check(result, calm, postgres_url)
     assert events.count("database_away") == events.count("database_back") == 1
+
+
+def test_a_proxy_that_stalls_is_given_up(
+    postgres: PostgresServer, postgres_url: str, calm: JobResult, tmp_path: Path
+) -> None:
+    """It acknowledges what is sent, so that TCP notices nothing."""
+    folder = parse_qs(urlsplit(postgres_url).query)["host"][0]
+    with Proxy(f"{folder}/.s.PGSQL.5432", cut_after=40_000, stalls=True) as proxy:
+        url = f"postgresql://farm@127.0.0.1:{proxy.port}/latency"
+        result, events = search(url, tmp_path / "log", silence=3.0)
+        assert proxy.cuts == 1
+    check(result, calm, postgres_url)
+    assert events.count("database_away") == events.count("database_back") == 1
+    away = next(json.loads(line) for line in (tmp_path / "log").read_text().splitlines() if "database_away" in line)
+    assert "the server has not answered for 3 s" in away["reason"]
 
 
 def test_a_server_without_room_is_waited_for(
