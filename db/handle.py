@@ -17,6 +17,11 @@ from iosfarm.db.location import Location, check_file, locate, overlay_location
 class Handle:
     """What all methods of `LatencyDatabase` share; its contract is written there."""
 
+    silence: float | None = None
+    """Seconds that a PostgreSQL server may take to answer a statement before its connection is given up with a
+    `TransientDatabaseError`: for whom all statements are short, and who tries again. None: for ever.
+    """
+
     overlay: Handle | None = None
     """The database beneath this one: what is not found here is looked for there, and nothing is ever written there."""
 
@@ -44,7 +49,7 @@ class Handle:
         self._outdated: DatabaseError | None = None
         check_file(self._location, readonly=self.readonly)
         engine = dialect.make_engine(self._location, readonly=self.readonly, timeout=self.timeout)
-        silence.watch(engine)
+        silence.watch(engine, lambda: self.silence)
         try:
             with translated(self.name):
                 with dialect.transaction(engine, write=False) as connection:

@@ -4,9 +4,7 @@ goes on to take what is sent. No setting of TCP notices that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, event
@@ -14,26 +12,14 @@ from sqlalchemy import Engine, event
 if TYPE_CHECKING:
     import psycopg
 
-_limit: ContextVar[float | None] = ContextVar("iosfarm_silence", default=None)
 
-
-@contextmanager
-def answer_within(seconds: float) -> Iterator[None]:
-    """Within it, a PostgreSQL server that lets one statement wait for longer is given up: the connection is closed, and
-    the error is a `TransientDatabaseError`. For statements that are known to be short: without it, none has a limit.
+def watch(engine: Engine, limit: Callable[[], float | None]) -> None:
+    """Have a PostgreSQL server given up that lets one statement wait for longer than `limit` (seconds; None: for ever):
+    the connection is closed, and the error is one that a later call may not meet. SQLite needs no answer from anybody.
     """
-    token = _limit.set(seconds)
-    try:
-        yield
-    finally:
-        _limit.reset(token)
-
-
-def watch(engine: Engine) -> None:
-    """Have an engine's connections respect `answer_within`. SQLite needs no answer from anybody."""
     if engine.dialect.name != "postgresql":
         return
-    connection = _watched()
+    connection = _watched(limit)
 
     def connect(_: object, __: object, arguments: tuple[Any, ...], named: dict[str, Any]) -> psycopg.Connection[Any]:
         return connection.connect(*arguments, **named)
@@ -41,19 +27,19 @@ def watch(engine: Engine) -> None:
     event.listen(engine, "do_connect", connect)
 
 
-def _watched() -> type[psycopg.Connection[Any]]:
+def _watched(limit: Callable[[], float | None]) -> type[psycopg.Connection[Any]]:
     import psycopg
     from psycopg.errors import _WaitTimeout as SilentError
 
     class WatchedConnection(psycopg.Connection[Any]):
         def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-            limit = _limit.get() if timeout is None else None
-            if limit is None:
+            seconds = limit() if timeout is None else None
+            if seconds is None:
                 return super().wait(gen, interval, timeout)
             try:
-                return super().wait(gen, interval, limit)
+                return super().wait(gen, interval, seconds)
             except SilentError as error:
                 self.pgconn.finish()  # an answer that comes after all would be taken for that to the next question
-                raise psycopg.OperationalError(f"the server has not answered for {limit:.0f} s") from error
+                raise psycopg.OperationalError(f"the server has not answered for {seconds:.0f} s") from error
 
     return WatchedConnection

@@ -8,7 +8,6 @@ from functools import wraps
 from typing import Any, cast
 
 from iosfarm.db import LatencyDatabase, TransientDatabaseError
-from iosfarm.db.silence import answer_within
 
 FIRST, LONGEST = 0.1, 2.0
 """Seconds between the first two attempts, and between two at most."""
@@ -18,7 +17,6 @@ def patient(
     database: LatencyDatabase,
     *,
     outage: float,
-    silence: float = 60.0,
     waiting: Callable[[str, float], None] = lambda reason, seconds: None,
     back: Callable[[float], None] = lambda seconds: None,
     stop: Callable[[], bool] = lambda: False,
@@ -26,11 +24,10 @@ def patient(
     sleep: Callable[[float], None] = time.sleep,
 ) -> LatencyDatabase:
     """The same database, whose methods try again for up to `outage` seconds where a `TransientDatabaseError` says that
-    the same call may succeed later; a server that does not answer for `silence` seconds is such. waiting: told why, and
-    for how long by now; back: told for how long it was. `stop` ends the waiting with that error, as does the end of the
-    outage.
+    the same call may succeed later. waiting: told why, and for how long by now; back: told for how long it was. `stop`
+    ends the waiting with that error, as does the end of the outage.
     """
-    return cast("LatencyDatabase", _Patient(database, outage, silence, waiting, back, stop, clock, sleep))
+    return cast("LatencyDatabase", _Patient(database, outage, waiting, back, stop, clock, sleep))
 
 
 class _Patient:
@@ -40,7 +37,6 @@ class _Patient:
         self,
         database: LatencyDatabase,
         outage: float,
-        silence: float,
         waiting: Callable[[str, float], None],
         back: Callable[[float], None],
         stop: Callable[[], bool],
@@ -49,7 +45,6 @@ class _Patient:
     ) -> None:
         self._database = database
         self._outage = outage
-        self._silence = silence
         self._waiting = waiting
         self._back = back
         self._stop = stop
@@ -67,8 +62,7 @@ class _Patient:
             pause = FIRST
             while True:
                 try:
-                    with answer_within(self._silence):
-                        result = method(*arguments, **named)
+                    result = method(*arguments, **named)
                 except TransientDatabaseError as error:
                     now = self._clock()
                     began = now if began is None else began

@@ -60,14 +60,8 @@ class RecordedRun:
         self._progress = Progress()
         self._updated = monotonic()
         self._away = False
-        self._database = patient(
-            database,
-            outage=policy.outage,
-            silence=policy.silence,
-            waiting=self._waiting,
-            back=self._back,
-            stop=stop,
-        )
+        database.silence = policy.silence
+        self._database = patient(database, outage=policy.outage, waiting=self._waiting, back=self._back, stop=stop)
         self._first = database
         self._run: int | None = None
         self._unfinished: dict[str, int] = {}
