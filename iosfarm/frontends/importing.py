@@ -41,7 +41,10 @@ def import_program(program: Program, *, strict: bool, signature: Signature | Non
     importer = _Importer(program, strict)
     for node in program.nodes:
         importer.node(node)
-    outputs, places = importer.outputs()
+    try:
+        outputs, places = importer.outputs()
+    except NoCounterpart as error:
+        raise CannotImport(f"an output cannot be one of a graph: {error}", where=program.name) from None
     graph, weights = simplify(*importer.graph(outputs))
     graph = form_units(graph)
     names = {operator.name for operator in graph.operators}

@@ -19,7 +19,7 @@ from iosfarm.frontends.importing import import_program
 from iosfarm.frontends.onnx.batches import check_batch
 from iosfarm.frontends.onnx.emitting import Emitter, Value
 from iosfarm.frontends.onnx.operators import TRANSLATIONS, OnnxNode
-from iosfarm.frontends.onnx.reading import check_names, complaint, newest_opset, opset, read_model
+from iosfarm.frontends.onnx.reading import CONTROL, QUANTISED, check_names, complaint, newest_opset, opset, read_model
 from iosfarm.frontends.program import RECORDED_BATCH, Program, Ref, TensorType
 
 _OTHER_BATCH = 1013
@@ -27,9 +27,6 @@ _OTHER_BATCH = 1013
 
 _MOST_ELEMENTS = 1 << 40
 """Of an input, for one item of the batch."""
-
-_CONTROL = frozenset({"If", "Loop", "Scan", "SequenceMap"})
-_QUANTISED = ("QLinear", "QuantizeLinear", "DequantizeLinear", "ConvInteger", "MatMulInteger", "DynamicQuantize")
 
 
 def import_file(
@@ -227,11 +224,11 @@ class _Reader:
 
     def _unknown(self, kind: str, where: str) -> CannotImport:
         place = f"{self._path}: {where}"
-        if kind in _CONTROL:
+        if kind in CONTROL:
             return CannotImport(
                 "control flow", where=place, hint="export the branch that is taken, without a condition"
             )
-        if kind.startswith(_QUANTISED):
+        if kind.startswith(QUANTISED):
             return CannotImport("a quantised network", where=place, hint="import the network before its quantisation")
         near = difflib.get_close_matches(kind, TRANSLATIONS, 1)
         hint = f"the nearest one that is known is {near[0]}" if near else ""

@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iosfarm.frontends.errors import CannotImport
+from iosfarm.frontends.onnx.operators import TRANSLATIONS
 
 if TYPE_CHECKING:
     import onnx
 
 OLDEST_OPSET = 7
+
+CONTROL = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+"""Operators that run graphs of their own."""
+
+QUANTISED = ("QLinear", "QuantizeLinear", "DequantizeLinear", "ConvInteger", "MatMulInteger", "DynamicQuantize")
+"""How names of operators on small integers begin."""
 
 
 def read_model(path: Path) -> onnx.ModelProto:
@@ -45,7 +52,42 @@ def read_model(path: Path) -> onnx.ModelProto:
         from onnx.inliner import inline_local_functions
 
         model = inline_local_functions(model)
-    return model
+    return _spelled_out(model)
+
+
+def _spelled_out(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Operators that no translation knows and that ONNX itself defines by others (attention, RMS norm, …), in those."""
+    import onnx
+    from onnx.inliner import inline_selected_functions
+
+    unknown = {node.op_type for node in model.graph.node if node.op_type not in TRANSLATIONS}
+    functions: dict[str, Any] = {}
+    for kind in sorted(unknown - CONTROL):
+        try:
+            schema = onnx.defs.get_schema(kind, opset(model))
+        except onnx.defs.SchemaError:
+            continue
+        defined = getattr(schema, "has_function", False) or getattr(schema, "has_context_dependent_function", False)
+        if defined and not kind.startswith(QUANTISED):
+            functions[kind] = schema
+    if not functions:
+        return model
+    for node in model.graph.node:
+        # onnx forgets the defaults when it puts a definition in the place of an operator.
+        defined_as = functions.get(node.op_type)
+        stated = {item.name for item in node.attribute}
+        for name, attribute in defined_as.attributes.items() if defined_as is not None else ():
+            if name not in stated and attribute.default_value.name:
+                node.attribute.append(attribute.default_value)
+    try:
+        # What such a definition is may depend on types and shapes.
+        typed = onnx.shape_inference.infer_shapes(model)
+        spelled = inline_selected_functions(typed, [("", kind) for kind in functions], inline_schema_functions=True)
+    except (RuntimeError, ValueError, TypeError, onnx.onnx_cpp2py_export.shape_inference.InferenceError):
+        return model  # the operator itself is refused, by its name
+    # A definition can be of an older opset than the file, in which its operators mean something else.
+    outdated = any(complaint(node, opset(model)) for node in spelled.graph.node)
+    return model if outdated else spelled
 
 
 def opset(model: Any) -> int:

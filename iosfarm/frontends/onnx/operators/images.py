@@ -58,19 +58,39 @@ def conv_transpose(node: OnnxNode) -> Any:
     weight, bias = node.input(1), node.optional(2)
     kernel = list(node.emit.shape(weight)[2:])
     rank = len(kernel)
-    if node.attribute("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or node.attribute("output_shape"):
-        raise CannotImport("a transposed convolution whose padding follows from its output's size")
     strides, dilations, before, after = _window(node, kernel)
     extra = list(node.attribute("output_padding") or [0] * rank)
+    if node.attribute("auto_pad", "NOTSET") in ("SAME_UPPER", "SAME_LOWER") or node.attribute("output_shape"):
+        before, after = _padding_for_size(node, kernel, strides, dilations, extra)
+    # Less after than before is what output padding does; the other way round the result is cut.
     uneven = [b - a for b, a in zip(before, after, strict=True)]
-    if any(uneven):
-        # Less after than before is what output padding does; the other way round the result is cut.
-        if min(uneven) < 0:
-            raise CannotImport("a transposed convolution with more padding after than before")
-        extra = [e + u for e, u in zip(extra, uneven, strict=True)]
+    extra = [e + max(0, u) for e, u in zip(extra, uneven, strict=True)]
     kind = {1: "conv_transpose1d.default", 2: "conv_transpose2d.input", 3: "conv_transpose3d.input"}[rank]
     groups = node.attribute("group", 1)
-    return node.call(kind, node.input(0), weight, bias, strides, before, extra, groups, dilations)
+    found = node.call(kind, node.input(0), weight, bias, strides, before, extra, groups, dilations)
+    for axis, more in enumerate(uneven, 2):
+        if more < 0:
+            found = node.call("slice.Tensor", found, axis, 0, node.emit.shape(found)[axis] + more, 1)
+    return found
+
+
+def _padding_for_size(
+    node: OnnxNode, kernel: list[int], strides: list[int], dilations: list[int], extra: list[int]
+) -> tuple[list[int], list[int]]:
+    """Padding before and after that gives a transposed convolution its stated size, or a multiple of its input's."""
+    sizes = node.shape()[2:]
+    wanted = list(node.attribute("output_shape") or [n * s for n, s in zip(sizes, strides, strict=True)])[
+        -len(kernel) :
+    ]
+    whole = [
+        strides[i] * (size - 1) + extra[i] + dilations[i] * (kernel[i] - 1) + 1 - wanted[i]
+        for i, size in enumerate(sizes)
+    ]
+    half = [max(0, amount) // 2 for amount in whole]
+    rest = [amount - less for amount, less in zip(whole, half, strict=True)]
+    if min(rest) < 0:  # larger than its input makes it: what lacks is added at the end
+        return half, rest
+    return (half, rest) if node.attribute("auto_pad", "NOTSET") == "SAME_UPPER" else (rest, half)
 
 
 @translation("MaxPool", "AveragePool")

@@ -25,6 +25,11 @@ def resize(node: OnnxNode) -> Any:
         raise CannotImport("resampling of other axes than height and width")
     if sizes == list(shape):
         return node.call("clone.default", x)
+    if place == "half_pixel_symmetric":
+        # The same as half_pixel where nothing of a pixel is cut off at the end.
+        if any(factor is not None for factor in _factors(scales, sizes, shape)):
+            raise CannotImport("resampling by half_pixel_symmetric to a part of a pixel")
+        place = "half_pixel"
     whole = all(new % old == 0 for new, old in zip(sizes[2:], shape[2:], strict=True))
     if node.attribute("antialias", 0) or node.attribute("exclude_outside", 0) or place == "tf_crop_and_resize":
         raise CannotImport("resampling with antialiasing or cropping")
@@ -32,9 +37,7 @@ def resize(node: OnnxNode) -> Any:
         rounding = node.attribute("nearest_mode", "round_prefer_floor" if node.opset >= 11 else "floor")
         floored = place == "asymmetric" and rounding == "floor"
         # With a whole factor the centre of a pixel lies in the pixel that it comes from.
-        centred = (
-            place in ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric") and whole and "round" in rounding
-        )
+        centred = place in ("half_pixel", "pytorch_half_pixel") and whole and "round" in rounding
         if floored or centred:
             return node.call("upsample_nearest2d.default", x, sizes[2:], *_factors(scales, sizes, shape))
         return _gathered(node, x, sizes, scales, place, rounding)
@@ -44,7 +47,7 @@ def resize(node: OnnxNode) -> Any:
             raise CannotImport("cubic resampling with another coefficient than -0.75")
         if place == "align_corners":
             return node.call(kind, x, sizes[2:], True)
-        halves = ("half_pixel", "half_pixel_symmetric", *(("pytorch_half_pixel",) if min(sizes[2:]) > 1 else ()))
+        halves = ("half_pixel", *(("pytorch_half_pixel",) if min(sizes[2:]) > 1 else ()))
         if place in halves:
             return node.call(kind, x, sizes[2:], False, *_factors(scales, sizes, shape))
     raise CannotImport(f"resampling by {mode} with coordinates {place}")
@@ -91,7 +94,7 @@ def _gathered(
         old, new = node.shape()[axis], sizes[axis]
         factor = scales[axis] if scales is not None else new / old
         at = torch.arange(new, dtype=torch.float64)
-        if place in ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel"):
+        if place in ("half_pixel", "pytorch_half_pixel"):
             at = (at + 0.5) / factor - 0.5 if new > 1 or place != "pytorch_half_pixel" else at * 0
         elif place == "align_corners":
             at = at * ((old - 1) / max(1, new - 1))
@@ -125,5 +128,17 @@ def space_to_depth(node: OnnxNode) -> Any:
     r = node.attribute("blocksize")
     n, c, h, w = node.shape()
     apart = node.call("reshape.default", node.input(0), [n, c, h // r, r, w // r, r])
-    moved = node.call("permute.default", apart, [0, 3, 5, 1, 2, 4])
+    columns = node.attribute("mode", "DCR") == "CRD"  # of opset 27
+    moved = node.call("permute.default", apart, [0, 1, 3, 5, 2, 4] if columns else [0, 3, 5, 1, 2, 4])
     return node.call("reshape.default", moved, [n, c * r * r, h // r, w // r])
+
+
+@translation("GridSample")
+def grid_sample(node: OnnxNode) -> Any:
+    if len(node.shape()) != 4:
+        raise CannotImport("sampling of other tensors than images")
+    modes = {"bilinear": 0, "linear": 0, "nearest": 1, "bicubic": 2, "cubic": 2}
+    paddings = {"zeros": 0, "border": 1, "reflection": 2}
+    mode, padding = modes[node.attribute("mode", "linear")], paddings[node.attribute("padding_mode", "zeros")]
+    aligned = bool(node.attribute("align_corners", 0))
+    return node.call("grid_sampler.default", node.input(0), node.input(1), mode, padding, aligned)
