@@ -5,17 +5,19 @@ Checking takes longer than storing, and both are bound to one processor each: si
 
 from __future__ import annotations
 
+import gzip
 import json
 import pickle
 import subprocess
 import sys
-from collections.abc import Generator
-from contextlib import suppress
+import zlib
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from queue import Queue
 from threading import Thread
-from typing import Any
+from typing import IO, Any
 
 from iosfarm.db.checking import Checker, Entry
 from iosfarm.db.errors import DatabaseError
@@ -28,6 +30,8 @@ LONGEST_LINE = 64 * 2**20
 
 ALONE = 16 * 2**20
 """Bytes of a file that is not worth a process of its own."""
+
+_GZIP = b"\x1f\x8b"
 
 _CHUNK = 500
 """Entries that are handed over together."""
@@ -43,7 +47,7 @@ def entries_of(path: Path) -> Generator[Entry]:
         UsageError: another program's file, or a newer iosfarm's. OSError: it cannot be read. DatabaseError: the process
             that reads it was killed.
     """
-    with path.open("rb") as file:
+    with _opened(path) as file:
         _check_header(file.readline(LONGEST_LINE), str(path))
     if path.is_file() and path.stat().st_size > ALONE:
         yield from _from_child(path)
@@ -51,9 +55,25 @@ def entries_of(path: Path) -> Generator[Entry]:
         yield from _checked(path)
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """A file as it is, or what was packed into it by gzip.
+
+    Raises:
+        OSError: it cannot be read, or is damaged.
+    """
+    with path.open("rb") as file:
+        packed = file.read(len(_GZIP)) == _GZIP
+        file.seek(0)
+        try:
+            yield gzip.open(file) if packed else file  # type: ignore[misc]  # noqa: SIM115 - what it reads is closed here
+        except (EOFError, zlib.error) as error:
+            raise OSError(f"it is damaged: {error}") from error
+
+
 def _checked(path: Path) -> Generator[Entry]:
     checker = Checker()
-    with path.open("rb") as file:
+    with _opened(path) as file:
         file.readline(LONGEST_LINE)
         number = 1
         while text := file.readline(LONGEST_LINE):

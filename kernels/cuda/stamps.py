@@ -58,6 +58,8 @@ class Stamps:
     def execute(self, captured: bool) -> None:
         """Once, with stamps: as a graph, or call by call; the stream of the first lane ends with it."""
         home = self._bound.lanes[0].stream
+        self._stamp(0, home)  # a kernel that was never launched may still have to be loaded: not while capturing
+        self._bound.gpu.synchronize(home)
         graph = self._bound.capture(1, self._mark) if captured else None
         self._stamp(0, home)
         events: list[Event] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import os
@@ -264,6 +265,17 @@ def test_export_import_and_merge(path: str, tmp_path: Path) -> None:
         run("merge", third, "--db", third)
     with pytest.raises(IosfarmError, match="cannot write: No such file"):
         run("export", str(tmp_path / "no" / "file.jsonl"), "--db", path)
+
+
+def test_an_export_may_be_packed(path: str, tmp_path: Path) -> None:
+    plain, packed, torn = tmp_path / "all.jsonl", tmp_path / "all.jsonl.gz", tmp_path / "torn.jsonl.gz"
+    run("export", str(plain), "--db", path)
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    torn.write_bytes(packed.read_bytes()[:-20])
+    told = [run("import", str(file), "--db", str(tmp_path / f"{file.name}.db"))[0] for file in (plain, packed)]
+    assert told[1].replace(packed.name, plain.name) == told[0]
+    with pytest.raises(UsageError, match=r"torn\.jsonl\.gz: cannot read: it is damaged"):
+        run("import", str(torn), "--db", str(tmp_path / "third.db"))
 
 
 def test_import_names_what_it_leaves_out(path: str, tmp_path: Path) -> None:

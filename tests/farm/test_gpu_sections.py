@@ -99,6 +99,19 @@ def test_what_the_sanitizer_runs(context: Context) -> None:
     sanitizer.execute("cuda?provider=iosfarm", ["float32"])
 
 
+def test_the_sanitizer_s_tools_keep_no_plans(context: Context, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "compute-sanitizer"
+    program.write_text('#!/bin/sh\necho "$XDG_CACHE_HOME $@"\nexit 9\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    sanitizer.run(context)
+    rows = context.rows.rows
+    assert [(row["tool"], row["clean"], row["code"]) for row in rows] == [(t, False, 9) for t in sanitizer.TOOLS]
+    for row in rows:
+        assert row["end"].startswith(f"{tmp_path}/work/cache --tool {row['tool']}")
+        assert row["end"].rstrip().endswith("iosfarm.farm.gpu_check.sanitizer cuda?provider=iosfarm")
+
+
 def test_options_are_put_into_the_spec(context: Context) -> None:
     assert context.spec() == "cuda"
     assert context.spec(provider="iosfarm", timing="streams") == "cuda?provider=iosfarm&timing=streams"

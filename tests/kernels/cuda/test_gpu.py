@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from conformance import RuntimeConformance
-from numerics_cases import CASES, Case
+import torch
+from conformance import RuntimeConformance, block, greedy
+from numerics_cases import CASES, Case, graph_weights, random_inputs, relative_error
 
 from iosfarm.ir.errors import UsageError
+from iosfarm.kernels.cuda.forms import FORMS, TUNED
 from iosfarm.kernels.cuda.probe import check, look
 from iosfarm.kernels.cuda.runtime import CudaRuntime
+from iosfarm.kernels.reference import run_graph
 
 try:
     check(look())
@@ -33,6 +37,22 @@ class OnGpu(RuntimeConformance):
         if case.kind == "opaque":
             pytest.skip("opaque operators have no CUDA kernel")
         super().test_operator(runtime, case, rng)
+
+    @pytest.mark.parametrize("form", [*FORMS, TUNED])
+    def test_networks_in_every_form(self, runtime: CudaRuntime, form: str, rng: np.random.Generator) -> None:
+        """Tensors in and out, and what ran when."""
+        graph = block()
+        weights = graph_weights(graph, rng)
+        inputs = random_inputs([graph.shape(item.name) for item in graph.inputs], rng)
+        expected = run_graph(graph, weights, inputs)
+        with runtime.prepare_schedule(graph, replace(greedy(graph), form=form), weights) as whole:
+            for outputs in (whole.run(*inputs), whole.run_tensors([torch.from_numpy(array) for array in inputs])):
+                for actual, wanted in zip(outputs, expected, strict=True):
+                    assert relative_error(np.asarray(actual), wanted) <= self.tolerance
+            spans = whole.trace()
+            assert all(0 <= span.begin <= span.end < 1 for span in spans)
+            assert {span.stage for span in spans} <= set(range(len(greedy(graph).stages)))
+            assert all(0 <= busy.share <= 1 for busy in whole.utilisation())
 
 
 class TestCudnn(OnGpu):
