@@ -177,8 +177,15 @@ class ConvolutionGraph:
         return int(self.graph.get_workspace_size_plan_at_index(index))
 
     def execute(self, index: int, tensors: dict[int, int], workspace: int, handle: int) -> None:
-        """Run a plan that was built; tensors: uid -> address."""
-        self.graph.execute_plan_at_index(tensors, workspace, index, handle=handle)
+        """Run a plan that was built; tensors: uid -> address.
+
+        Raises:
+            RuntimeError: cuDNN offered it, and refuses now.
+        """
+        try:
+            self.graph.execute_plan_at_index(tensors, workspace, index, handle=handle)
+        except cudnn.cudnnGraphNotSupportedError as error:
+            raise RuntimeError(str(error)) from error
 
 
 def _refused(dtype: str, precision: str) -> list[Any]:

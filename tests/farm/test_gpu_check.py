@@ -138,7 +138,7 @@ def test_whatever_happens_to_some_sections_the_others_run(tmp_path: Path, monkey
 
     monkeypatch.setattr(check.subprocess, "Popen", start)
     monkeypatch.setattr(check, "GRACE", 0.5)
-    monkeypatch.setattr(check, "_network", lambda model, *_: iter([Section(f"search:{model}", 6, lambda _: None)]))
+    monkeypatch.setattr(check, "_network", lambda model, *_: iter([Section(f"search:{model}", 4, lambda _: None)]))
     document = run_check(tmp_path, device="sim:v100", models=("sample", "squeezenet"))
     assert json.loads((tmp_path / "results.json").read_text()) == document
     sections = document["sections"]

@@ -22,6 +22,8 @@ refused: set[str] = set()
 """Names of operations that no plan computes."""
 plans = 3
 """How many there are for each graph."""
+refusing: set[int] = set()
+"""Plans that can be built and not executed."""
 executed: list[str] = []
 """Names of the plans that were executed."""
 _streams: dict[int, int] = {}
@@ -202,6 +204,8 @@ class pygraph:  # noqa: N801
     def execute_plan_at_index(self, tensors: dict[int, int], workspace: int, index: int, handle: int) -> None:
         assert gpu is not None
         assert index in self._built
+        if index in refusing:
+            raise cudnnGraphNotSupportedError("not after all")
         assert not any(address % 16 for address in tensors.values())
         stream = gpu.streams[_streams[handle]]
         name = self.get_plan_name_at_index(index)

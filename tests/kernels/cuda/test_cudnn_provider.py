@@ -141,6 +141,12 @@ def test_what_cudnn_does_not_fuse_our_kernels_do(
     assert runtime.fallbacks == 0
 
 
+def test_a_plan_that_does_not_run_after_all_is_not_taken(open_runtime: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stand_in_cudnn, "refusing", {1})
+    assert error_of(open_runtime(most=3), convolution()) <= 1e-5
+    assert {name.split("_")[1] for name in stand_in_cudnn.executed} == {"eng2"}
+
+
 @pytest.mark.parametrize("activation", FUSED_ACTIVATIONS)
 def test_every_activation(open_runtime: Open, activation: str) -> None:
     assert error_of(open_runtime(), convolution(activation)) <= 1e-5
