@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -44,6 +44,7 @@ _WRITES = "iosfarm_writes"
 _CACHE = 65_536  # KiB of SQLite's pages that a connection keeps at most
 _IMPORT_CACHE = 262_144  # KiB: an import among millions of rows changes pages all over its indexes
 _STATEMENT = 10_000  # rows that PostgreSQL is given at once: of 100,000, each took it nearly twice as long
+_MOMENT = len("2026-01-01 00:00:00.000000")
 _SCHEMA_LOCK = 0x105FA12  # any number, the same in every iosfarm
 
 
@@ -141,23 +142,23 @@ def _insert_into_sqlite(
 ) -> int:
     """By the driver itself: what SQLAlchemy does for each row takes longer than SQLite needs to store it."""
     compiled = insert_or_ignore(connection, table).values(dict.fromkeys(names)).compile(dialect=connection.dialect)
-    order = compiled.positiontup or []  # that of the table
-    encoders = [_encoder(connection, table.c[name]) for name in order]
-    if any(encoders) or order != list(names):
-        places = [(names.index(name), encode) for name, encode in zip(order, encoders, strict=True)]
-        rows = [tuple([row[at] if encode is None else encode(row[at]) for at, encode in places]) for row in rows]
-    return connection.exec_driver_sql(compiled.string, list(rows)).rowcount
+    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+    # In the order of the table.
+    encoded = [_encoded(connection, table.c[name], columns[name]) for name in compiled.positiontup or []]
+    return connection.exec_driver_sql(compiled.string, list(zip(*encoded, strict=True))).rowcount
 
 
-def _encoder(connection: Connection, column: Column[Any]) -> Callable[[Any], Any] | None:
-    """From a value of a column to what SQLite stores, None where that is the same."""
+def _encoded(connection: Connection, column: Column[Any], values: Iterable[Any]) -> Iterable[Any]:
+    """Values of a column as SQLite stores them."""
     if isinstance(column.type, tables.UtcDateTime):
-        return _moment  # as SQLAlchemy writes it, in a third of the time
-    return column.type.dialect_impl(connection.dialect).bind_processor(connection.dialect)
+        return map(_moment, values)  # as SQLAlchemy writes it, in a third of the time
+    encode = column.type.dialect_impl(connection.dialect).bind_processor(connection.dialect)
+    return values if encode is None else map(encode, values)
 
 
 def _moment(value: datetime | None) -> str | None:
-    return None if value is None else value.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+    """UTC without a mark."""
+    return None if value is None else value.astimezone(UTC).isoformat(" ", "microseconds")[:_MOMENT]
 
 
 def texts(connection: Connection, values: Sequence[str]) -> ColumnElement[str]:
