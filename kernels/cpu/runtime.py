@@ -17,6 +17,7 @@ from iosfarm.ir.graph import DTYPES, Graph
 from iosfarm.ir.schedule import Schedule
 from iosfarm.ir.stage import Stage
 from iosfarm.kernels.cpu import machine
+from iosfarm.kernels.cpu.allocator import keep_freed_memory
 from iosfarm.kernels.cpu.executable import CpuExecutable
 from iosfarm.kernels.cpu.network import CpuNetwork
 from iosfarm.kernels.cpu.onednn import onednn
@@ -25,7 +26,7 @@ from iosfarm.kernels.cpu.streams import Streams, intra_op_threads
 from iosfarm.kernels.cpu.weights import RandomTensors, given_tensors
 from iosfarm.kernels.runtime import Array, Weights
 
-VERSION = 4
+VERSION = 5
 """Raise it whenever a change here changes latencies: measurements of another version are not reused."""
 
 DISTURBED = 0.75
@@ -55,6 +56,7 @@ class CpuRuntime:
     def __init__(self, threads: int | None = None) -> None:
         if threads is not None and threads < 1:
             raise UsageError(f"{threads} threads", hint="use at least 1")
+        keep_freed_memory()
         self._streams = Streams(threads)
         self._random = RandomTensors()
         self._scratch = torch.zeros(int(DISTURBED * self._streams.cores * machine.l2_bytes()) // 4)
