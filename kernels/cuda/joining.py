@@ -28,7 +28,7 @@ def joined(program: Program, calls: Calls, dtype: str) -> Program:
     steps: list[Step | None] = list(program.steps)
     values = list(program.values)
     for number, step in enumerate(program.steps):
-        if not step.joins:
+        if not step.joins or not _as_they_are(program, step):
             continue
         pieces = _pieces(program, step)
         copying = _copying(program, step, calls, dtype)
@@ -51,6 +51,13 @@ class _Piece:
 
     value: int
     part: Part
+
+
+def _as_they_are(program: Program, step: Step) -> bool:
+    """Whether all that is concatenated has been computed under the shape that it has here: a view has another."""
+    batch, _, *size = program.values[step.writes[0]].shape
+    shapes = [program.values[value].shape for value in step.reads]
+    return all(len(shape) == 4 and (shape[0], *shape[2:]) == (batch, *size) for shape in shapes)
 
 
 def _pieces(program: Program, step: Step) -> list[_Piece]:

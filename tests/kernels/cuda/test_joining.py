@@ -135,6 +135,19 @@ def test_what_others_read_stays_apart() -> None:
 
 
 @needs_compiler
+def test_what_is_concatenated_under_another_shape_is_copied() -> None:
+    """A view has the memory of what it views, whose channels are others."""
+    b = GraphBuilder("viewed")
+    x = b.input((4, 2, 3))
+    viewed = b.operator("reshape", [b.conv2d(x, 1, 1)], shape=(-1, 6, 1, 1))
+    graph = b.build(b.concat(viewed, b.conv2d(b.global_avg_pool(x), 2, 1)))
+    with closing(host_runtime(HostGpu())) as runtime:
+        error, program = run(runtime, graph, free(graph))
+    assert error <= 1e-5
+    assert [len(step.reads) for step in program.steps if step.joins] == [2]
+
+
+@needs_compiler
 @pytest.mark.parametrize("name", list(SCHEDULES))
 def test_merged_convolutions_are_cut_into_the_concatenation(name: str) -> None:
     graph = block()
