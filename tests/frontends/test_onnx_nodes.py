@@ -21,8 +21,8 @@ onnx: Any = pytest.importorskip("onnx", reason="onnx is not installed: pip insta
 
 FAMILIES = (
     "attention", "averagepool", "basic_conv", "conv_with", "convtranspose", "constant_pad", "depthtospace", "dropout",
-    "gemm", "globalaveragepool", "gridsample", "instancenorm", "lrn", "maxpool", "mvn", "resize",
-    "rms_normalization", "spacetodepth", "split", "upsample",
+    "gather_elements", "gemm", "globalaveragepool", "gridsample", "instancenorm", "lrn", "maxpool", "mvn", "resize",
+    "rms_normalization", "scatternd", "spacetodepth", "split", "upsample",
 )  # fmt: skip
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install onnxruntime")
 

@@ -17,9 +17,13 @@ MOST_ELEMENTS = 1 << 28
 """Of a constant that is computed when a file is imported."""
 
 
-def check_elements(count: float) -> None:
+MOST_REPEATED = 1 << 24
+"""Of one that is repeated for each item of the recorded batch: with a batch of 1 it is a thousandth of that."""
+
+
+def check_elements(count: float, most: float = MOST_ELEMENTS) -> None:
     """Raises ValueError for a constant that is too large to be computed."""
-    if count > MOST_ELEMENTS:
+    if count > most:
         raise ValueError(f"a constant of {count:.0e} numbers")
 
 
@@ -78,6 +82,8 @@ class Emitter:
             return  # it says so itself, or its size depends on data
         for tensor in result if isinstance(result, (list, tuple)) else [result]:
             check_elements(tensor.numel() if isinstance(tensor, Tensor) else 0)
+            if self.program.exact and isinstance(tensor, Tensor) and self.program.batch in tensor.shape:
+                check_elements(tensor.numel(), MOST_REPEATED)
 
     def shape(self, value: Value) -> tuple[int, ...]:
         """Of a tensor, for the batch of the recording."""

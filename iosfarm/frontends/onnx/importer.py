@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +61,8 @@ def import_file(
             program = _Reader(model, path, inputs, weights, recorded, name or path.stem, exact=exact).read()
             places = Signature(tuple(range(len(inputs))), ())
             imported = import_program(program, strict=strict, signature=places)
+            if exact:
+                _check_constants(imported, path)
             break
         except CannotImport as error:
             last = error
@@ -73,6 +76,21 @@ def import_file(
         imported = replace(imported, notices=(*imported.notices, words))
     graph = imported.graph.bind(batch=batch_size or batch)
     return Imported(graph, imported.weights, imported.opaque, imported.notices, imported.signature)
+
+
+def _check_constants(imported: Imported, path: Path) -> None:
+    """Operators that are kept whole hold their constants as they are: none may have the size of the batch.
+
+    Raises:
+        CannotImport: one has.
+    """
+    for item in imported.graph.operators:
+        if item.kind == "opaque":
+            shapes = re.findall(r'"shape":\[([0-9,]*)\]', str(item.attributes["program"]))
+            sizes = {size for shape in shapes for size in shape.split(",")}
+            sizes.update(str(size) for shape in imported.graph.parameters(item).values() for size in shape)
+            if str(RECORDED_BATCH) in sizes:
+                raise CannotImport(f"a constant of {item.name} has the size of the batch", where=str(path))
 
 
 def _inputs(model: Any, path: Path, bindings: Mapping[str, int]) -> tuple[dict[str, TensorType], bool, int]:

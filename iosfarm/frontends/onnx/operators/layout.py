@@ -153,7 +153,20 @@ def gather(node: OnnxNode) -> Any:
 
 @translation("GatherElements")
 def gather_elements(node: OnnxNode) -> Any:
-    return node.call("gather.default", node.input(0), node.attribute("axis", 0), node.input(1))
+    axis, places = node.attribute("axis", 0), node.input(1)
+    if isinstance(places, Tensor):  # torch counts from the beginning only
+        places = torch.where(places < 0, places + node.shape()[axis], places)
+    return node.call("gather.default", node.input(0), axis, places)
+
+
+@translation("ScatterND")
+def scatter(node: OnnxNode) -> Any:
+    places = node.constant(1, "where something is put")
+    reduction = node.attribute("reduction", "none")
+    if reduction not in ("none", "add"):
+        raise CannotImport(f"a scatter by {reduction}")
+    columns = list(places.unbind(-1))  # a negative place counts from the end, with torch as well
+    return node.call("index_put.default", node.input(0), columns, node.input(2), reduction == "add")
 
 
 @translation("Expand")
