@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -66,6 +68,7 @@ class Handle:
             engine.dispose()
             raise
         self._engine = engine
+        self._file = _identity(self._location.path)
 
     @property
     def name(self) -> str:
@@ -116,8 +119,21 @@ class Handle:
             raise self._outdated
         if write and self.readonly:
             raise DatabaseError("opened read-only: nothing can be recorded", where=self.name)
+        if write:
+            self._check_identity()
         with translated(self.name), dialect.transaction(engine, write=write) as connection:
             yield connection
+
+    def _check_identity(self) -> None:
+        """A file that was deleted or replaced takes what is written, and nobody will ever find it."""
+        if self._location.path is None:
+            return
+        if _identity(self._location.path) != self._file:
+            raise DatabaseError(
+                "the file was deleted or replaced while it was in use: what was recorded in it is gone with it",
+                where=self.name,
+                hint="start again",
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -142,3 +158,12 @@ class Handle:
         self.timeout = state["timeout"]
         self._open()
         self._lay(state["overlay"])
+
+
+def _identity(path: Path | None) -> tuple[int, int] | None:
+    """What tells a file from another one of its name; None: there is none."""
+    try:
+        found = os.stat(path) if path is not None else None
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if found is not None else None

@@ -72,6 +72,7 @@ class RayCluster:
             port = probe.getsockname()[1]
         self.token = uuid.uuid4().hex
         settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
+        settings["RAY_memory_monitor_refresh_ms"] = "0"  # what else this machine does is not to end our workers
         self.environment = {**os.environ, **settings, **(environment or {})}
         self.nodes: dict[str, RayNode] = {}
         self._addresses = addresses or {}

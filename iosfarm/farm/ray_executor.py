@@ -147,16 +147,15 @@ class RayExecutor:
                 continue  # its host has ended, and that is told
             try:
                 outcome = self._ray.get(reference)
-            except self._ray.exceptions.RayActorError as error:
+            except (self._ray.exceptions.RayActorError, self._ray.exceptions.OutOfMemoryError) as error:
+                # A machine short of memory has its workers ended by Ray, which tells that by an error of its own.
                 self._running[device] = {reference: number, **self._running[device]}
                 failure = Failure.KILLED
                 if isinstance(error, self._ray.exceptions.OutOfMemoryError):
                     failure = Failure.OUT_OF_MEMORY
                 self._end(device, failure, f"the worker died: {_reason(error)}")
             except self._ray.exceptions.RayError as error:
-                memory = isinstance(error, self._ray.exceptions.OutOfMemoryError)
-                kind = Failure.OUT_OF_MEMORY if memory else Failure.RAISED
-                self._ended.append(Outcome(number, device, error=_reason(error), failure=kind))
+                self._ended.append(Outcome(number, device, error=_reason(error), failure=Failure.RAISED))
             else:
                 self._ended.append(outcome)
                 if outcome.failure is Failure.KILLED:  # it has lost its device

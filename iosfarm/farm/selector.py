@@ -40,6 +40,9 @@ class Selector:
             pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
         except ValueError:
             raise UsageError(f"options {query!r}", where=text, hint="write name=value, joined by &") from None
+        names = [name for name, _ in pairs]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise UsageError(f"{twice} is given twice", where=text, hint="leave one of them out")
         ours = dict(pair for pair in pairs if pair[0] in ("node", "model", "count"))
         rest = [pair for pair in pairs if pair[0] not in ours]
         worker = f"{kind}?{urlencode(rest, safe=':*,')}" if rest else kind

@@ -136,6 +136,19 @@ def test_file_that_turns_read_only_while_open(path: Path) -> None:
             database.start_search("nasnet", {})
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_file_that_is_deleted_while_open(path: Path, replaced: bool) -> None:
+    """The system would go on to take what is written, for a file that nobody can find any more."""
+    with LatencyDatabase(str(path)) as database:
+        database.start_search("nasnet", {})
+        path.unlink()
+        if replaced:
+            LatencyDatabase(str(path)).close()
+        with pytest.raises(DatabaseError, match=f"{path}: the file was deleted or replaced while") as caught:
+            database.start_search("nasnet", {})
+        assert not isinstance(caught.value, TransientDatabaseError)  # waiting does not bring it back
+
+
 def test_no_directory(tmp_path: Path) -> None:
     with pytest.raises(DatabaseError, match=f"there is no directory {tmp_path}/missing; make it first"):
         LatencyDatabase(str(tmp_path / "missing" / "latency.db"))

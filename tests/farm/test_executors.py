@@ -12,7 +12,7 @@ import pytest
 from farm_examples import EXHAUSTIVE, branches, job
 from processes import MARK, eventually, marked
 
-from iosfarm.farm.executor import DeviceInfo, EvaluateTask, Executor, MeasureTask, Outcome
+from iosfarm.farm.executor import DeviceInfo, EvaluateTask, Executor, MeasureTask, Outcome, Turn
 from iosfarm.farm.inline_executor import InlineExecutor
 from iosfarm.farm.job_search import JobSearch
 from iosfarm.farm.ray_executor import RayExecutor
@@ -21,6 +21,7 @@ from iosfarm.ir.measurement import Status
 from iosfarm.search.baselines import sequential
 from iosfarm.search.parts import cut
 from iosfarm.workers.evaluating import EvaluationSettings
+from iosfarm.workers.failures import Failure
 from iosfarm.zoo.load import load
 from iosfarm.zoo.weights import random_weights
 
@@ -222,3 +223,32 @@ def test_closing_the_inline_executor_forgets_what_is_queued() -> None:
     assert executor.pending(SIM) == 0
     assert executor.wait(0.0) == []
     executor.close()
+
+
+def test_a_worker_that_ray_ends_for_want_of_memory_is_replaced(
+    ray_executor: RayExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray tells of it by an error that is none of an actor's; to fill this machine's memory is left to others."""
+    (info,) = ray_executor.open(SIM)
+    texts = tuple(stages(info)[:2])
+    assert ray_executor.changes() == []
+    get = ray_executor._ray.get
+    pressed = iter([True])
+
+    def short_of_memory(reference: object, **named: object) -> object:
+        if next(pressed, False):
+            raise ray_executor._ray.exceptions.OutOfMemoryError("a worker was killed: the node runs low on memory")
+        return get(reference, **named)
+
+    monkeypatch.setattr(ray_executor._ray, "get", short_of_memory)
+    numbers = [ray_executor.submit(SIM, MeasureTask(texts)) for _ in range(2)]
+    outcomes = collect(ray_executor, SIM)
+    assert [(o.task, o.failure) for o in outcomes] == [
+        (numbers[0], Failure.OUT_OF_MEMORY),
+        (numbers[1], Failure.LOST),  # it had not begun
+    ]
+    turns: list[Turn] = []
+    assert eventually(lambda: bool(turns.extend(c.turn for c in ray_executor.changes())) or Turn.RESTORED in turns)
+    assert turns == [Turn.LOST, Turn.RESTORED]
+    ray_executor.submit(SIM, MeasureTask(texts))
+    assert [o.failure for o in collect(ray_executor, SIM)] == [None]

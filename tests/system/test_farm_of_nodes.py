@@ -21,7 +21,7 @@ from ray_nodes import IMPATIENT, RayCluster
 from iosfarm.db import LatencyDatabase
 from iosfarm.workers.settings import EFFORTS, Effort
 
-SIM = "sim:v100?noise=0&pace=0.2"
+SIM = "sim:v100?noise=0&pace=0.1"
 ZOO = "models:\n  - name: squeezenet\n    arguments: {image_size: 64}\n"
 SEARCH = ("search", "--models", "zoo.yaml", "--json", "--method", "exhaustive", "--log", "log.jsonl")
 
@@ -94,7 +94,7 @@ def predicted(done: Done) -> float:
 
 def test_one_node_joins_and_another_dies(cluster: RayCluster, tmp_path: Path, best: float) -> None:
     dying = cluster.join("dying")
-    search = Search(tmp_path, cluster, f"{SIM}&count=4")
+    search = Search(tmp_path, cluster, "sim:v100?noise=0&pace=0.2&count=4")
     search.iosfarm.until_recorded(30, search.process)
     assert {line["node"] for line in search.events("device_joined")} == {"dying", "head"}
     joined = cluster.join("joining")

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import signal
+import socket
 import subprocess
 import sys
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from command_line import Done, Iosfarm, finish
@@ -125,6 +129,31 @@ def test_ctrl_c_reaches_the_whole_group_and_loses_nothing(iosfarm: Iosfarm, mark
     assert result["counts"]["measured"] == iosfarm.distinct()
     assert set(failures(iosfarm)) == set()
     assert eventually(lambda: not marked(mark)), marked(mark)
+
+
+def test_metrics_are_served_to_this_machine_alone(iosfarm: Iosfarm, mark: str) -> None:
+    for name in ("aiohttp", "opencensus", "prometheus_client"):
+        pytest.importorskip(name, reason="Ray's agent is not installed: pip install 'iosfarm[metrics]'")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = iosfarm.start(*SEARCH, "--device", f"{QUIET}&count=2&pace=0.2", "--metrics-port", str(port))
+    measured = re.compile(r"^ray_iosfarm_stages_measured_total\{.*device=\"sim:v100.*#1\".*\} [1-9]", re.MULTILINE)
+    said = ""
+
+    def told() -> bool:
+        nonlocal said
+        with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            said = answer.read().decode()
+        return bool(measured.search(said)) or process.poll() is not None
+
+    assert eventually(told)
+    assert heard_by_others(mark) == []
+    process.send_signal(signal.SIGINT)
+    assert finish(process).code == 130
+    assert measured.search(said), said
+    for name in ("device_busy", "stages_known", "stages", "gap"):
+        assert f"# HELP ray_iosfarm_{name} " in said
 
 
 def test_two_searches_on_one_database_share_the_work(iosfarm: Iosfarm, best: float) -> None:
