@@ -140,3 +140,21 @@ def test_other_precisions(dtype: str, tmp_path: Path) -> None:
     expected = import_file(plain)
     actual = run_graph(found.graph, found.weights, [x])[0]
     assert np.abs(actual - run_graph(expected.graph, expected.weights, [x])[0]).max() < 0.1
+
+
+def test_tables_that_are_gathered_by_tuples(tmp_path: Path) -> None:
+    """As torch's exporter writes `table[:, places]` for the biases of attention."""
+    table = np.arange(12, dtype=np.float32).reshape(3, 4)
+    places = np.array([[0, 3], [2, -1], [1, 1]])
+    nodes = [helper.make_node("GatherND", ["table", "places"], ["row"]), helper.make_node("Add", ["x", "row"], ["y"])]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3]) for name in "xy")
+    stored = [numpy_helper.from_array(table, "table"), numpy_helper.from_array(places, "places")]
+    graph = helper.make_graph(nodes, "gathering", [x], [y], stored)
+    path = tmp_path / "gathering.onnx"
+    path.write_bytes(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    )
+    found = import_file(path)
+    values = np.ones((2, 3))
+    (output,) = run_graph(found.graph, found.weights, [values])
+    assert np.allclose(output, values + table[places[:, 0], places[:, 1]])

@@ -169,6 +169,15 @@ def scatter(node: OnnxNode) -> Any:
     return node.call("index_put.default", node.input(0), columns, node.input(2), reduction == "add")
 
 
+@translation("GatherND")
+def gather_tuples(node: OnnxNode) -> Any:
+    # Places begin with the first axis: of a network's own tensors that is the batch.
+    data, places = node.constant(0, "what is gathered by tuples"), node.constant(1, "what is gathered")
+    if node.attribute("batch_dims", 0):
+        raise CannotImport("gathering by tuples within a batch")
+    return node.call("index.Tensor", data, list(places.unbind(-1)))
+
+
 @translation("Expand")
 def expand(node: OnnxNode) -> Any:
     wanted = node.integers(1, "shape") or []
