@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -30,7 +29,7 @@ _READERS = 4
 """Connections of one look-up: no more than an engine keeps open."""
 
 _PART = 1000
-"""Keys that are worth a connection of their own."""
+"""Keys that are looked up at once."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +74,14 @@ class Measurements(Handle):
 
         found: dict[str, Recorded] = {}
         parts = [wanted] if self._location.in_memory else _parts(wanted)
-        with ThreadPoolExecutor(len(parts), "lookup") as readers:
-            for answers in readers.map(part, parts) if len(parts) > 1 else map(part, parts):
-                found.update(answers)
+        if len(parts) == 1:
+            found = part(wanted)
+        else:
+            # In a large database each key takes some pages from the disk. While some parts wait for theirs, others are
+            # made into measurements.
+            with ThreadPoolExecutor(_READERS, "lookup") as readers:
+                for answers in readers.map(part, parts):
+                    found.update(answers)
         return {**beneath(self, [key for key in wanted if key not in found], device, environment), **found}
 
     def record(
@@ -147,12 +151,11 @@ class Measurements(Handle):
 
 
 def _parts(keys: Sequence[str]) -> list[Sequence[str]]:
-    """Keys to look up side by side. In a large database each takes some pages from the disk, one after the other."""
+    """Keys to look up side by side."""
     if len(keys) < 2 * _PART:
         return [keys]
     ordered = sorted(keys)  # as the index has them: readers keep out of each other's pages
-    size = max(_PART, math.ceil(len(keys) / _READERS))
-    return [ordered[first : first + size] for first in range(0, len(keys), size)]
+    return [ordered[first : first + _PART] for first in range(0, len(keys), _PART)]
 
 
 def _end_leases(connection: Connection, batches: Sequence[Batch], owner: str) -> None:

@@ -49,7 +49,10 @@ def command(
     max_groups: Annotated[
         int | None, typer.Option("--max-groups", "-s", help="Groups a stage may have.", show_default="8")
     ] = None,
-    executor: Annotated[str, typer.Option("--executor", help="ray, or inline: no Ray, this process.")] = "ray",
+    executor: Annotated[
+        str,
+        typer.Option("--executor", help="ray; without it: process, one for each device here, or inline: this process."),
+    ] = "ray",
     ray_address: Annotated[
         str | None, typer.Option("--ray-address", help="A Ray cluster: auto, or host:port.", show_default="a local one")
     ] = None,

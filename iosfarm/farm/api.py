@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from iosfarm.kernels.runtime import Weights
     from iosfarm.workers.evaluating import EvaluationSettings
 
-EXECUTORS = ("ray", "inline")
+EXECUTORS = ("ray", "process", "inline")
 
 _LOG = logging.getLogger("iosfarm")
 
@@ -73,7 +73,7 @@ def run_jobs(
     *,
     database: str | None = None,
     overlay: str | None = None,
-    executor: str = "ray",
+    executor: str | Executor = "ray",
     ray_address: str | None = None,
     out: Path | None = None,
     log: Path | None = None,
@@ -86,8 +86,8 @@ def run_jobs(
 ) -> list[Saved]:
     """Search jobs, write a schedule file for each into `out`, and record everything in the database.
 
-    overlay: see `LatencyDatabase`. log: a file for what happens, see `EventLog`. metrics_port: serve metrics there,
-    through Ray.
+    overlay: see `LatencyDatabase`. executor: one that is open already stays open. log: a file for what happens, see
+    `EventLog`. metrics_port: serve metrics there, through Ray.
 
     Raises what `Driver.run` raises, and OutputError or LogError before anything is measured if `out` or `log` cannot be
     written.
@@ -106,7 +106,11 @@ def run_jobs(
     with ExitStack() as stack:
         sinks: list[Sink] = [stack.enter_context(EventLog(log))] if log is not None else []
         memory = stack.enter_context(LatencyDatabase(database, overlay=overlay))
-        devices = stack.enter_context(open_executor(executor, ray_address, metrics_port))
+        devices = (
+            stack.enter_context(open_executor(executor, ray_address, metrics_port))
+            if isinstance(executor, str)
+            else executor
+        )
         tell = report
         if executor == "ray":
             from iosfarm.farm.metrics import Metrics
@@ -141,16 +145,20 @@ def open_executor(kind: str, ray_address: str | None = None, metrics_port: int |
     """
     if kind not in EXECUTORS:
         raise UsageError(f"unknown executor {kind!r}", hint=f"use one of {', '.join(EXECUTORS)}")
-    if kind == "inline" and ray_address is not None:
-        raise UsageError("the inline executor takes no Ray address", hint="leave --ray-address or --executor out")
-    if metrics_port is not None and (kind == "inline" or ray_address is not None):
-        what = "metrics are served by Ray" if kind == "inline" else "the cluster serves metrics on a port of its own"
+    if kind != "ray" and ray_address is not None:
+        raise UsageError(f"the executor {kind} takes no Ray address", hint="leave --ray-address or --executor out")
+    if metrics_port is not None and (kind != "ray" or ray_address is not None):
+        what = "metrics are served by Ray" if kind != "ray" else "the cluster serves metrics on a port of its own"
         raise UsageError(what, where="--metrics-port", hint="leave it out")
     opened: Executor
     if kind == "ray":
         from iosfarm.farm.ray_executor import RayExecutor
 
         opened = RayExecutor(ray_address, metrics_port=metrics_port)
+    elif kind == "process":
+        from iosfarm.farm.process_executor import ProcessExecutor
+
+        opened = ProcessExecutor()
     else:
         from iosfarm.farm.inline_executor import InlineExecutor
 

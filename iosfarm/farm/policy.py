@@ -20,8 +20,8 @@ class Policy:
     disturb. strikes: tasks in a row whose canary is off, after which a device is quarantined.
 
     lease: that a claim on a stage holds without a sign of life; `beat`: between two such signs. look: between two looks
-    at what other drivers hold. absence: to wait for a device where all are gone. outage: to wait for the database;
-    silence: for its answer to one question.
+    at what other drivers hold; look_idle: where no device here has anything else to do. absence: to wait for a device
+    where all are gone. outage: to wait for the database; silence: for its answer to one question.
     """
 
     chunk: float = 3.0
@@ -38,6 +38,7 @@ class Policy:
     lease: float = 120.0
     beat: float = 20.0
     look: float = 1.0
+    look_idle: float = 0.2
     absence: float = 60.0
     outage: float = 900.0
     silence: float = 60.0

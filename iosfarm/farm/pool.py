@@ -19,6 +19,8 @@ from iosfarm.search.latency_model import LatencyModel
 from iosfarm.workers.failures import Failure
 from iosfarm.workers.settings import EFFORTS, Effort
 
+_BEST_FIRST = sorted(Effort, key=lambda effort: -RANK[effort])
+
 
 class Purpose(StrEnum):
     """What a task is for."""
@@ -108,6 +110,15 @@ class Pool:
         """Stages that fill all devices."""
         return max(1, len(self.up)) * self.ahead * self.pace.most
 
+    @property
+    def digestible(self) -> int:
+        """Of the stages that are wanted, those that all devices take at once, going by what they have taken so far.
+        To claim more would keep them from other drivers, who might have nothing else to do towards the end.
+        """
+        effort, requests = next(((e, r) for e in _BEST_FIRST if (r := self._unclaimed[e])), (Effort.NORMAL, {}))
+        sizes = [self.size(request) for request in islice(requests.values(), self.pace.most)]
+        return max(1, len(self.up)) * self.ahead * max(1, self.pace.fitting(effort, sizes))
+
     def size(self, request: Request) -> float:
         """Of a stage, for its pace: on a model of a device all take as long."""
         return 0.0 if self.info.device.simulated else request.size
@@ -138,7 +149,7 @@ class Pool:
     def next_to_claim(self, most: int) -> list[Request]:
         """Takes them, those first that are to be known best. One that is under way has to be told before."""
         chosen: list[Request] = []
-        for effort in sorted(self._unclaimed, key=lambda e: -RANK[e]):
+        for effort in _BEST_FIRST:
             free = (request for key, request in self._unclaimed[effort].items() if not self.queue.is_flying(key))
             chosen += islice(free, most - len(chosen))
         for request in chosen:

@@ -71,7 +71,7 @@ def connect(address: str | None, metrics_port: int | None = None) -> tuple[Any, 
         )
     except (OSError, RuntimeError, ConnectionError, ValueError) as error:
         what = "Ray did not start" if address is None else "this machine cannot join the cluster"
-        hint = "try --executor inline" if address is None else "see `ray status` there"
+        hint = "try --executor process" if address is None else "see `ray status` there"
         raise RayError(f"{what}: {' '.join(str(error).split())[:200]}", where=address or "", hint=hint) from error
     _quieten(ray)
     if callable(handler) and threading.current_thread() is threading.main_thread():

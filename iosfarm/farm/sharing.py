@@ -42,12 +42,13 @@ class Sharing:
             self._inherited = True
             self._bury()
         now = self._clock()
-        if pool.held and now - pool.looked >= self._policy.look:
+        busy = any(True for _ in pool.flights())
+        if pool.held and now - pool.looked >= (self._policy.look if busy else self._policy.look_idle):
             pool.looked = now
             known.update(self._claim(pool, list(pool.held.values())))
         # Half of what fills all devices is a reserve that lasts until the next claim.
-        while len(pool.queue) < pool.capacity // 2 + 1 and pool.unclaimed:
-            requests = pool.next_to_claim(pool.capacity)
+        while pool.unclaimed and len(pool.queue) < (most := pool.digestible) // 2 + 1:
+            requests = pool.next_to_claim(most)
             if not requests:
                 break
             known.update(self._claim(pool, requests))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import random
+import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
@@ -90,6 +91,17 @@ class SharingConformance(DatabaseFixtures):
         assert self.claim(database, "next", 2).held == keys(2)
         assert database.release("late") == 1
         assert database.stats().leases == {"held": 1}
+
+    def test_a_driver_whose_clock_is_wrong_takes_nothing_from_others(
+        self, database: LatencyDatabase, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        database.claim_stages([stage(1).key], CPU, ENVIRONMENT, "a", 600)
+        now = time.time()
+        for ahead in (86_400.0, -86_400.0):
+            monkeypatch.setattr(time, "time", lambda ahead=ahead: now + ahead)
+            claims = database.claim_stages([stage(1).key, stage(2).key], CPU, ENVIRONMENT, "b", 600)
+            assert (claims.granted, claims.held) == (keys(2), keys(1))
+            assert database.claim_stages([stage(2).key], CPU, ENVIRONMENT, "a", 600).held == keys(2)
 
     def test_released_stages_are_free_again(self, database: LatencyDatabase) -> None:
         self.claim(database, "a", 1, 2, 3)

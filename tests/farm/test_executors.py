@@ -1,20 +1,26 @@
-"""The contract of executors, on Ray and in process."""
+"""The contract of executors: on Ray, with a process for each device, and in this process."""
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import signal
+import sys
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from farm_examples import EXHAUSTIVE, branches, job
 from processes import MARK, eventually, marked
 
+from iosfarm.db import LatencyDatabase
+from iosfarm.farm.api import run_jobs
 from iosfarm.farm.executor import DeviceInfo, EvaluateTask, Executor, MeasureTask, Outcome, Turn
 from iosfarm.farm.inline_executor import InlineExecutor
 from iosfarm.farm.job_search import JobSearch
+from iosfarm.farm.process_executor import ProcessExecutor
 from iosfarm.farm.ray_executor import RayExecutor
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.measurement import Status
@@ -45,14 +51,28 @@ def ray_executor(mark: str) -> Iterator[RayExecutor]:
     executor.close()
 
 
-@pytest.fixture(params=["inline", "ray"])
+@pytest.fixture(scope="module")
+def process_executor(mark: str) -> Iterator[ProcessExecutor]:
+    executor = ProcessExecutor()
+    yield executor
+    executor.close()
+
+
+@pytest.fixture(params=["inline", "process", "ray"])
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
-    if request.param == "ray":
-        yield request.getfixturevalue("ray_executor")
+    if request.param != "inline":
+        yield request.getfixturevalue(f"{request.param}_executor")
         return
     inline = InlineExecutor()
     yield inline
     inline.close()
+
+
+@pytest.fixture(params=["process", "ray"])
+def isolated(request: pytest.FixtureRequest) -> Executor:
+    """Workers are other processes."""
+    executor: Executor = request.getfixturevalue(f"{request.param}_executor")
+    return executor
 
 
 def stages(info: DeviceInfo) -> list[str]:
@@ -176,31 +196,106 @@ def test_draining_forgets_what_is_queued(executor: Executor) -> None:
     assert [o.task for o in collect(executor, SIM)] == [last]
 
 
-def test_a_worker_that_is_killed_in_the_middle_of_a_task(ray_executor: RayExecutor) -> None:
-    texts = tuple(stages(ray_executor.open(SIM)[0])[:2])
-    ray_executor.submit(SIM, MeasureTask(texts))
-    (outcome,) = collect(ray_executor, SIM)
+def test_a_worker_that_is_killed_in_the_middle_of_a_task(isolated: Executor) -> None:
+    texts = tuple(stages(isolated.open(SIM)[0])[:2])
+    isolated.submit(SIM, MeasureTask(texts))
+    (outcome,) = collect(isolated, SIM)
     process = int(outcome.measurements[0].worker.split(":")[1])
-    endless, queued = ray_executor.submit(SIM, evaluate_task(10**9)), ray_executor.submit(SIM, MeasureTask(texts))
-    assert ray_executor.wait(0.5) == []
+    endless, queued = isolated.submit(SIM, evaluate_task(10**9)), isolated.submit(SIM, MeasureTask(texts))
+    assert isolated.wait(0.5) == []
     os.kill(process, signal.SIGKILL)
-    outcomes = {o.task: o for o in collect(ray_executor, SIM)}
+    outcomes = {o.task: o for o in collect(isolated, SIM)}
     assert outcomes.keys() == {endless, queued}
     assert "the worker died" in outcomes[endless].error
     # What was queued has died with it, or has been done by its successor.
-    ray_executor.submit(SIM, MeasureTask(texts))
-    (after,) = collect(ray_executor, SIM)
+    isolated.submit(SIM, MeasureTask(texts))
+    (after,) = collect(isolated, SIM)
     assert after.error == ""
     assert [m.status for m in after.measurements] == [Status.OK] * 2
     assert int(after.measurements[0].worker.split(":")[1]) != process
 
 
-def test_draining_gives_up_on_what_takes_too_long(ray_executor: RayExecutor) -> None:
+def test_draining_gives_up_on_what_takes_too_long(isolated: Executor) -> None:
     spec = "sim:h200"
-    ray_executor.open(spec)
-    ray_executor.submit(spec, evaluate_task(10**9))
-    assert ray_executor.drain(0.5) == []
-    assert ray_executor.pending(spec) == 0
+    isolated.open(spec)
+    isolated.submit(spec, evaluate_task(10**9))
+    assert isolated.drain(0.5) == []
+    assert isolated.pending(spec) == 0
+
+
+def test_a_worker_that_dies_while_it_has_nothing_to_do(process_executor: ProcessExecutor) -> None:
+    texts = tuple(stages(process_executor.open(SIM)[0])[:2])
+    process_executor.submit(SIM, MeasureTask(texts))
+    (outcome,) = collect(process_executor, SIM)
+    process_executor.changes()
+    os.kill(int(outcome.measurements[0].worker.split(":")[1]), signal.SIGKILL)
+    assert eventually(lambda: process_executor._processes[SIM].popen.poll() is not None)
+    number = process_executor.submit(SIM, MeasureTask(texts))
+    (lost,) = collect(process_executor, SIM)
+    assert (lost.task, lost.failure) == (number, Failure.LOST)  # it is not the task's fault
+    assert "SIGKILL" in lost.error
+    assert [change.turn for change in process_executor.changes()] == [Turn.LOST, Turn.RESTORED]
+    process_executor.submit(SIM, MeasureTask(texts))
+    assert [o.failure for o in collect(process_executor, SIM)] == [None]
+
+
+def test_a_process_that_hangs_is_replaced_and_goes_on_with_what_is_queued(process_executor: ProcessExecutor) -> None:
+    texts = tuple(stages(process_executor.open(SIM)[0])[:2])
+    hung = process_executor.submit(SIM, evaluate_task(10**9))
+    queued = process_executor.submit(SIM, MeasureTask(texts))
+    process_executor.restart(SIM, Failure.HUNG, "no answer")
+    outcomes = {o.task: o for o in collect(process_executor, SIM)}
+    assert outcomes[hung].failure is Failure.HUNG
+    assert outcomes[queued].failure is None
+    assert process_executor.drain(0.0) == []
+
+
+def test_what_was_given_up_takes_no_time_from_what_comes_next(process_executor: ProcessExecutor) -> None:
+    process_executor.open(SIM)
+    process_executor.submit(SIM, evaluate_task(10**9))
+    assert process_executor.drain(0.1) == []
+    number = process_executor.submit(SIM, evaluate_task())
+    assert [o.task for o in collect(process_executor, SIM)] == [number]
+
+
+def test_what_a_dropped_process_had_to_do_is_lost(process_executor: ProcessExecutor) -> None:
+    spec = "sim:k80?noise=0"
+    texts = tuple(stages(process_executor.open(spec)[0])[:2])
+    numbers = [process_executor.submit(spec, evaluate_task(10**9)), process_executor.submit(spec, MeasureTask(texts))]
+    process_executor.drop(spec)
+    process_executor.drop(spec)
+    lost = process_executor.wait(0.0)
+    assert [(o.task, o.failure) for o in lost] == [(number, Failure.LOST) for number in numbers]
+    assert process_executor.open(spec) == []
+
+
+def test_a_device_that_cannot_be_opened_again_has_left(
+    process_executor: ProcessExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = "sim:h200?noise=0"
+    texts = tuple(stages(process_executor.open(spec)[0])[:2])
+    process_executor.changes()
+    number, queued = (process_executor.submit(spec, task) for task in (evaluate_task(10**9), MeasureTask(texts)))
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    os.killpg(process_executor._processes[spec].popen.pid, signal.SIGKILL)
+    outcomes = {o.task: o for o in collect(process_executor, spec)}
+    assert [outcomes[n].failure for n in (number, queued)] == [Failure.KILLED, Failure.LOST]
+    changes = process_executor.changes()
+    assert [change.turn for change in changes] == [Turn.LOST, Turn.LEFT]
+    assert "no worker started: exited with 1" in changes[-1].reason
+    assert process_executor.open(spec) == []
+
+
+def test_closing_ends_all_processes_whatever_they_do(mark: str) -> None:
+    executor = ProcessExecutor()
+    before = marked(mark)
+    executor.open(SIM)
+    executor.open("sim:k80")
+    executor.submit(SIM, evaluate_task(10**9))
+    assert len(marked(mark)) == len(before) + 2
+    executor.close()
+    assert marked(mark).keys() == before.keys()
+    executor.close()
 
 
 def test_a_worker_that_ray_ends_for_want_of_memory_is_replaced(
@@ -234,7 +329,10 @@ def test_a_worker_that_ray_ends_for_want_of_memory_is_replaced(
     assert [o.failure for o in collect(ray_executor, SIM)] == [None]
 
 
-def test_closing_leaves_nothing_running(ray_executor: RayExecutor, mark: str) -> None:
+def test_closing_leaves_nothing_running(
+    ray_executor: RayExecutor, process_executor: ProcessExecutor, mark: str
+) -> None:
+    process_executor.close()
     # The last test of this file: a task is under way, and Ray is not started again.
     ray_executor.open(SIM)
     ray_executor.submit(SIM, evaluate_task(10**9))
@@ -254,3 +352,22 @@ def test_closing_the_inline_executor_forgets_what_is_queued() -> None:
     assert executor.pending(SIM) == 0
     assert executor.wait(0.0) == []
     executor.close()
+
+
+def test_a_search_goes_on_when_its_workers_die(tmp_path: Path) -> None:
+    found, log = {}, tmp_path / "log.jsonl"
+    for executor, faults in (("inline", ""), ("process", "&kill=0.02&oom=0.02")):
+        (saved,) = run_jobs(
+            [job(load("squeezenet"), device=f"{SIM}{faults}", method=EXHAUSTIVE)],
+            database=str(tmp_path / f"{executor}.db"),
+            executor=executor,
+            log=log if faults else None,
+        )
+        found[executor] = saved.result
+    assert found["process"].schedules["optimised"].predicted == found["inline"].schedules["optimised"].predicted
+    assert found["process"].counts.failed == 0
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert {line["kind"] for line in lines if line["event"] == "failed"} == {"killed", "out_of_memory"}
+    with LatencyDatabase(str(tmp_path / "process.db"), readonly=True) as database:
+        measured = {row.stage_key for row in database.query() if row.status == "ok"}
+    assert len(measured) == found["process"].counts.stages

@@ -148,7 +148,7 @@ def ray() -> Check:
     try:
         import ray
     except ImportError as error:
-        todo = f"pip install '{WANTED['ray']}'; without it: --executor inline"
+        todo = f"pip install '{WANTED['ray']}'; without it: --executor process"
         return Check("ray", "missing", str(error), todo)
     return Check("ray", "ok", str(ray.__version__))
 

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+from iosfarm.farm.api import open_executor, run_jobs
+from iosfarm.farm.executor import Executor
 from iosfarm.farm.gpu_check.context import Context
 from iosfarm.farm.gpu_check.rows import Value
 from iosfarm.farm.jobs import Job, JobResult, SearchSettings
@@ -30,28 +32,36 @@ def section(model: str) -> Callable[[Context], None]:
 
 
 def run(context: Context, *, model: str) -> None:
-    """Search a network three ways, and measure what is launched without a graph."""
+    """Search a network three ways, and measure what is launched without a graph.
+
+    The worker is a process of its own: a stage that ends it, or spoils its hold on the GPU, does not end the search.
+    """
+    with open_executor("process") as executor:
+        _searches(context, model, executor)
+    for name, measured in _eager(context, model).items():
+        context.rows.add(model=model, baseline=name, **measured)
+
+
+def _searches(context: Context, model: str, executor: Executor) -> None:
     baselines = context.left * 0.15
     for name, strategies in SEARCHES.items():
         seconds = (context.left - baselines) * SHARE[name]
         if seconds < 3:
             context.rows.add(model=model, search=name, skipped="no time left")
             continue
-        _search(context, model, name, strategies, seconds)
-    for name, measured in _eager(context, model).items():
-        context.rows.add(model=model, baseline=name, **measured)
+        _search(context, model, executor, name, strategies, seconds)
 
 
-def _search(context: Context, model: str, name: str, strategies: tuple[str, ...], seconds: float) -> None:
-    from iosfarm.farm.api import run_jobs
-
+def _search(
+    context: Context, model: str, executor: Executor, name: str, strategies: tuple[str, ...], seconds: float
+) -> None:
     settings = SearchSettings(SpaceSettings(strategies=strategies), budget=Budget(seconds=0.75 * seconds))
     begin = time.monotonic()
     job = Job(model, load(model), context.device, settings)
     (saved,) = run_jobs(
         [job],
         database=context.database,
-        executor="inline",
+        executor=executor,
         out=context.folder / "schedules" / name,
         evaluation=EVALUATION,
     )
