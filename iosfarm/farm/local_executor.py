@@ -7,8 +7,8 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 
 from iosfarm.farm.executor import Change, DeviceInfo, Turn
-from iosfarm.farm.selector import Selector
 from iosfarm.ir.errors import IosfarmError, UsageError
+from iosfarm.zoo.device_selector import Selector
 
 NODE = "localhost"
 

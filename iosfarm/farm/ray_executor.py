@@ -13,9 +13,9 @@ from iosfarm.farm.ray_address import RayError
 from iosfarm.farm.ray_cluster import alive_nodes, connect
 from iosfarm.farm.ray_host import Host, start
 from iosfarm.farm.ray_places import places
-from iosfarm.farm.selector import Selector
 from iosfarm.ir.errors import IosfarmError, UsageError
 from iosfarm.workers.failures import Failure
+from iosfarm.zoo.device_selector import Selector
 
 START_TIMEOUT = 120.0
 """Seconds that a worker may take to start: a first import of torch on a cold disk is slow."""

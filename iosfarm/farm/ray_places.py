@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from iosfarm.farm.ray_cluster import Node
 from iosfarm.farm.ray_host import PROCESSES, Host
-from iosfarm.farm.selector import Selector
 from iosfarm.ir.errors import UsageError
+from iosfarm.zoo.device_selector import Selector
 
 
 def places(nodes: Sequence[Node], selector: str, chosen: Selector, taken: Mapping[str, Host]) -> list[Host]:

@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from iosfarm.ir.errors import UsageError
 from iosfarm.search.budget import Budget
+from iosfarm.zoo.device_selector import Selector
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _LONGEST_LABEL = 100  # file names end at 255 bytes, and a schedule's name holds more than the label
@@ -38,9 +40,6 @@ def parse_budget(value: object) -> Budget:
 
 def _device(value: str) -> str:
     """Whether the text names devices; not whether they are here."""
-    from iosfarm.farm.selector import Selector
-    from iosfarm.ir.errors import UsageError
-
     try:
         Selector.parse(value)
     except UsageError as error:

@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 import yaml
 
-from iosfarm.farm.selector import Selector
+from iosfarm.zoo.device_selector import Selector
 from iosfarm.zoo.zoo_file import load_zoo
 
 SCRIPTS = ("local.sh", "two-machines.sh", "slurm.sh")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iosfarm.farm.selector import Selector
 from iosfarm.ir.errors import UsageError
+from iosfarm.zoo.device_selector import Selector
 
 
 @pytest.mark.parametrize("text", ["sim:v100?noise=0&noise=1", "cpu?node=a&node=a", "sim:v100?count=1&noise=0&count=2"])
