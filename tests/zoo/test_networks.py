@@ -176,8 +176,8 @@ def test_every_argument_has_a_type_and_a_default(name: str) -> None:
         ("nasnet_large", {"wiring": "other"}, "nasnet_large: wiring is 'other'; expected 'published' or 'ios'"),
         ("randwire", {"seed": -1}, "a seed of [-1, 0]; use 0 or more"),
         ("randwire", {"edge_lists": ["a.txt"]}, "randwire: 1 edge lists; give four, one for each stage"),
-        (3, {}, "a builtins.int is no network; give the name of a built-in model, the path of a graph .json or an .onnx"
-         " file, or a torch module"),
+        (3, {}, "a builtins.int is no network; give the name of a built-in model, the path of a graph .json, an .onnx"
+         " or a .pt2 file, or a torch module"),
         ("net.onnx", {}, "net.onnx: cannot read this file: No such file or directory"),
         ("missing.json", {}, "missing.json: cannot read this graph: No such file or directory"),
     ],
