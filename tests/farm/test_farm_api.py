@@ -72,7 +72,7 @@ def test_search_with_a_budget_in_stages(path: Path) -> None:
         ({"device": "tpu"}, "unknown device 'tpu'"),
         ({"device": "cuda"}, "cuda"),
         ({"device": "sim:v1000"}, "v1000"),
-        ({"executor": "slurm"}, "unknown executor 'slurm'; use one of ray, inline"),
+        ({"executor": "slurm"}, "unknown executor 'slurm'; use one of ray, process, inline"),
         ({"method": "magic"}, "unknown method 'magic'; use one of certified, exhaustive"),
         ({"gap": -0.01}, "a gap of -0.01; use 0 or more, such as 0.01"),
         ({"gap": float("nan")}, "a gap of nan"),
