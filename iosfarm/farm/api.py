@@ -146,7 +146,7 @@ def open_executor(kind: str, ray_address: str | None = None, metrics_port: int |
     if kind not in EXECUTORS:
         raise UsageError(f"unknown executor {kind!r}", hint=f"use one of {', '.join(EXECUTORS)}")
     if kind != "ray" and ray_address is not None:
-        raise UsageError(f"the executor {kind} takes no Ray address", hint="leave --ray-address or --executor out")
+        raise UsageError(f"the {kind} executor takes no Ray address", hint="leave --ray-address or --executor out")
     if metrics_port is not None and (kind != "ray" or ray_address is not None):
         what = "metrics are served by Ray" if kind != "ray" else "the cluster serves metrics on a port of its own"
         raise UsageError(what, where="--metrics-port", hint="leave it out")
