@@ -108,20 +108,23 @@ def render(results: Sequence[tuple[Path, Result]], page: Path) -> str:
 
 
 def _devices(results: Iterable[Result]) -> str:
-    devices: dict[str, list[Result]] = {}
+    """A row for each device and environment; which figures are of which, where a device has several."""
+    places: dict[tuple[str, str], list[Result]] = {}
     for result in results:
         if result.device is not None:
-            devices.setdefault(result.device.spec, []).append(result)
+            environment = ", ".join(f"{key} {value}" for key, value in sorted(result.device.environment.items()))
+            places.setdefault((result.device.spec, environment), []).append(result)
     rows = ["| device | model | | dates | iosfarm | environment |", "| --- | --- | --- | --- | --- | --- |"]
-    for spec, own in devices.items():
+    specs = [spec for spec, _ in places]
+    for (spec, environment), own in places.items():
         device = own[-1].device
         assert device is not None
         dates = sorted({f"{result.created:%Y-%m-%d}" for result in own})
         span = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-        environment = ", ".join(f"{key} {value}" for key, value in sorted(device.environment.items()))
-        mark = own[-1].origin
         versions = ", ".join(sorted({result.iosfarm for result in own}))
-        rows.append(f"| {spec} | {device.model} | {mark} | {span} | {versions} | {environment} |")
+        figures = ", ".join(sorted(result.figure for result in own))
+        of = f"{figures}: {environment}" if specs.count(spec) > 1 else environment
+        rows.append(f"| {spec} | {device.model} | {own[-1].origin} | {span} | {versions} | {of} |")
     return "\n".join(rows) + "\n"
 
 

@@ -13,7 +13,7 @@ from iosfarm.farm.output_files import OutputError
 from iosfarm.reproduce import figures, plots, runs
 from iosfarm.reproduce.figures import FIGURES
 from iosfarm.reproduce.lab import Lab
-from iosfarm.reproduce.page import BEGIN, END, update
+from iosfarm.reproduce.page import BEGIN, END, render, update
 from iosfarm.reproduce.result import Column, DeviceFacts, Draft, Kind, Result, Status, cell, heading, read
 from iosfarm.reproduce.runs import new_folder, run_figures
 
@@ -209,6 +209,18 @@ def test_the_page_has_tables_and_plots_of_every_device(capsys: pytest.CaptureFix
     before = text
     update([tmp_path / "0"], page)
     assert page.read_text() == before
+
+
+def test_figures_of_a_device_in_two_environments_are_told_apart(tmp_path: Path) -> None:
+    first = some_result()
+    assert first.device is not None
+    other = first.device.model_copy(update={"environment": {"runtime": "other"}})
+    second = first.model_copy(update={"device": other, "figure": "blocks"})
+    text = render([(tmp_path / "a.json", first)], tmp_path / "results.md")
+    assert "| noise 0.015, runtime sim |" in text
+    text = render([(tmp_path / "a.json", first), (tmp_path / "b.json", second)], tmp_path / "results.md")
+    assert "| random-320: noise 0.015, runtime sim |" in text
+    assert "| blocks: runtime other |" in text
 
 
 def test_a_partial_result_replaces_no_complete_one(tmp_path: Path) -> None:
