@@ -143,10 +143,10 @@ def test_search_from_the_command_line(
     [
         ("torch: zoo_networks", "2: torch: 'zoo_networks' is no factory; write package.module:factory"),
         ("{onnx: none.onnx}", "2: onnx: there is no file"),
-        ("{name: sample, inputs: [[3]]}", "2: only torch, torchvision, timm take inputs"),
+        ("{name: sample, inputs: [[3]]}", "2: only pt2, torch, torchvision, timm take inputs"),
         ("{onnx: net.onnx, arguments: {a: 1}}", "2: only name, torch, torchvision, timm take arguments"),
         ("{timm: test_vit, bindings: {h: 3}}", "2: only onnx takes bindings"),
-        ("{torch: 'a:b', timm: c}", "2: torch and timm are given; give one of name, graph, onnx, torch, torchvision"),
+        ("{torch: 'a:b', timm: c}", "2: torch and timm are given; give one of name, graph, onnx, pt2, torch"),
         ("{torch: 'a:b', inputs: [[0, 3]]}", "2: models[0].inputs[0][0] is 0; expected at least 1"),
     ],
 )
