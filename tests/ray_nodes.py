@@ -73,7 +73,9 @@ class RayCluster:
         self.token = uuid.uuid4().hex
         settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
         settings["RAY_memory_monitor_refresh_ms"] = "0"  # what else this machine does is not to end our workers
-        self.environment = {**os.environ, **settings, **(environment or {})}
+        # As in a fresh shell: a search on a Ray of its own, in this process, has told Ray that there are no clusters.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        self.environment = {**inherited, **settings, **(environment or {})}
         self.nodes: dict[str, RayNode] = {}
         self._addresses = addresses or {}
         self._inside = inside or {}
