@@ -14,8 +14,17 @@ from iosfarm.reproduce.runs import INDEX, write
 
 HEAD = """# Results
 
-The figures and tables of the [IOS paper](https://arxiv.org/abs/2011.01302), made again by `iosfarm reproduce`, beside
-the paper's own numbers. This page is generated: `iosfarm reproduce page FOLDER…` takes over the results of a run.
+The figures and tables of the [IOS paper](https://arxiv.org/abs/2011.01302), made again, beside the paper's own numbers.
+
+    iosfarm reproduce schedules --device cpu        # one figure: a table beside the paper's, JSON, PNG and SVG
+    iosfarm reproduce all --device sim:v100         # all of them: minutes; again: seconds
+    iosfarm reproduce all --device cpu --budget 10m # with a limit for each search
+    iosfarm reproduce page reproduced/cpu-001       # takes the results of a run over into this page, which is generated
+
+`iosfarm reproduce --help` lists the figures. They share the latency database, so a stage or a search that two of them
+need is measured once, and an interrupted run goes on where it stopped; what it had made is marked as partial. Every run
+writes into a new folder (`reproduced/cpu-001`, `-002`, …). What a device cannot give, such as other frameworks on a
+simulated one, is a row that says so. Plots need `pip install 'iosfarm[plots]'`.
 
 Simulated devices are analytic models of GPUs: they show what the search does, not what a GPU would measure, and are
 marked. Latencies are of float32, batch 1 unless said otherwise. The paper's are of a Tesla V100.
