@@ -24,6 +24,7 @@ from itertools import pairwise
 
 from iosfarm.ir.errors import IosfarmError
 from iosfarm.ir.operators import Attribute, Shape, spec
+from iosfarm.ir.plan import PlanScope
 from iosfarm.kernels.cuda.convolution import Convolution, Provider, convolution_of
 from iosfarm.kernels.cuda.gpu import Gpu
 from iosfarm.kernels.cuda.own_kernels import operator_call
@@ -159,7 +160,7 @@ def _bandwidth(
     call = operator_call(gpu, kind, full, shapes, dtype)
     reads, result = [tensor_bytes(shape, dtype) for shape in shapes], tensor_bytes(output, dtype)
     moved = sum(reads) + result + call.parameters.size
-    trials = Trials(gpu, lane, PlanCache(None, ""), 1)
+    trials = Trials(gpu, lane, PlanCache(None, PlanScope("")), 1)
     with trials.memory(call, reads, [result]) as t:
         ours = _samples(gpu, lane, lambda: call.enqueue(lane, t.reads, t.writes, t.parameters, t.workspace), rounds)
     half = moved // 2
@@ -194,7 +195,7 @@ def _words(wanted: Convolution) -> str:
 
 
 def _product(gpu: Gpu, lane: Lane, provider: Provider | None, wanted: Convolution, rounds: int) -> Product:
-    trials = Trials(gpu, lane, PlanCache(None, ""), 6)
+    trials = Trials(gpu, lane, PlanCache(None, PlanScope("")), 6)
     own = OwnProvider(gpu, trials, "ieee").convolution(wanted)
     ours = _call_seconds(gpu, lane, trials, own, wanted, rounds)
     other = provider.convolution(wanted) if provider else None

@@ -6,12 +6,14 @@ from typing import Any, NamedTuple
 
 from iosfarm.db.encoding import Place, encode, place_of
 from iosfarm.db.exchange import Rejected
+from iosfarm.db.plans import FoundPlan
 from iosfarm.db.portable import (
     AnyLine,
     DeviceLine,
     EndLine,
     EnvironmentLine,
     MeasurementLine,
+    PlanLine,
     RunLine,
     ScheduleLine,
     SearchLine,
@@ -47,7 +49,7 @@ class Whole(NamedTuple):
     content: RunLine | SearchLine | ScheduleLine | EndLine
 
 
-Entry = Row | StageSummary | NewDevice | NewEnvironment | Whole | Rejected
+Entry = Row | StageSummary | NewDevice | NewEnvironment | FoundPlan | Whole | Rejected
 
 
 class Checker:
@@ -72,7 +74,7 @@ class Checker:
         if isinstance(line, MeasurementLine):
             columns = encode(line.value(), self._place(line.device, line.environment))
             return number, line.stage, line.device, line.environment, line.search, *columns
-        if isinstance(line, StageLine):
+        if isinstance(line, (StageLine, PlanLine)):
             return line.value()
         if isinstance(line, DeviceLine):
             self._places.clear()

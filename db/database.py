@@ -7,6 +7,7 @@ from iosfarm.db.covering import Covering
 from iosfarm.db.exchange import Exchange
 from iosfarm.db.leases import Leases
 from iosfarm.db.measurements import Measurements
+from iosfarm.db.plans import Plans
 from iosfarm.db.pruning import Pruning
 from iosfarm.db.quarantine import Quarantine
 from iosfarm.db.queries import Queries
@@ -22,6 +23,7 @@ class LatencyDatabase(
     Leases,
     Searches,
     Runs,
+    Plans,
     Queries,
     Sql,
     Statistics,
@@ -32,7 +34,7 @@ class LatencyDatabase(
     Pruning,
     Quarantine,
 ):
-    """What was measured, where and when; the searches that asked for it; the schedules they found.
+    """What was measured, where and when; the searches that asked for it; the schedules and plans they found.
 
     url: a file's path, `sqlite:///PATH`, `sqlite://` (in memory) or `postgresql://USER:PASSWORD@HOST/DATABASE`;
     by default $IOSFARM_DB, else the user's data directory. readonly: nothing is written or created. timeout:

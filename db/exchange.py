@@ -39,10 +39,10 @@ class Rejected:
 
 @dataclass
 class ImportReport:
-    """What became of an import. Counts are measurements, but for the last three.
+    """What became of an import. Counts are measurements, but for the last four.
 
     stored: new here. known: there already. quarantined: there already, and not to be believed any more. rejected: lines
-    of any type; the first thousand are named. complete: False where the source was cut short.
+    of any type; the first thousand are named. complete: False where the source was cut short. plans: new or newer ones.
     """
 
     source: str
@@ -55,6 +55,7 @@ class ImportReport:
     runs: int = 0
     searches: int = 0
     schedules: int = 0
+    plans: int = 0
 
     def reject(self, line: int, reason: str) -> None:
         """Counts a line that is not taken."""
@@ -77,8 +78,8 @@ class Exchange(Handle):
     ) -> int:
         """Writes the measurements that meet every condition to a file; returns how many.
 
-        Without conditions, a JSON file also holds the runs, searches and schedules. An existing file is replaced once
-        the new one is whole. report: told now and then how many have been written.
+        Without conditions, a JSON file also holds the runs, searches, schedules and plans. An existing file is replaced
+        once the new one is whole. report: told now and then how many have been written.
 
         Raises:
             UsageError: a condition that cannot be. MissingExtraError: Parquet without pyarrow. OSError: it cannot be

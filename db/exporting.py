@@ -37,7 +37,7 @@ def lines_of(handle: Handle, conditions: Conditions, report: Callable[[int], Non
         selection = select_by(connection, conditions)
         first = [*_devices(connection), *_environments(connection)]
         if whole:
-            first += [*_runs(connection), *_searches(connection)]
+            first += [*_runs(connection), *_searches(connection), *_plans(connection)]
     yield from first
     done, after = 0, 0
     while after < last_stage:
@@ -98,6 +98,14 @@ def _searches(connection: Connection) -> list[_Line]:
             "counts": json.loads(row.counts) if row.counts else None,
         }
         for row in connection.execute(select(tables.search).order_by(tables.search.c.id))
+    ]
+
+
+def _plans(connection: Connection) -> list[_Line]:
+    names = ("model", "key", "name", "seconds", "found_at")
+    return [
+        {"type": "plan", "facts": json.loads(row.facts), **{name: getattr(row, name) for name in names}}
+        for row in connection.execute(select(tables.plan).order_by(tables.plan.c.id))
     ]
 
 

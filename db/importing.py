@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from iosfarm.db import tables
+from iosfarm.db import plans, tables
 from iosfarm.db.checking import Checker, Entry, NewDevice, NewEnvironment, Row, Whole
 from iosfarm.db.dialect import prepare_import, texts
 from iosfarm.db.exchange import ImportReport, Rejected
@@ -32,6 +32,10 @@ BATCH = 100_000
 """Measurements of one transaction: in a large database, each writes much of the indexes of medians and of keys anew."""
 
 
+PLANS = 1000
+"""Plans of one transaction."""
+
+
 class Importer:
     """Takes lines one by one; stores measurements in batches. `finish` must be called after the last."""
 
@@ -46,6 +50,7 @@ class Importer:
         self._searches: dict[int, int] = {}
         self._stages: dict[str, StageSummary] = {}
         self._waiting: list[Row] = []
+        self._plans: list[plans.FoundPlan] = []
         self._thread = ThreadPoolExecutor(1, "import")
         self._storing: Future[None] | None = None
         self._ended = False
@@ -70,6 +75,10 @@ class Importer:
                 self._flush()
         elif isinstance(entry, StageSummary):
             self._stages[entry.key] = entry
+        elif isinstance(entry, plans.FoundPlan):
+            self._plans.append(entry)
+            if len(self._plans) >= PLANS:
+                self._store_plans()
         elif isinstance(entry, Rejected):
             self.result.reject(entry.line, entry.reason)
         elif isinstance(entry, NewDevice):
@@ -88,6 +97,7 @@ class Importer:
 
     def finish(self) -> ImportReport:
         """Stores what waits. Without an end among the lines, the source was cut short."""
+        self._store_plans()
         self._store_now()
         self._thread.shutdown()
         self.result.complete &= self._ended
@@ -106,6 +116,14 @@ class Importer:
                 self._search(connection, line)
             else:
                 self._schedule(connection, line)
+
+    def _store_plans(self) -> None:
+        self._settle()
+        if not self._plans:
+            return
+        with self._handle._transaction(write=True) as connection:
+            self.result.plans += plans.store(connection, self._plans)
+        self._plans = []
 
     def _store_now(self) -> None:
         self._flush()

@@ -1,78 +1,28 @@
 """Measurements outside of a database: what an exported line holds, checked when it comes back.
 
 An export is a stream of lines, each of a type: a header, then devices, environments, runs and searches with numbers of
-their own that later lines refer to, then each stage followed by its measurements, then schedules, and an end. So both
+their own that later lines refer to, then plans, each stage followed by its measurements, schedules, and an end. So both
 sides need no memory of the whole. Statistics are not exported: they follow from the samples.
 """
 
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StrictInt,
-    StrictStr,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
+from iosfarm.db.line_fields import Count, Digest, Facts, Finite, Line, Name, Number, Seconds, Text, Time, storable_text
+from iosfarm.db.plans import FoundPlan
 from iosfarm.db.runs import RunSummary
 from iosfarm.db.searches import SearchState
 from iosfarm.ir.device import Device, Environment
 from iosfarm.ir.measurement import Measurement, Status
+from iosfarm.ir.plan import Plan, PlanScope
 from iosfarm.ir.summary import OperatorSummary, StageSummary
 
 VERSION = 1
 """Of the format. A file of a higher one is refused as a whole."""
-
-SHORTEST, LONGEST = 1e-9, 3600.0
-"""Seconds that one execution of a stage can take: less than a cycle, or more than an hour, was not measured."""
-
-_FIRST_YEAR = 2000
-
-
-def _storable(text: str) -> str:
-    if "\0" in text:
-        raise ValueError("it holds a NUL character")
-    return text
-
-
-def _plausible(moment: datetime) -> datetime:
-    if moment.year < _FIRST_YEAR or moment.year > 9000:
-        raise ValueError(f"nothing was measured in the year {moment.year}")
-    return moment
-
-
-Name = Annotated[str, Field(min_length=1, max_length=10_000), AfterValidator(_storable)]
-Text = Annotated[str, Field(max_length=100_000), AfterValidator(_storable)]
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, Field(ge=0, lt=2**31)]
-Number = Annotated[int, Field(ge=0, lt=2**63)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Seconds = Annotated[float, Field(ge=SHORTEST, le=LONGEST, allow_inf_nan=False)]
-Time = Annotated[AwareDatetime, AfterValidator(_plausible)]
-Fact = (
-    StrictBool
-    | Annotated[StrictInt, Field(ge=-(2**63), lt=2**64)]
-    | Annotated[float, Field(strict=True, allow_inf_nan=False)]
-    | StrictStr
-)
-Facts = dict[str, Fact]
-
-
-class Line(BaseModel):
-    """What all lines have in common: nothing that is not known is taken."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class DeviceLine(Line):
@@ -163,7 +113,7 @@ class StageLine(Line):
     type: Literal["stage"]
     key: Digest
     key_version: Count
-    canonical: Annotated[str, Field(min_length=2, max_length=10_000_000), AfterValidator(_storable)]
+    canonical: Annotated[str, Field(min_length=2, max_length=10_000_000), AfterValidator(storable_text)]
     strategy: Name
     dtype: Name
     layout: Name
@@ -251,8 +201,28 @@ class ScheduleLine(Line):
     measured: Finite | None
     lower_bound: Finite | None
     created_at: Time
-    document: Annotated[str, Field(max_length=50_000_000), AfterValidator(_storable)]
+    document: Annotated[str, Field(max_length=50_000_000), AfterValidator(storable_text)]
     stages: Annotated[list[ScheduledEntry], Field(max_length=1_000_000)]
+
+
+class PlanLine(Line):
+    """A plan; model and facts are its scope's. A program that knows none leaves it out, and says so."""
+
+    type: Literal["plan"]
+    model: Name
+    facts: Facts
+    key: Name
+    name: Text
+    seconds: Seconds
+    found_at: Time
+
+    def value(self) -> FoundPlan:
+        """The plan.
+
+        Raises:
+            ValueError: a key that is too long.
+        """
+        return FoundPlan(PlanScope(self.model, self.facts), Plan(self.key, self.name, self.seconds), self.found_at)
 
 
 class EndLine(Line):
@@ -262,7 +232,8 @@ class EndLine(Line):
     lines: Number
 
 
-AnyLine = DeviceLine | EnvironmentLine | RunLine | SearchLine | StageLine | MeasurementLine | ScheduleLine | EndLine
+_Referring = StageLine | MeasurementLine | ScheduleLine
+AnyLine = DeviceLine | EnvironmentLine | RunLine | SearchLine | PlanLine | _Referring | EndLine
 _LINES: TypeAdapter[AnyLine] = TypeAdapter(Annotated[AnyLine, Field(discriminator="type")])
 
 

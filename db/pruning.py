@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Connection, Select, delete, exists, func, 
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import aliased
 
-from iosfarm.db import tables
+from iosfarm.db import plans, tables
 from iosfarm.db.dialect import database_size, texts, vacuum
 from iosfarm.db.errors import DatabaseError, translated
 from iosfarm.db.filters import Conditions, select_by
@@ -28,13 +28,15 @@ _m, _s, _part = tables.measurement.c, tables.stage.c, tables.schedule_stage.c
 @dataclass(frozen=True)
 class PruneReport:
     """What was deleted, or would be: measurements, and stages that have none left. kept: measurements that meet the
-    conditions and stay, because a schedule rests on them. leases: expired ones.
+    conditions and stay, because a schedule rests on them. leases: expired ones. plans: those that meet conditions on
+    devices and times, where there are no others.
     """
 
     measurements: int
     kept: int
     stages: int
     leases: int
+    plans: int
 
 
 class Pruning(Handle):
@@ -81,6 +83,7 @@ class Pruning(Handle):
             chosen = select_by(connection, conditions).checked()
             # SQLite gives a deleted row's number to the next one if it was the highest: that one stays.
             last = connection.scalar(select(func.max(_m.id))) or 0
+            old = None if superseded else plans.meeting(conditions)
         if superseded:
             chosen.append(_superseded())
         used = exists().where(_part.measurement_id == _m.id)
@@ -89,7 +92,7 @@ class Pruning(Handle):
             kept = connection.scalar(select(func.count(_m.id)).where(*chosen, used)) or 0
             if dry_run:
                 count = connection.scalar(select(func.count(_m.id)).where(*doomed)) or 0
-                return PruneReport(count, kept, 0, 0)
+                return PruneReport(count, kept, 0, 0, 0 if old is None else plans.count(connection, old))
         measurements = stages = 0
         while True:
             with self._transaction(write=True) as connection:
@@ -100,7 +103,8 @@ class Pruning(Handle):
                 break
             report(measurements)
         with self._transaction(write=True) as connection:
-            return PruneReport(measurements, kept, stages, delete_expired(connection))
+            leases = delete_expired(connection)
+            return PruneReport(measurements, kept, stages, leases, 0 if old is None else plans.remove(connection, old))
 
 
 def _superseded() -> ColumnElement[bool]:

@@ -48,6 +48,7 @@ class DatabaseStatistics:
     environments: int
     searches: int
     schedules: int
+    plans: int
     by_status: Mapping[str, int]
     leases: Mapping[str, int]
     devices: tuple[DeviceStatistics, ...]
@@ -84,6 +85,7 @@ def _statistics(connection: Connection, name: str, schema_version: str) -> Datab
         environments=_count(connection, "environment"),
         searches=_count(connection, "search"),
         schedules=_count(connection, "schedule"),
+        plans=_count(connection, "plan"),
         by_status=dict(sorted(by_status.items())),
         leases=count_leases(connection),
         devices=_devices(connection, totals, wrong),

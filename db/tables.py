@@ -204,6 +204,21 @@ lease = Table(
     Column("expires", Double, nullable=False),  # seconds since 1970 by the database's clock
 )
 
+# Not measurements but choices that rest on them: there is one of each key in a scope, and a newer one replaces it.
+plan = Table(
+    "plan",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("scope_key", Digest, nullable=False),
+    Column("model", Text, nullable=False),  # of the GPU
+    Column("facts", Text, nullable=False),  # JSON: what else decides, such as the version of cuDNN
+    Column("key", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("found_at", UtcDateTime, nullable=False),
+    UniqueConstraint("scope_key", "key"),
+)
+
 schedule = Table(
     "schedule",
     metadata,

@@ -5,14 +5,15 @@ Implementations add no second description. All pass the conformance suite in `te
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol, Self
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from iosfarm.ir.device import Device, Environment
 from iosfarm.ir.graph import Graph
+from iosfarm.ir.plan import Plan, PlanScope
 from iosfarm.ir.schedule import Schedule
 from iosfarm.ir.stage import Stage
 
@@ -96,4 +97,22 @@ class Runtime(Protocol):
 
     def close(self) -> None:
         """Give everything back."""
+        ...
+
+
+@runtime_checkable
+class Planning(Protocol):
+    """A runtime that times ways to compute the same, keeps the fastest as plans, and can be told those of others."""
+
+    @property
+    def plan_scope(self) -> PlanScope:
+        """Whose plans are the same: that of everybody who may tell or be told."""
+        ...
+
+    def tell_plans(self, plans: Iterable[Plan]) -> None:
+        """Plans that were found before. One that this runtime cannot follow is chosen anew."""
+        ...
+
+    def take_plans(self) -> list[Plan]:
+        """Plans that were found or used since the last call, but those that were told."""
         ...

@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import NoReturn
@@ -15,9 +15,10 @@ from iosfarm.ir.device import Device, Environment, Fact
 from iosfarm.ir.errors import GraphError
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.measurement import Measurement, Status
+from iosfarm.ir.plan import Plan, PlanScope
 from iosfarm.ir.schedule import Schedule
 from iosfarm.ir.stage import Stage
-from iosfarm.kernels.runtime import Executable, Weights
+from iosfarm.kernels.runtime import Executable, Planning, Weights
 from iosfarm.workers.conditions import read_conditions
 from iosfarm.workers.evaluating import Evaluation, EvaluationSettings, evaluate
 from iosfarm.workers.measuring import measure
@@ -58,6 +59,20 @@ class Worker:
     def fingerprint(self) -> tuple[Device, Environment]:
         """What measures here, and what else decides a latency."""
         return self._runtime.fingerprint()
+
+    @property
+    def plan_scope(self) -> PlanScope | None:
+        """Who has the same plans, see `Planning`; None where there are none."""
+        return self._runtime.plan_scope if isinstance(self._runtime, Planning) else None
+
+    def tell_plans(self, plans: Iterable[Plan]) -> None:
+        """See `Planning`; nothing where there are none."""
+        if isinstance(self._runtime, Planning):
+            self._runtime.tell_plans(plans)
+
+    def take_plans(self) -> tuple[Plan, ...]:
+        """See `Planning`; none where there are none."""
+        return tuple(self._runtime.take_plans()) if isinstance(self._runtime, Planning) else ()
 
     def measure(self, stages: Sequence[str], settings: MeasureSettings | None = None) -> list[Measurement]:
         """One measurement for each stage, given as canonical JSON, in order."""

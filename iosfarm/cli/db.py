@@ -74,7 +74,8 @@ def migrate(db: Url = None, as_json: Json = False) -> None:
 
 def _print_totals(found: DatabaseStatistics) -> None:
     held = {**{f"measurements {name}": n for name, n in found.by_status.items()}, "stages": found.stages}
-    held |= {"environments": found.environments, "searches": found.searches, "schedules": found.schedules}
+    held |= {"environments": found.environments, "searches": found.searches}
+    held |= {"schedules": found.schedules, "plans": found.plans}
     held |= {f"leases {name}": n for name, n in found.leases.items()}
     title = f"{found.database}: schema {found.schema_version}, {found.size / 2**20:,.1f} MiB"
     print_table(("what", "rows"), list(held.items()), title)

@@ -92,7 +92,7 @@ def merge(
     db: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Store what other databases hold: measurements, runs, searches and schedules. The others are only read.
+    """Store what other databases hold: measurements, runs, searches, schedules and plans. The others are only read.
 
     Example: iosfarm db merge /mnt/other/latency.db --db postgresql://farm@db.example.org/iosfarm
     """
@@ -128,6 +128,7 @@ def _tell(name: str, reports: list[ImportReport], as_json: bool) -> None:
     for report in reports:
         if not as_json:
             others = [(report.runs, "runs"), (report.searches, "searches"), (report.schedules, "schedules")]
+            others.append((report.plans, "plans"))
             also = "".join(f", {count:,} {what}" for count, what in others if count)
             flagged = f" ({report.quarantined:,} of them quarantined now)" if report.quarantined else ""
             print(f"{report.source}: {report.stored:,} new measurements{also}; {report.known:,} were known{flagged}")

@@ -13,6 +13,7 @@ from iosfarm.cli.output import print_json, stderr_console
 from iosfarm.ir.errors import UsageError
 
 if TYPE_CHECKING:
+    from iosfarm.db import PruneReport
     from iosfarm.db.filters import Conditions
 
 
@@ -34,7 +35,8 @@ def prune(
     db: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Delete the measurements that meet every condition. What a schedule in the database rests on stays.
+    """Delete the measurements that meet every condition. What a schedule in the database rests on stays. Conditions on
+    devices and times alone delete plans as well, which cost a GPU little to find again.
 
     Example: iosfarm db prune --status failed --older 30d --dry-run
     """
@@ -51,9 +53,9 @@ def prune(
     with LatencyDatabase(db, readonly=dry_run) as database:
         found = database.prune(superseded=superseded, dry_run=True, **conditions)
         name = database.name
-        if not dry_run and found.measurements:
+        if not dry_run and (found.measurements or found.plans):
             if not yes:
-                _ask(f"{name}: delete {found.measurements:,} measurements for good?")
+                _ask(f"{name}: delete {found.measurements:,} measurements{_with_plans(found)} for good?")
             with stderr_console().status("deleting") as progress:
                 found = database.prune(
                     superseded=superseded,
@@ -68,13 +70,17 @@ def prune(
         return
     done = "would be deleted" if dry_run else "deleted"
     rest = "" if dry_run else f", with {found.stages:,} stages that have none left"
-    print(f"{name}: {found.measurements:,} measurements {done}{rest}")
+    print(f"{name}: {found.measurements:,} measurements{_with_plans(found)} {done}{rest}")
     if shrink and not dry_run:
         print(f"{name}: {freed / 2**20:,.1f} MiB were given back to the disk")
     elif found.measurements and not dry_run:
         print("the room is used for new rows; --shrink gives it back to the disk", file=sys.stderr)
     if found.kept:
         print(f"{found.kept:,} more stay: schedules rest on them", file=sys.stderr)
+
+
+def _with_plans(found: PruneReport) -> str:
+    return f" and {found.plans:,} plans" if found.plans else ""
 
 
 def _ask(question: str) -> None:

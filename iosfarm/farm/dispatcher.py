@@ -18,6 +18,7 @@ from iosfarm.farm.policy import Policy
 from iosfarm.farm.pool import Flight, Member, Pool, Purpose
 from iosfarm.farm.request import Request
 from iosfarm.farm.sharing import Sharing
+from iosfarm.farm.sharing_plans import SharingPlans
 from iosfarm.farm.stage_queue import Wanted
 from iosfarm.ir.measurement import Measurement
 from iosfarm.workers.evaluating import Evaluation
@@ -89,8 +90,8 @@ class Dispatcher:
         sleep: Callable[[float], None] = sleep,
     ) -> None:
         """wanted: whether a stage is still waited for."""
-        self.fleet = Fleet(executor, policy, emit, clock)
-        self._executor = executor
+        self._executor = SharingPlans(executor, database)
+        self.fleet = Fleet(self._executor, policy, emit, clock)
         self._database = database
         self._policy = policy
         self._wanted = wanted

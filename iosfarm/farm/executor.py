@@ -15,6 +15,7 @@ from iosfarm.ir.device import Device, Environment
 from iosfarm.ir.errors import DeviceLost
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.measurement import Measurement
+from iosfarm.ir.plan import Plan, PlanScope
 from iosfarm.ir.schedule import STAGES, Schedule
 from iosfarm.kernels.runtime import Weights
 from iosfarm.workers.evaluating import Evaluation, EvaluationSettings
@@ -29,7 +30,8 @@ MEASURES_AHEAD = 2
 @dataclass(frozen=True)
 class DeviceInfo:
     """A device as its worker describes it. spec: what opens it. name: tells it from all others of the executor (of one
-    alone it is the spec). node: the machine. forms: in which it executes schedules.
+    alone it is the spec). node: the machine. forms: in which it executes schedules. plan_scope: who has the same plans;
+    None: it has none.
     """
 
     spec: str
@@ -39,6 +41,7 @@ class DeviceInfo:
     name: str = ""
     node: str = ""
     forms: tuple[str, ...] = (STAGES,)
+    plan_scope: PlanScope | None = None
 
     @property
     def pool(self) -> tuple[str, str, str]:
@@ -48,21 +51,25 @@ class DeviceInfo:
 
 @dataclass(frozen=True)
 class MeasureTask:
-    """Stages to measure, as canonical JSON."""
+    """Stages to measure, as canonical JSON. plans: that the worker is told first."""
 
     stages: tuple[str, ...]
     effort: Effort = Effort.NORMAL
+    plans: tuple[Plan, ...] = ()
 
 
 @dataclass(frozen=True)
 class EvaluateTask:
-    """Schedules of one graph to check and time end to end. weights None: random ones from `seed`."""
+    """Schedules of one graph to check and time end to end. weights None: random ones from `seed`. plans: that
+    the worker is told first.
+    """
 
     graph: Graph
     schedules: Mapping[str, Schedule]
     weights: Weights | None
     seed: int
     settings: EvaluationSettings
+    plans: tuple[Plan, ...] = ()
 
 
 Task = MeasureTask | EvaluateTask
@@ -71,7 +78,7 @@ Task = MeasureTask | EvaluateTask
 @dataclass(frozen=True)
 class Outcome:
     """What became of task number `task`. error: why the worker could not do it (the infrastructure's fault), of the
-    kind `failure`. seconds: that the worker was busy with it.
+    kind `failure`. seconds: that the worker was busy with it. plans: that it has found or used and was not told.
     """
 
     task: int
@@ -81,6 +88,7 @@ class Outcome:
     error: str = ""
     failure: Failure | None = None
     seconds: float = 0.0
+    plans: tuple[Plan, ...] = ()
 
 
 class Turn(StrEnum):
@@ -156,12 +164,16 @@ class Executor(Protocol):
 def perform(worker: Worker, task: Task, number: int, device: str) -> Outcome:
     """Do a task with a worker; an exception becomes an outcome with an error."""
     began = time.monotonic()
+    measured: list[Measurement] = []
+    evaluation: Evaluation | None = None
     try:
+        worker.tell_plans(task.plans)
         if isinstance(task, MeasureTask):
             measured = worker.measure(list(task.stages), EFFORTS[task.effort])
-            return Outcome(number, device, measured, seconds=time.monotonic() - began)
-        evaluation = worker.evaluate(task.graph, task.schedules, task.weights, task.seed, task.settings)
-        return Outcome(number, device, evaluation=evaluation, seconds=time.monotonic() - began)
+        else:
+            evaluation = worker.evaluate(task.graph, task.schedules, task.weights, task.seed, task.settings)
+        seconds = time.monotonic() - began
+        return Outcome(number, device, measured, evaluation, seconds=seconds, plans=worker.take_plans())
     except Exception as error:
         kinds = {DeviceLost: Failure.KILLED, MemoryError: Failure.OUT_OF_MEMORY}
         failure = next((kind for cause, kind in kinds.items() if isinstance(error, cause)), Failure.RAISED)
@@ -172,4 +184,5 @@ def perform(worker: Worker, task: Task, number: int, device: str) -> Outcome:
 def describe(worker: Worker, name: str = "", node: str = "") -> DeviceInfo:
     """What a worker measures on."""
     device, environment = worker.fingerprint()
-    return DeviceInfo(worker.spec, device, environment, worker.layout, name or worker.spec, node, worker.forms)
+    name = name or worker.spec
+    return DeviceInfo(worker.spec, device, environment, worker.layout, name, node, worker.forms, worker.plan_scope)

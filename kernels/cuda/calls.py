@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 from iosfarm.ir.device import canonical_json
 from iosfarm.ir.operators import Attributes, Shape
+from iosfarm.ir.plan import Plan, plan_key
 from iosfarm.kernels.cuda.catalogue.operators import INTO
 from iosfarm.kernels.cuda.catalogue.part import Part
 from iosfarm.kernels.cuda.convolution import Convolution, Provider
 from iosfarm.kernels.cuda.gpu import Gpu
 from iosfarm.kernels.cuda.own_kernels import concat_some_call, operator_call, operator_call_into, separable_call
-from iosfarm.kernels.cuda.plan_cache import Plan
 from iosfarm.kernels.cuda.providers import OwnProvider, tensor_cores
 from iosfarm.kernels.cuda.steps import Call, Into
 from iosfarm.kernels.cuda.trials import Trials, tensor_bytes
@@ -104,14 +104,14 @@ class Calls:
         if self._trials.most == 1:
             return None
         provider = "iosfarm" if self._provider is None else self._provider.name
-        key = canonical_json(["seconds", key, call.name, provider, self._precision, self._sms or 0])
+        key = plan_key(["seconds", key, call.name, provider, self._precision, self._sms or 0])
         known = self._trials.plans.get(key)
         if known is None:
             found = self._trials.fastest([call], reads, writes)
             if found is None:
                 return None
-            known = Plan(call.name, found[1])
-            self._trials.plans.put(key, known)
+            known = Plan(key, call.name, found[1])
+            self._trials.plans.put(known)
         return known.seconds
 
     @property
@@ -128,9 +128,7 @@ class Calls:
         if self._trials.most == 1:
             return ways[0] if self._provider is None else None
         sizes = [tensor_bytes(s, first.dtype) for s in (first.input, second.input, second.output)]
-        key = canonical_json(
-            ["separable", wanted.before, first.text, second.text, self._provider is None, self._precision]
-        )
+        key = plan_key(["separable", wanted.before, first.text, second.text, self._provider is None, self._precision])
         known = self._trials.plans.get(key)
         if known is None:
             together = self._trials.fastest(ways, sizes[:1], sizes[2:])
@@ -138,8 +136,8 @@ class Calls:
             if together is None or any(one is None for one in apart):
                 return None
             seconds = sum(one[1] for one in apart if one is not None)
-            known = Plan(together[0].name, together[1]) if together[1] < seconds else Plan(APART, seconds)
-            self._trials.plans.put(key, known)
+            known = Plan(key, together[0].name, together[1]) if together[1] < seconds else Plan(key, APART, seconds)
+            self._trials.plans.put(known)
         return next((call for call in ways if call.name == known.name), None)
 
     def _together(self, wanted: Separable) -> list[Call]:

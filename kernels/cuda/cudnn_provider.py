@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from iosfarm.ir.device import Fact, canonical_json
+from iosfarm.ir.device import Fact
 from iosfarm.ir.graph import DTYPES
+from iosfarm.ir.plan import Plan, plan_key
 from iosfarm.kernels.cuda import cudnn_graph
 from iosfarm.kernels.cuda.convolution import Convolution
 from iosfarm.kernels.cuda.cudnn_graph import BIAS, RESIDUAL, WEIGHT, ConvolutionGraph, NotSupported, X, Y, fusions
@@ -16,7 +17,6 @@ from iosfarm.kernels.cuda.gpu import Gpu, rounded
 from iosfarm.kernels.cuda.kernel_call import KernelCall
 from iosfarm.kernels.cuda.own_kernels import convolution_block, epilogue_call
 from iosfarm.kernels.cuda.parameters import Block
-from iosfarm.kernels.cuda.plan_cache import Plan
 from iosfarm.kernels.cuda.steps import Addresses, Call, Lane
 from iosfarm.kernels.cuda.trials import Trials, tensor_bytes
 
@@ -96,7 +96,7 @@ class CudnnProvider:
 
     def convolution(self, wanted: Convolution, sms: int | None = None) -> Call | None:
         """See `Provider`."""
-        key = canonical_json(["cudnn", wanted.text, self._precision, sms or 0])
+        key = plan_key(["cudnn", wanted.text, self._precision, sms or 0])
         part = wanted.part
         if part is not None and part.first * DTYPES[wanted.dtype] % ALIGNED:
             return None
@@ -132,7 +132,7 @@ class CudnnProvider:
         best = self._trials.fastest(candidates, reads, [tensor_bytes(wanted.written, wanted.dtype)])
         if best is None:
             return None
-        self._trials.plans.put(key, Plan(best[0].name, best[1]))
+        self._trials.plans.put(Plan(key, best[0].name, best[1]))
         return best[0]
 
     def _candidates(self, wanted: Convolution, sms: int | None) -> Iterator[CudnnCall]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from iosfarm.ir.device import Fact
 from iosfarm.ir.errors import UsageError
+from iosfarm.ir.plan import PlanScope
 from iosfarm.kernels.cuda.convolution import Provider
 from iosfarm.kernels.cuda.gpu import Gpu
 from iosfarm.kernels.cuda.lane import Lanes
@@ -35,17 +37,23 @@ def open_parts(text: str) -> tuple[Gpu, Lanes, Provider | None, Trials, CudaSpec
             raise UsageError(f"{gpu.facts.name} has no TF32", where=text, hint="use precision=ieee")
         lanes = Lanes(gpu)
         facts = gpu.facts
-        identity = f"{facts.name} {facts.architecture} {facts.sms} {spec.provider}"
+        scope: dict[str, Fact] = {
+            "architecture": facts.architecture,
+            "sms": facts.sms,
+            "provider": spec.provider,
+            "cuda": f"{facts.cuda[0]}.{facts.cuda[1]}",
+            "tried": CANDIDATES,
+        }
         if spec.provider == "iosfarm":
-            plans = PlanCache(cache_folder(), f"{identity} {facts.cuda[0]}.{facts.cuda[1]} {CANDIDATES}")
+            plans = PlanCache(cache_folder(), PlanScope(facts.name, scope))
             return gpu, lanes, None, Trials(gpu, lanes.home, plans, CANDIDATES), spec
-        return gpu, lanes, *_with_cudnn(gpu, lanes, spec, identity, text), spec
+        return gpu, lanes, *_with_cudnn(gpu, lanes, spec, scope, text), spec
     except BaseException:
         gpu.close()
         raise
 
 
-def _with_cudnn(gpu: Gpu, lanes: Lanes, spec: CudaSpec, identity: str, text: str) -> tuple[Provider, Trials]:
+def _with_cudnn(gpu: Gpu, lanes: Lanes, spec: CudaSpec, scope: dict[str, Fact], text: str) -> tuple[Provider, Trials]:
     try:
         from iosfarm.kernels.cuda import cudnn_graph
         from iosfarm.kernels.cuda.cudnn_provider import CudnnProvider
@@ -56,6 +64,6 @@ def _with_cudnn(gpu: Gpu, lanes: Lanes, spec: CudaSpec, identity: str, text: str
     except (ImportError, OSError, RuntimeError) as error:
         hint = "reinstall nvidia-cudnn-frontend and cuDNN, or use cuda?provider=iosfarm"
         raise UsageError(f"cuDNN does not work: {error}", where=text, hint=hint) from error
-    identity = f"{identity} cudnn {version} {cudnn_graph.frontend_version()} {CANDIDATES}"
-    trials = Trials(gpu, lanes.home, PlanCache(cache_folder(), identity), CANDIDATES)
+    scope |= {"cudnn": version, "cudnn_frontend": cudnn_graph.frontend_version()}
+    trials = Trials(gpu, lanes.home, PlanCache(cache_folder(), PlanScope(gpu.facts.name, scope)), CANDIDATES)
     return CudnnProvider(gpu, trials, spec.precision), trials

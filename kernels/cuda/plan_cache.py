@@ -1,6 +1,8 @@
 """Which way was the fastest to compute something, kept between processes: one JSON file for each GPU and cuDNN.
 
 It holds names and seconds, no code. A file that is damaged, of another format or cannot be written costs time only.
+A search's driver keeps plans in the latency database as well, and tells them to all its devices: the file is for what
+runs without one (`iosfarm run`, `iosfarm.compile`, the GPU check's sections).
 """
 
 from __future__ import annotations
@@ -9,30 +11,22 @@ import json
 import math
 import os
 import re
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from iosfarm.ir.plan import Plan, PlanScope
+
 FORMAT = "iosfarm-plans"
-VERSION = 1
+VERSION = 2
 
 QUICK = 2e-3
 """Seconds that writing the file may take after every change."""
 
 PAUSE = 50
 """Times as long as writing takes, until it is done again, where it takes longer than that."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """name: of the call that was the fastest. seconds: what it took."""
-
-    name: str
-    seconds: float
 
 
 def cache_folder() -> Path:
@@ -45,25 +39,44 @@ class PlanCache:
     """Plans by what they compute, read once and written after a change: after each while that is quick, less often when
     there are many, and in `flush`.
 
-    identity: everything else that decides which plan is best: GPU, versions, precision, how they
-    were chosen. folder: None keeps nothing on disk.
+    folder: None keeps nothing on disk.
     """
 
-    def __init__(self, folder: Path | None, identity: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._identity = identity
-        self._file = None if folder is None else folder / f"{re.sub(r'[^A-Za-z0-9.]+', '-', identity).strip('-')}.json"
+    def __init__(self, folder: Path | None, scope: PlanScope, clock: Callable[[], float] = time.monotonic) -> None:
+        self.scope = scope
+        model = re.sub(r"[^A-Za-z0-9.]+", "-", scope.model).strip("-")
+        self._file = None if folder is None else folder / f"{model}-{scope.key[:16]}.json"
         self._plans = self._read()
+        self._told: dict[str, Plan] = {}
+        self._news: dict[str, Plan] = {}
         self._clock = clock
         self._next = -math.inf
         self._changed = False
 
     def get(self, key: str) -> Plan | None:
         """The plan, None where none is known."""
-        return self._plans.get(key)
+        plan = self._plans.get(key)
+        if plan is not None and key not in self._told:
+            self._news[key] = plan
+        return plan
 
-    def put(self, key: str, plan: Plan) -> None:
+    def tell(self, plans: Iterable[Plan]) -> None:
+        """Plans that somebody else knows; they count for more than those of the file, which may be older."""
+        for plan in plans:
+            self._told[plan.key] = self._plans[plan.key] = plan
+            self._news.pop(plan.key, None)
+            self._changed = True
+
+    def take_news(self) -> list[Plan]:
+        """Plans that were found or used since the last call, and that nobody has told."""
+        news = list(self._news.values())
+        self._told.update(self._news)
+        self._news.clear()
+        return news
+
+    def put(self, plan: Plan) -> None:
         """Keep a plan, on disk too, at once or soon."""
-        self._plans[key] = plan
+        self._plans[plan.key] = self._news[plan.key] = plan
         self._changed = True
         begin = self._clock()
         if begin >= self._next:
@@ -83,9 +96,9 @@ class PlanCache:
             return {}
         try:
             document = json.loads(self._file.read_text(encoding="utf-8"))
-            if (document["format"], document["version"], document["identity"]) != (FORMAT, VERSION, self._identity):
+            if (document["format"], document["version"], document["scope"]) != (FORMAT, VERSION, self.scope.text):
                 return {}
-            return {str(key): _plan(entry) for key, entry in document["plans"].items()}
+            return {key: Plan(key, *entry) for key, entry in document["plans"].items()}
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return {}
 
@@ -95,8 +108,8 @@ class PlanCache:
         document = {
             "format": FORMAT,
             "version": VERSION,
-            "identity": self._identity,
-            "plans": {key: asdict(plan) for key, plan in sorted(plans.items())},
+            "scope": self.scope.text,
+            "plans": {key: [plan.name, plan.seconds] for key, plan in sorted(plans.items())},
         }
         file.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.stem[:40]}-")
@@ -107,12 +120,3 @@ class PlanCache:
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
-
-
-def _plan(entry: dict[str, object]) -> Plan:
-    name, seconds = entry["name"], entry["seconds"]
-    if not isinstance(name, str) or not isinstance(seconds, int | float):
-        raise TypeError("not a plan")
-    if not 0 < seconds < sys.float_info.max:
-        raise ValueError("not a time")
-    return Plan(name, float(seconds))

@@ -6,7 +6,7 @@ import hashlib
 import math
 import platform
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NoReturn, Self, TypeVar
 
@@ -14,6 +14,7 @@ from iosfarm.ir.device import Device, Environment, Fact, canonical_json
 from iosfarm.ir.errors import Infeasible, UsageError
 from iosfarm.ir.graph import DTYPES, Graph
 from iosfarm.ir.operators import Attributes, Shape
+from iosfarm.ir.plan import Plan, PlanScope
 from iosfarm.ir.schedule import Schedule
 from iosfarm.ir.stage import Stage
 from iosfarm.kernels.cuda.calls import Calls
@@ -29,7 +30,6 @@ from iosfarm.kernels.cuda.lowering import Lowering
 from iosfarm.kernels.cuda.network import CudaNetwork, contents_of
 from iosfarm.kernels.cuda.options import CudaSpec
 from iosfarm.kernels.cuda.peak import peak_rate
-from iosfarm.kernels.cuda.plan_cache import Plan
 from iosfarm.kernels.cuda.random_values import RandomValues
 from iosfarm.kernels.cuda.residency import Residency, WeightsOf
 from iosfarm.kernels.cuda.steps import Program
@@ -104,6 +104,19 @@ class CudaRuntime:
         if reason := voided(found):
             found["void"] = reason
         return found
+
+    @property
+    def plan_scope(self) -> PlanScope:
+        """See `Planning`."""
+        return self._trials.plans.scope
+
+    def tell_plans(self, plans: Iterable[Plan]) -> None:
+        """See `Planning`."""
+        self._trials.plans.tell(plans)
+
+    def take_plans(self) -> list[Plan]:
+        """See `Planning`."""
+        return self._trials.plans.take_news()
 
     # -- preparing -----------------------------------------------------------------------------------------------
 
@@ -231,7 +244,7 @@ class CudaRuntime:
                     return statistics.median(executable.time(SAMPLES))
 
             order, seconds = tuned(starts, needed, seconds_of)
-            self._trials.plans.put(key, Plan(written(order), seconds))
+            self._trials.plans.put(Plan(key, written(order), seconds))
         return in_order(program, order)
 
     def _random_values(self, dtype: str) -> RandomValues:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from iosfarm.ir.operators import Shape
+from iosfarm.ir.plan import Plan
 from iosfarm.kernels.cuda.gpu import Gpu, rounded
-from iosfarm.kernels.cuda.plan_cache import Plan, PlanCache
+from iosfarm.kernels.cuda.plan_cache import PlanCache
 from iosfarm.kernels.cuda.steps import Call, Lane
 
 COPIES = 8
@@ -58,7 +59,7 @@ class Trials:
         best = self.fastest(candidates, reads, writes)
         if best is None:
             return candidates[0]
-        self.plans.put(key, Plan(best[0].name, best[1]))
+        self.plans.put(Plan(key, best[0].name, best[1]))
         return best[0]
 
     def fastest(self, calls: Iterable[Call], reads: Sequence[int], writes: Sequence[int]) -> tuple[Call, float] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 from database_examples import CPU, ENVIRONMENT, ok, stage
 from measurement_conformance import MeasurementConformance
+from plan_conformance import PlanConformance
 from query_conformance import QueryConformance
 from search_conformance import SearchConformance
 from sharing_conformance import SharingConformance
@@ -15,7 +16,9 @@ from sharing_conformance import SharingConformance
 from iosfarm.db import DatabaseError, LatencyDatabase
 
 
-class LatencyDatabaseConformance(MeasurementConformance, QueryConformance, SearchConformance, SharingConformance):
+class LatencyDatabaseConformance(
+    MeasurementConformance, QueryConformance, SearchConformance, SharingConformance, PlanConformance
+):
     """All of it, and what handles do."""
 
     def test_read_only_handle_reads(self, database: LatencyDatabase, url: str) -> None:

@@ -11,13 +11,16 @@ from database_examples import CPU, ENVIRONMENT, NOON, bad, ok, stage
 from iosfarm.db import LatencyDatabase, RunSummary, ScheduledStageRow
 from iosfarm.ir.device import Device, Environment
 from iosfarm.ir.measurement import Status
+from iosfarm.ir.plan import Plan, PlanScope
 
 GPU = Device("cuda", "Example GPU", {"sm": 132}, {"index": 0})
 OTHER = Environment({"runtime": "cuda 1", "precision": "float32"}, {"driver": "535.104", "torch": "2.13.0"})
 
+PLANS_OF = PlanScope(GPU.model, {"sms": 132, "provider": "cudnn", "cudnn": "9.28.0"})
+
 
 def fill(database: LatencyDatabase) -> None:
-    """A run with a search, measurements of two devices with every status, and a schedule that rests on one of them."""
+    """A run with a search, measurements of two devices with every status, a schedule that rests on one, plans."""
     run = database.begin_run(["nasnet"], ["cpu"], settings={"gap": 0.01}, host="here")
     search = database.start_search("nasnet", {"gap": 0.01}, run_id=run)
     items = [(stage(n), ok(stage(n), minutes=n)) for n in range(6)]
@@ -25,6 +28,7 @@ def fill(database: LatencyDatabase) -> None:
     numbers = database.record(items, CPU, ENVIRONMENT, search_id=search)
     database.record([(stage(1), ok(stage(1), 0.1, 0.2))], GPU, OTHER)
     database.quarantine(GPU, NOON, "it lies")
+    database.record_plans(PLANS_OF, [Plan("conv", "all eng1", 1e-5), Plan("order", "0 2 1", 1e-4)], found_at=NOON)
     document = json.dumps({"stages": [{"measurement": numbers[3]}, {"measurement": None}], "other": 1})
     database.record_schedule(
         search_id=search,
@@ -60,4 +64,4 @@ def contents(database: LatencyDatabase) -> list[Any]:
         schedules.append((replace(row, id=0, search_id=None, document="", stages=()), stages, rests_on, written))
     searches = [replace(row, id=0, run_id=None) for row in database.searches()]
     runs = [replace(row, id=0, silent=0.0) for row in database.runs()]
-    return [measured, schedules, searches, runs]
+    return [measured, schedules, searches, runs, database.plans(PLANS_OF)]

@@ -35,6 +35,7 @@ pytestmark = needs_compiler
 def context(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Context]:
     """A check of `cuda`, which opens the stand-ins; it tries one plan of each choice."""
     import iosfarm.kernels.cuda as package
+    from iosfarm.ir.plan import PlanScope
     from iosfarm.kernels.cuda.lane import Lanes
     from iosfarm.kernels.cuda.plan_cache import PlanCache
     from iosfarm.kernels.cuda.trials import Trials
@@ -50,7 +51,7 @@ def context(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Context
             raise UsageError("no TF32 here")
         gpu = stand_in_cudnn.gpu = HostGpu()
         lanes = Lanes(gpu)
-        trials = Trials(gpu, lanes.home, PlanCache(None, ""), 1)
+        trials = Trials(gpu, lanes.home, PlanCache(None, PlanScope("")), 1)
         if spec.provider == "iosfarm":
             return gpu, lanes, None, trials, spec
         from iosfarm.kernels.cuda.cudnn_provider import CudnnProvider

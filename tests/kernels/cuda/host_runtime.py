@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from host_gpu import HostGpu
 
+from iosfarm.ir.plan import PlanScope
 from iosfarm.kernels.cuda.lane import Lanes
 from iosfarm.kernels.cuda.options import parse_spec
 from iosfarm.kernels.cuda.plan_cache import PlanCache
@@ -14,5 +15,5 @@ from iosfarm.kernels.cuda.trials import Trials
 def host_runtime(gpu: HostGpu, options: str = "", *, plans: PlanCache | None = None, most: int = 1) -> CudaRuntime:
     """most: ways to compute a convolution that are tried."""
     lanes = Lanes(gpu)
-    trials = Trials(gpu, lanes.home, plans or PlanCache(None, ""), most)
+    trials = Trials(gpu, lanes.home, plans or PlanCache(None, PlanScope("")), most)
     return CudaRuntime(gpu, lanes, None, trials, parse_spec(f"cuda?provider=iosfarm{options}"))

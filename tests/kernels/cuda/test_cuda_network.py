@@ -180,6 +180,7 @@ def test_peak_rates(capability: tuple[int, int], dtype: str, precision: str, mul
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever opens `cuda` opens a GPU on the host."""
+    from iosfarm.ir.plan import PlanScope
     from iosfarm.kernels.cuda.lane import Lanes
     from iosfarm.kernels.cuda.plan_cache import PlanCache
     from iosfarm.kernels.cuda.trials import Trials
@@ -187,7 +188,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     def parts(text: str) -> tuple[object, ...]:
         gpu = HostGpu(facts=GPU)
         lanes = Lanes(gpu)
-        return gpu, lanes, None, Trials(gpu, lanes.home, PlanCache(None, ""), 1), parse_spec(text)
+        return gpu, lanes, None, Trials(gpu, lanes.home, PlanCache(None, PlanScope("")), 1), parse_spec(text)
 
     monkeypatch.setattr(opening, "open_parts", parts)
 

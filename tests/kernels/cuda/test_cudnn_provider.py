@@ -20,10 +20,11 @@ from numerics_cases import CASES, graph_weights, random_inputs, relative_error, 
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.key import canonical_stage
 from iosfarm.ir.operators import FUSED_ACTIVATIONS
+from iosfarm.ir.plan import Plan, PlanScope
 from iosfarm.ir.stage import Stage
 from iosfarm.kernels.cuda.lane import Lanes
 from iosfarm.kernels.cuda.options import parse_spec
-from iosfarm.kernels.cuda.plan_cache import Plan, PlanCache
+from iosfarm.kernels.cuda.plan_cache import PlanCache
 from iosfarm.kernels.cuda.runtime import CudaRuntime
 from iosfarm.kernels.cuda.trials import Trials
 from iosfarm.kernels.reference import run_graph, run_stage
@@ -49,7 +50,7 @@ def open_runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     def make(*, most: int = 1, plans: PlanCache | None = None, options: str = "") -> CudaRuntime:
         gpu = stand_in_cudnn.gpu = HostGpu()
         lanes = Lanes(gpu)
-        trials = Trials(gpu, lanes.home, plans or PlanCache(None, ""), most)
+        trials = Trials(gpu, lanes.home, plans or PlanCache(None, PlanScope("")), most)
         spec = parse_spec(f"cuda?{options}" if options else "cuda")
         opened.append(CudaRuntime(gpu, lanes, CudnnProvider(gpu, trials, spec.precision), trials, spec))
         return opened[-1]
@@ -167,13 +168,13 @@ def test_what_cudnn_cannot_compute_our_kernels_do(open_runtime: Open, monkeypatc
 
 def test_plans_are_timed_once_and_kept(open_runtime: Open, tmp_path: Path) -> None:
     stage = convolution()
-    open_runtime(most=2, plans=PlanCache(tmp_path, "a GPU")).prepare(stage).close()
+    open_runtime(most=2, plans=PlanCache(tmp_path, PlanScope("a GPU"))).prepare(stage).close()
     tried = set(stand_in_cudnn.executed)
     assert len(tried) >= 3  # of each fusion the two that can be built, as far as they differ
     (file,) = tmp_path.iterdir()
     assert '"all ConvFwd_eng' in file.read_text() or '"bias ConvFwd_eng' in file.read_text()
     stand_in_cudnn.executed.clear()
-    runtime = open_runtime(most=2, plans=PlanCache(tmp_path, "a GPU"))
+    runtime = open_runtime(most=2, plans=PlanCache(tmp_path, PlanScope("a GPU")))
     with runtime.prepare(stage) as executable:
         assert stand_in_cudnn.executed == []
         executable.run()
@@ -182,11 +183,11 @@ def test_plans_are_timed_once_and_kept(open_runtime: Open, tmp_path: Path) -> No
 
 def test_a_plan_that_is_no_longer_offered_is_chosen_anew(open_runtime: Open, tmp_path: Path) -> None:
     stage = convolution()
-    plans = PlanCache(tmp_path, "a GPU")
+    plans = PlanCache(tmp_path, PlanScope("a GPU"))
     open_runtime(most=2, plans=plans).prepare(stage).close()
     for key in list(plans._plans):
-        plans.put(key, Plan("all ConvFwd_eng77", 1e-6))
-    assert error_of(open_runtime(most=2, plans=PlanCache(tmp_path, "a GPU")), stage) <= 1e-5
+        plans.put(Plan(key, "all ConvFwd_eng77", 1e-6))
+    assert error_of(open_runtime(most=2, plans=PlanCache(tmp_path, PlanScope("a GPU"))), stage) <= 1e-5
 
 
 def test_groups_side_by_side_can_share_the_processors(open_runtime: Open) -> None:
@@ -243,46 +244,3 @@ def test_the_provider_is_part_of_the_environment(open_runtime: Open) -> None:
     hard = [dict(open_runtime(options=o).fingerprint()[1].hard) for o in ("", "precision=tf32", "sms=share")]
     assert (hard[0]["provider"], hard[0]["cudnn"]) == ("cudnn", "9.24")
     assert hard[0] != hard[1] != hard[2]
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"format": "iosfarm-plans"}', '{"plans": {"a": 3}}'])
-def test_damaged_plan_files_cost_time_only(tmp_path: Path, text: str) -> None:
-    plans = PlanCache(tmp_path, "x")
-    plans.put("key", Plan("all one", 1e-5))
-    (file,) = tmp_path.iterdir()
-    file.write_text(text)
-    assert PlanCache(tmp_path, "x").get("key") is None
-    assert PlanCache(tmp_path, "another").get("key") is None
-
-
-def test_plan_files_that_take_long_are_written_less_often(tmp_path: Path) -> None:
-    now = [0.0]
-
-    def clock() -> float:  # each look takes 10 ms, and so does a write
-        now[0] += 0.01
-        return now[0]
-
-    plans = PlanCache(tmp_path, "x", clock)
-    known = []
-    for number in range(100):
-        plans.put(str(number), Plan("all one", 1e-5))
-        known.append(PlanCache(tmp_path, "x").get(str(number)) is not None)
-    assert known[0]
-    assert 1 < sum(known) < 10
-    plans.flush()
-    assert all(PlanCache(tmp_path, "x").get(str(number)) for number in range(100))
-
-
-def test_plan_files_of_two_processes_are_one(tmp_path: Path) -> None:
-    one, other = PlanCache(tmp_path, "x"), PlanCache(tmp_path, "x")
-    one.put("a", Plan("all one", 1e-5))
-    other.put("b", Plan("all two", 2e-5))
-    assert PlanCache(tmp_path, "x").get("a") == Plan("all one", 1e-5)
-    assert PlanCache(tmp_path, "x").get("b") == Plan("all two", 2e-5)
-
-
-def test_plans_that_cannot_be_written_are_still_used(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    plans = PlanCache(tmp_path / "file", "x")
-    plans.put("a", Plan("all one", 1e-5))
-    assert plans.get("a") == Plan("all one", 1e-5)

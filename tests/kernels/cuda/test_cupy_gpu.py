@@ -18,6 +18,7 @@ from host_kernels import needs_compiler
 from numerics_cases import graph_weights, random_inputs, relative_error
 
 from iosfarm.ir.errors import DeviceLost
+from iosfarm.ir.plan import PlanScope
 from iosfarm.kernels.cuda.lane import Lanes
 from iosfarm.kernels.cuda.options import parse_spec
 from iosfarm.kernels.cuda.plan_cache import PlanCache
@@ -49,7 +50,7 @@ def open_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Any]]:
 
 def runtime_on(gpu: Any, options: str = "") -> CudaRuntime:
     lanes = Lanes(gpu)
-    trials = Trials(gpu, lanes.home, PlanCache(None, ""), 1)
+    trials = Trials(gpu, lanes.home, PlanCache(None, PlanScope("")), 1)
     return CudaRuntime(gpu, lanes, None, trials, parse_spec(f"cuda?provider=iosfarm{options}"))
 
 

@@ -18,6 +18,7 @@ from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.errors import DeviceLost, Infeasible
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.key import canonical_stage
+from iosfarm.ir.plan import PlanScope
 from iosfarm.ir.stage import Stage
 from iosfarm.kernels.cuda import runtime as runtime_module
 from iosfarm.kernels.cuda.dependencies import ancestors
@@ -293,7 +294,7 @@ def test_what_was_chosen_is_kept(tmp_path: object) -> None:
     folder = tmp_path  # type: ignore[assignment]
     for run in range(2):
         gpu = HostGpu(seed=run)
-        plans = PlanCache(folder, "a GPU")  # type: ignore[arg-type]
+        plans = PlanCache(folder, PlanScope("a GPU"))  # type: ignore[arg-type]
         with closing(host_runtime(gpu, plans=plans, most=2)) as runtime, runtime.prepare(pair_stage()):
             # The first time, candidates are timed; then nothing has to run to prepare.
             assert bool(gpu.launched) == (run == 0)

@@ -20,6 +20,7 @@ from program_examples import NoCall
 import iosfarm
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.graph import Graph
+from iosfarm.ir.plan import PlanScope
 from iosfarm.ir.schedule import Schedule
 from iosfarm.kernels.cuda.catalogue.part import Part
 from iosfarm.kernels.cuda.gpu import Kernel
@@ -160,7 +161,7 @@ def test_merged_convolutions_are_cut_into_the_concatenation(name: str) -> None:
 @needs_compiler
 def test_what_was_timed_is_kept() -> None:
     graph = block()
-    plans = PlanCache(None, "")
+    plans = PlanCache(None, PlanScope(""))
     steps = []
     for seed in range(2):
         gpu = HostGpu(seed=seed)

@@ -19,6 +19,7 @@ from numerics_cases import graph_weights, random_inputs, relative_error
 
 from iosfarm.farm.schedule_format import ScheduleFile
 from iosfarm.ir.builder import GraphBuilder
+from iosfarm.ir.plan import PlanScope
 from iosfarm.kernels.cuda import tuning
 from iosfarm.kernels.cuda.forms import TUNED
 from iosfarm.kernels.cuda.plan_cache import PlanCache
@@ -106,7 +107,7 @@ def test_an_order_is_searched_once_and_computes_the_same(tmp_path: Path, monkeyp
     monkeypatch.setattr("iosfarm.kernels.cuda.runtime.tuned", few)
     for run in range(2):
         gpu = HostGpu(seed=run, facts=replace(FACTS, memory=2**28))
-        plans = PlanCache(tmp_path, "a GPU")
+        plans = PlanCache(tmp_path, PlanScope("a GPU"))
         with (
             closing(host_runtime(gpu, plans=plans, most=2)) as runtime,
             runtime.prepare_schedule(graph, schedule, weights) as whole,
