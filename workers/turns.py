@@ -48,7 +48,10 @@ def turn(
 
 def lock_files(device: Device) -> tuple[Path, Path]:
     """The queue of a device, and what its holder locks."""
-    identity = canonical_json({"key": device.key, "instance": dict(device.instance)})
+    # A board is the same one whatever its index is: a process that is shown one GPU alone counts from that one.
+    board = device.instance.get("uuid")
+    instance = {"uuid": board} if board else dict(device.instance)
+    identity = canonical_json({"key": device.key, "instance": instance})
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
     folder = Path(tempfile.gettempdir())
     user = os.getuid() if hasattr(os, "getuid") else 0

@@ -16,9 +16,8 @@ from pathlib import Path
 import iosfarm
 from iosfarm.compare.registry import Framework
 from iosfarm.compare.rows import Status
+from iosfarm.farm.last_words import ended
 
-_TAIL = 16000  # bytes of a dead process's last words that are looked at
-_FRAME = 'File "'  # of tracebacks: what went wrong stands before or after them
 _LONGEST = 300  # characters of an error in a row
 _TICK = 0.1  # seconds between two looks at whether the user wants to stop
 
@@ -115,18 +114,10 @@ class FrameworkProcess:
 
     def _death(self) -> Failed:
         code = self._process.wait()
-        how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
-        said = self._last_words()
-        missing = "No module named 'numpy'" in said
-        if missing:
-            return Failed(Status.NOT_INSTALLED, f"{said}; pip install numpy there")
-        return Failed(Status.CRASHED, f"{how}: {said}" if said else how)
-
-    def _last_words(self) -> str:
-        text = self._log.read_bytes()[-_TAIL:].decode(errors="replace")
-        lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
-        lines = [line for line in lines if not line.startswith(_FRAME)]
-        return lines[-1] if lines else ""
+        how = ended(code, self._log.read_bytes())
+        if "No module named 'numpy'" in how:
+            return Failed(Status.NOT_INSTALLED, f"{how}; pip install numpy there")
+        return Failed(Status.CRASHED, how)
 
     def _signal(self, number: int) -> None:
         if self._process.returncode is None:

@@ -33,24 +33,41 @@ class LocalExecutor(ABC):
     def _lose(self, name: str, reason: str) -> None:
         """What the device had to do fails as `LOST`."""
 
+    def _names(self, chosen: Selector) -> list[str]:
+        """Of the devices of this machine that can be meant."""
+        return chosen.names if chosen.simulated else [chosen.worker]
+
     def open(self, selector: str) -> list[DeviceInfo]:
         """See `Executor`."""
         if selector not in self._opened:
             chosen = Selector.parse(selector)
             if not chosen.takes_node(NODE, platform.node()):
                 raise UsageError("this machine is another node", where=selector, hint="leave node out, or use Ray")
-            names = chosen.names if chosen.simulated else [chosen.worker]
-            for name in [name for name in names if name not in self._infos]:
-                info = self._start(name, chosen.worker)
-                if len(names) > 1:
-                    info = replace(info, device=replace(info.device, instance={"device": name}))
-                if not chosen.takes_model(info.device.model):
-                    self._stop(name)
-                    hint = f"there is {info.device.model}"
-                    raise UsageError("no device of that model here", where=selector, hint=hint)
-                self._infos[name] = info
-            self._opened[selector] = names
+            self._opened[selector] = self._open(selector, chosen)
         return [self._infos[name] for name in self._opened[selector] if name in self._infos]
+
+    def _open(self, selector: str, chosen: Selector) -> list[str]:
+        names = self._names(chosen)
+        taken: list[str] = []
+        others: list[str] = []  # models
+        for name in names:
+            known = self._infos.get(name)
+            info = known or self._start(name, chosen.worker)
+            if not chosen.takes_model(info.device.model):
+                others.append(info.device.model)
+                if known is None:
+                    self._stop(name)
+                continue
+            if len(names) > 1:
+                info = replace(info, device=replace(info.device, instance={**info.device.instance, "device": name}))
+            self._infos[name] = info
+            taken.append(name)
+            if len(taken) == chosen.count:
+                break
+        if not taken:
+            hint = f"there is {', '.join(sorted(set(others)))}"
+            raise UsageError("no device of that model here", where=selector, hint=hint)
+        return taken
 
     def changes(self) -> list[Change]:
         """See `Executor`."""

@@ -16,10 +16,13 @@ from multiprocessing.connection import Connection, wait
 from typing import IO
 
 from iosfarm.farm.executor import DeviceInfo, Outcome, Task, describe, perform
+from iosfarm.farm.last_words import ended
 from iosfarm.farm.local_executor import NODE, LocalExecutor
+from iosfarm.farm.visible_gpus import VISIBLE, visible_gpus
 from iosfarm.ir.errors import IosfarmError
 from iosfarm.workers.failures import Failure
 from iosfarm.workers.worker import Worker
+from iosfarm.zoo.device_selector import Selector
 
 START = 120.0
 """Seconds for a worker to open its device."""
@@ -27,8 +30,8 @@ START = 120.0
 _END = 5.0
 """Seconds for a worker that has nothing to do any more to close its device."""
 
-_WORDS = 300
-"""Characters of a dead worker's last words that are told."""
+_LONGEST = 400
+"""Characters of how a worker has ended, with its last words, that are told."""
 
 _FAILED = "the worker died"
 
@@ -43,26 +46,28 @@ class _Process:
     number: int | None = None
     queue: deque[tuple[int, Task]] = field(default_factory=deque)
 
-    def ended(self) -> str:
+    def end(self) -> str:
         """How it has ended, and the last that it said."""
         try:
             code = self.popen.wait(_END)
         except subprocess.TimeoutExpired:
             return "it no longer answers"
-        how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
         self.said.seek(0)
-        lines = self.said.read().decode(errors="replace").strip().splitlines()
-        return f"{how}: {' '.join(lines[-1].split())[:_WORDS]}" if lines else how
+        return ended(code, self.said.read())[:_LONGEST]
 
 
 class ProcessExecutor(LocalExecutor):
-    """A process for each device of this machine, which takes one task after the other. See `Executor`."""
+    """A process for each device of this machine, which takes one task after the other. See `Executor`.
+
+    Of `cuda` there is one for each GPU, and each sees its own alone: no context, and no mistake, on the others.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._processes: dict[str, _Process] = {}
         self._ended: list[Outcome] = []
         self._submitted = 0
+        self._shown: dict[str, str] = {}  # by device: its GPU, as CUDA_VISIBLE_DEVICES writes it
 
     def submit(self, device: str, task: Task) -> int:
         """See `Executor`."""
@@ -112,9 +117,30 @@ class ProcessExecutor(LocalExecutor):
 
     # -- processes -----------------------------------------------------------------------------------------------
 
-    def _start(self, name: str, spec: str) -> DeviceInfo:
+    def _names(self, chosen: Selector) -> list[str]:
+        gpus = visible_gpus() if chosen.kind == "cuda" else []
+        if len(gpus) < 2:
+            return super()._names(chosen)
+        names = [f"{chosen.worker}#{number}" for number in range(len(gpus))]
+        self._shown.update(zip(names, gpus, strict=True))
+        return names
+
+    def _open(self, selector: str, chosen: Selector) -> list[str]:
+        """They start side by side: a GPU takes seconds to open."""
+        new = [name for name in self._names(chosen)[: chosen.count] if name not in self._infos]
+        try:
+            for name in new:
+                self._launch(name, chosen.worker)
+            return super()._open(selector, chosen)
+        finally:
+            for name in new:
+                if name in self._processes and name not in self._infos:  # another one did not open
+                    self._stop(name)
+
+    def _launch(self, name: str, spec: str) -> None:
         ours, theirs = Pipe()
         said = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
+        shown = {VISIBLE: self._shown[name]} if name in self._shown else {}
         with theirs:
             popen = subprocess.Popen(
                 [sys.executable, "-c", f"from {__name__} import serve; serve()", str(theirs.fileno()), name, spec],
@@ -122,16 +148,21 @@ class ProcessExecutor(LocalExecutor):
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
-                env={**os.environ, "IOSFARM_WORKER_PROCESS": "1"},
+                env={**os.environ, "IOSFARM_WORKER_PROCESS": "1", **shown},
                 start_new_session=True,  # Ctrl-C is the driver's
             )
-        process = self._processes[name] = _Process(popen, ours, said)
+        self._processes[name] = _Process(popen, ours, said)
+
+    def _start(self, name: str, spec: str) -> DeviceInfo:
+        if name not in self._processes:
+            self._launch(name, spec)
+        process = self._processes[name]
         try:
-            if not ours.poll(START):
+            if not process.connection.poll(START):
                 raise IosfarmError(f"no answer for {START:.0f} s: is it free?", where=spec)
-            answer = ours.recv()
+            answer = process.connection.recv()
         except (EOFError, OSError):
-            answer = IosfarmError(f"no worker started: {process.ended()}", where=spec)
+            answer = IosfarmError(f"no worker started: {process.end()}", where=spec)
         except IosfarmError as error:
             answer = error
         if isinstance(answer, IosfarmError):
@@ -177,7 +208,7 @@ class ProcessExecutor(LocalExecutor):
             try:
                 outcome: Outcome = connection.recv()
             except (EOFError, OSError):
-                self._fail(device, Failure.KILLED, f"{_FAILED}: {self._processes[device].ended()}")
+                self._fail(device, Failure.KILLED, f"{_FAILED}: {self._processes[device].end()}")
                 continue
             self._ended.append(outcome)
             self._processes[device].number = None

@@ -2,58 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import signal
-import sys
-import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from farm_examples import EXHAUSTIVE, branches, job
-from processes import MARK, eventually, marked
+from executor_examples import SIM, collect, evaluate_task, stages
+from farm_examples import branches
+from processes import eventually, marked
 
-from iosfarm.db import LatencyDatabase
-from iosfarm.farm.api import run_jobs
-from iosfarm.farm.executor import DeviceInfo, EvaluateTask, Executor, MeasureTask, Outcome, Turn
+from iosfarm.farm.executor import Executor, MeasureTask, Turn
 from iosfarm.farm.inline_executor import InlineExecutor
-from iosfarm.farm.job_search import JobSearch
 from iosfarm.farm.process_executor import ProcessExecutor
 from iosfarm.farm.ray_executor import RayExecutor
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.measurement import Status
 from iosfarm.search.baselines import sequential
 from iosfarm.search.parts import cut
-from iosfarm.workers.evaluating import EvaluationSettings
 from iosfarm.workers.failures import Failure
 from iosfarm.zoo.load import load
 from iosfarm.zoo.weights import random_weights
-
-SIM = "sim:v100?noise=0"
-
-
-@pytest.fixture(scope="module")
-def mark() -> Iterator[str]:
-    """All processes that are started from here on carry it."""
-    mark = uuid.uuid4().hex
-    os.environ[MARK] = mark
-    yield mark
-    del os.environ[MARK]
 
 
 @pytest.fixture(scope="module")
 def ray_executor(mark: str) -> Iterator[RayExecutor]:
     """One for all tests of this file: starting Ray takes seconds."""
     executor = RayExecutor()
-    yield executor
-    executor.close()
-
-
-@pytest.fixture(scope="module")
-def process_executor(mark: str) -> Iterator[ProcessExecutor]:
-    executor = ProcessExecutor()
     yield executor
     executor.close()
 
@@ -73,26 +48,6 @@ def isolated(request: pytest.FixtureRequest) -> Executor:
     """Workers are other processes."""
     executor: Executor = request.getfixturevalue(f"{request.param}_executor")
     return executor
-
-
-def stages(info: DeviceInfo) -> list[str]:
-    """Canonical texts of all stages of a network."""
-    requests = JobSearch(job(load("squeezenet"), device=info.spec, method=EXHAUSTIVE), info).next(10**6)
-    return [request.stage.canonical for request in requests.values()]
-
-
-def evaluate_task(rounds: int = 3, layout: str = "nhwc", **changes: object) -> EvaluateTask:
-    graph = branches()
-    schedule = sequential(graph, cut(graph), layout)
-    values = {"graph": graph, "schedules": {"sequential": schedule}, "weights": None, "seed": 0, **changes}
-    return EvaluateTask(**values, settings=EvaluationSettings(rounds, max_rounds=rounds, check=False))  # type: ignore[arg-type]
-
-
-def collect(executor: Executor, spec: str) -> list[Outcome]:
-    """Everything that was submitted for a device."""
-    outcomes: list[Outcome] = []
-    assert eventually(lambda: bool(outcomes.extend(executor.wait(1.0))) or not executor.pending(spec), 120)
-    return outcomes
 
 
 def test_opening_twice_opens_once(executor: Executor, mark: str) -> None:
@@ -223,81 +178,6 @@ def test_draining_gives_up_on_what_takes_too_long(isolated: Executor) -> None:
     assert isolated.pending(spec) == 0
 
 
-def test_a_worker_that_dies_while_it_has_nothing_to_do(process_executor: ProcessExecutor) -> None:
-    texts = tuple(stages(process_executor.open(SIM)[0])[:2])
-    process_executor.submit(SIM, MeasureTask(texts))
-    (outcome,) = collect(process_executor, SIM)
-    process_executor.changes()
-    os.kill(int(outcome.measurements[0].worker.split(":")[1]), signal.SIGKILL)
-    assert eventually(lambda: process_executor._processes[SIM].popen.poll() is not None)
-    number = process_executor.submit(SIM, MeasureTask(texts))
-    (lost,) = collect(process_executor, SIM)
-    assert (lost.task, lost.failure) == (number, Failure.LOST)  # it is not the task's fault
-    assert "SIGKILL" in lost.error
-    assert [change.turn for change in process_executor.changes()] == [Turn.LOST, Turn.RESTORED]
-    process_executor.submit(SIM, MeasureTask(texts))
-    assert [o.failure for o in collect(process_executor, SIM)] == [None]
-
-
-def test_a_process_that_hangs_is_replaced_and_goes_on_with_what_is_queued(process_executor: ProcessExecutor) -> None:
-    texts = tuple(stages(process_executor.open(SIM)[0])[:2])
-    hung = process_executor.submit(SIM, evaluate_task(10**9))
-    queued = process_executor.submit(SIM, MeasureTask(texts))
-    process_executor.restart(SIM, Failure.HUNG, "no answer")
-    outcomes = {o.task: o for o in collect(process_executor, SIM)}
-    assert outcomes[hung].failure is Failure.HUNG
-    assert outcomes[queued].failure is None
-    assert process_executor.drain(0.0) == []
-
-
-def test_what_was_given_up_takes_no_time_from_what_comes_next(process_executor: ProcessExecutor) -> None:
-    process_executor.open(SIM)
-    process_executor.submit(SIM, evaluate_task(10**9))
-    assert process_executor.drain(0.1) == []
-    number = process_executor.submit(SIM, evaluate_task())
-    assert [o.task for o in collect(process_executor, SIM)] == [number]
-
-
-def test_what_a_dropped_process_had_to_do_is_lost(process_executor: ProcessExecutor) -> None:
-    spec = "sim:k80?noise=0"
-    texts = tuple(stages(process_executor.open(spec)[0])[:2])
-    numbers = [process_executor.submit(spec, evaluate_task(10**9)), process_executor.submit(spec, MeasureTask(texts))]
-    process_executor.drop(spec)
-    process_executor.drop(spec)
-    lost = process_executor.wait(0.0)
-    assert [(o.task, o.failure) for o in lost] == [(number, Failure.LOST) for number in numbers]
-    assert process_executor.open(spec) == []
-
-
-def test_a_device_that_cannot_be_opened_again_has_left(
-    process_executor: ProcessExecutor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    spec = "sim:h200?noise=0"
-    texts = tuple(stages(process_executor.open(spec)[0])[:2])
-    process_executor.changes()
-    number, queued = (process_executor.submit(spec, task) for task in (evaluate_task(10**9), MeasureTask(texts)))
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    os.killpg(process_executor._processes[spec].popen.pid, signal.SIGKILL)
-    outcomes = {o.task: o for o in collect(process_executor, spec)}
-    assert [outcomes[n].failure for n in (number, queued)] == [Failure.KILLED, Failure.LOST]
-    changes = process_executor.changes()
-    assert [change.turn for change in changes] == [Turn.LOST, Turn.LEFT]
-    assert "no worker started: exited with 1" in changes[-1].reason
-    assert process_executor.open(spec) == []
-
-
-def test_closing_ends_all_processes_whatever_they_do(mark: str) -> None:
-    executor = ProcessExecutor()
-    before = marked(mark)
-    executor.open(SIM)
-    executor.open("sim:k80")
-    executor.submit(SIM, evaluate_task(10**9))
-    assert len(marked(mark)) == len(before) + 2
-    executor.close()
-    assert marked(mark).keys() == before.keys()
-    executor.close()
-
-
 def test_a_worker_that_ray_ends_for_want_of_memory_is_replaced(
     ray_executor: RayExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -352,22 +232,3 @@ def test_closing_the_inline_executor_forgets_what_is_queued() -> None:
     assert executor.pending(SIM) == 0
     assert executor.wait(0.0) == []
     executor.close()
-
-
-def test_a_search_goes_on_when_its_workers_die(tmp_path: Path) -> None:
-    found, log = {}, tmp_path / "log.jsonl"
-    for executor, faults in (("inline", ""), ("process", "&kill=0.02&oom=0.02")):
-        (saved,) = run_jobs(
-            [job(load("squeezenet"), device=f"{SIM}{faults}", method=EXHAUSTIVE)],
-            database=str(tmp_path / f"{executor}.db"),
-            executor=executor,
-            log=log if faults else None,
-        )
-        found[executor] = saved.result
-    assert found["process"].schedules["optimised"].predicted == found["inline"].schedules["optimised"].predicted
-    assert found["process"].counts.failed == 0
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert {line["kind"] for line in lines if line["event"] == "failed"} == {"killed", "out_of_memory"}
-    with LatencyDatabase(str(tmp_path / "process.db"), readonly=True) as database:
-        measured = {row.stage_key for row in database.query() if row.status == "ok"}
-    assert len(measured) == found["process"].counts.stages

@@ -121,3 +121,14 @@ def test_files_are_nobody_elses_to_choose(tmp_path: Path) -> None:
     with turn(CPU, patience=0.0) as alone:
         assert alone
     assert not target.exists()
+
+
+def test_a_board_is_the_same_whatever_number_it_has() -> None:
+    # A process that is shown one GPU alone calls it 0, another one 1.
+    boards = [
+        Device("cuda", "H200", {}, {"host": "here", "index": i, "uuid": u}) for i, u in ((0, "a"), (1, "a"), (0, "b"))
+    ]
+    assert lock_files(boards[0]) == lock_files(boards[1]) != lock_files(boards[2])
+    # Where NVML does not tell, the number is all that there is.
+    unknown = [Device("cuda", "H200", {}, {"host": "here", "index": i, "uuid": ""}) for i in (0, 1)]
+    assert lock_files(unknown[0]) != lock_files(unknown[1])
