@@ -69,7 +69,7 @@ def connect(address: str | None, metrics_port: int | None = None) -> tuple[Any, 
             logging_level="error",
             runtime_env={"env_vars": {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}},
         )
-    except (OSError, RuntimeError, ConnectionError, ValueError) as error:
+    except Exception as error:  # a machine too busy to start in time is told by a plain one
         what = "Ray did not start" if address is None else "this machine cannot join the cluster"
         hint = "try --executor process" if address is None else "see `ray status` there"
         raise RayError(f"{what}: {' '.join(str(error).split())[:200]}", where=address or "", hint=hint) from error

@@ -79,13 +79,15 @@ def once(iosfarm: Iosfarm) -> Counter[str]:
 
 
 def test_workers_that_kill_themselves(iosfarm: Iosfarm, best: float) -> None:
-    done = iosfarm(*SEARCH, "--device", f"{QUIET}&count=3&kill=0.01&oom=0.02")
-    assert done.code == 0, done.err
-    assert predicted(done) == best  # stdout is one document, whatever Ray has to say
-    counts = failures(iosfarm)
-    assert counts["killed"] > 0
-    assert counts["out_of_memory"] > 0
-    assert set(once(iosfarm).values()) == {1}
+    counts: Counter[str] = Counter()
+    # Some 190 stages: that none kills its worker has a chance of 1 in 7, so there may have to be another search.
+    while not (counts["killed"] and counts["out_of_memory"]):
+        iosfarm.database.unlink(missing_ok=True)
+        done = iosfarm(*SEARCH, "--device", f"{QUIET}&count=3&kill=0.01&oom=0.02")
+        assert done.code == 0, done.err
+        assert predicted(done) == best  # stdout is one document, whatever Ray has to say
+        assert set(once(iosfarm).values()) == {1}
+        counts += failures(iosfarm)
 
 
 def test_a_worker_that_hangs_is_replaced(tmp_path: Path) -> None:
@@ -132,28 +134,28 @@ def test_ctrl_c_reaches_the_whole_group_and_loses_nothing(iosfarm: Iosfarm, mark
 
 
 def test_metrics_are_served_to_this_machine_alone(iosfarm: Iosfarm, mark: str) -> None:
-    for name in ("aiohttp", "opencensus", "prometheus_client"):
-        pytest.importorskip(name, reason="Ray's agent is not installed: pip install 'iosfarm[metrics]'")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    iosfarm.environment["RAY_metrics_report_interval_ms"] = "500"
     process = iosfarm.start(*SEARCH, "--device", f"{QUIET}&count=2&pace=0.2", "--metrics-port", str(port))
-    measured = re.compile(r"^ray_iosfarm_stages_measured_total\{.*device=\"sim:v100.*#1\".*\} [1-9]", re.MULTILINE)
+    wanted = [re.compile(r"^ray_iosfarm_stages_measured_total\{.*device=\"sim:v100.*#1\".*\} [1-9]", re.MULTILINE)]
+    gauges = ("device_busy", "stages_known", "stages", "gap")
+    wanted += [re.compile(f"^# HELP ray_iosfarm_{name} ", re.MULTILINE) for name in gauges]
     said = ""
 
     def told() -> bool:
+        """All of it: Ray hands one after the other to its agent."""
         nonlocal said
         with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
             said = answer.read().decode()
-        return bool(measured.search(said)) or process.poll() is not None
+        return all(pattern.search(said) for pattern in wanted) or process.poll() is not None
 
-    assert eventually(told)
+    assert eventually(told), said
     assert heard_by_others(mark) == []
     process.send_signal(signal.SIGINT)
     assert finish(process).code == 130
-    assert measured.search(said), said
-    for name in ("device_busy", "stages_known", "stages", "gap"):
-        assert f"# HELP ray_iosfarm_{name} " in said
+    assert [pattern.pattern for pattern in wanted if not pattern.search(said)] == []
 
 
 def test_two_searches_on_one_database_share_the_work(iosfarm: Iosfarm, best: float) -> None:
