@@ -8,13 +8,11 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any, cast
 from urllib.parse import quote
 
 from sqlalchemy import (
     ARRAY,
-    Column,
     ColumnElement,
     Connection,
     Engine,
@@ -26,8 +24,6 @@ from sqlalchemy import (
     create_engine,
     event,
     func,
-    literal,
-    select,
     text,
 )
 from sqlalchemy import cast as sql_cast
@@ -36,15 +32,12 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from iosfarm.db import tables
 from iosfarm.db.errors import DatabaseUrlError
 from iosfarm.db.location import Location, network_file_system
 
 _WRITES = "iosfarm_writes"
 _CACHE = 65_536  # KiB of SQLite's pages that a connection keeps at most
 _IMPORT_CACHE = 262_144  # KiB: an import among millions of rows changes pages all over its indexes
-_STATEMENT = 10_000  # rows that PostgreSQL is given at once: of 100,000, each took it nearly twice as long
-_MOMENT = len("2026-01-01 00:00:00.000000")
 _SCHEMA_LOCK = 0x105FA12  # any number, the same in every iosfarm
 
 
@@ -63,7 +56,7 @@ def make_engine(location: Location, *, readonly: bool, timeout: float) -> Engine
     if location.url.get_backend_name() == "sqlite":
         return _sqlite_engine(location, readonly=readonly, timeout=timeout)
     # A plan made once for any thousand keys, before the tables have statistics, was nine times slower than a look-up's
-    # own plan.
+    # own plan. (`iosfarm.db.bulk` makes an exception.)
     # Compiling a query that takes milliseconds takes longer than the query.
     options = f"-c lock_timeout={max(1, round(timeout * 1000))} -c plan_cache_mode=force_custom_plan -c jit=off"
     if readonly:
@@ -94,71 +87,6 @@ def upsert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.I
 def insert_or_ignore(connection: Connection, table: Table) -> Insert:
     """INSERT that skips rows which a unique constraint refuses; with RETURNING it returns the new ones only."""
     return upsert(connection, table).on_conflict_do_nothing()
-
-
-def insert_rows(connection: Connection, table: Table, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> int:
-    """INSERT of many rows in one statement, values in the order of `names`; rows that are there already are skipped.
-
-    Returns how many are new.
-    """
-    if not rows:
-        return 0
-    if connection.dialect.name == "sqlite":
-        return _insert_into_sqlite(connection, table, names, rows)
-    return sum(
-        _insert_into_postgresql(connection, table, names, rows[first : first + _STATEMENT])
-        for first in range(0, len(rows), _STATEMENT)
-    )
-
-
-def _insert_into_postgresql(
-    connection: Connection, table: Table, names: Sequence[str], rows: Sequence[Sequence[Any]]
-) -> int:
-    # One array for each column: a server plans a statement of a thousand rows of parameters far longer.
-    arrays = [
-        func.unnest(sql_cast(literal(_array(values), Text), ARRAY(table.c[name].type)))
-        for name, values in zip(names, zip(*rows, strict=True), strict=True)
-    ]
-    statement = postgresql.insert(table).from_select(list(names), select(*arrays)).on_conflict_do_nothing()
-    return connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount
-
-
-def _array(values: Sequence[Any]) -> str:
-    """An array as PostgreSQL writes it: in a fraction of the time that its driver takes. Texts hold no NUL."""
-    if all(type(value) is str for value in values):
-        text = "\0".join(values).replace("\\", "\\\\").replace('"', '\\"').replace("\0", '","')
-        return f'{{"{text}"}}'
-    return "{" + ",".join([_element(value) for value in values]) + "}"
-
-
-def _element(value: Any) -> str:
-    if isinstance(value, str):
-        return _array([str(value)])[1:-1]
-    return "NULL" if value is None else str(value)
-
-
-def _insert_into_sqlite(
-    connection: Connection, table: Table, names: Sequence[str], rows: Sequence[Sequence[Any]]
-) -> int:
-    """By the driver itself: what SQLAlchemy does for each row takes longer than SQLite needs to store it."""
-    compiled = insert_or_ignore(connection, table).values(dict.fromkeys(names)).compile(dialect=connection.dialect)
-    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
-    # In the order of the table.
-    encoded = [_encoded(connection, table.c[name], columns[name]) for name in compiled.positiontup or []]
-    return connection.exec_driver_sql(compiled.string, list(zip(*encoded, strict=True))).rowcount
-
-
-def _encoded(connection: Connection, column: Column[Any], values: Iterable[Any]) -> Iterable[Any]:
-    """Values of a column as SQLite stores them."""
-    if isinstance(column.type, tables.UtcDateTime):
-        return map(_moment, values)  # as SQLAlchemy writes it, in a third of the time
-    encode = column.type.dialect_impl(connection.dialect).bind_processor(connection.dialect)
-    return values if encode is None else map(encode, values)
-
-
-def _moment(value: datetime | None) -> str | None:
-    """UTC without a mark."""
-    return None if value is None else value.astimezone(UTC).isoformat(" ", "microseconds")[:_MOMENT]
 
 
 def texts(connection: Connection, values: Sequence[str]) -> ColumnElement[str]:

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, select
 
 from iosfarm.db import tables
-from iosfarm.db.dialect import insert_rows, texts
+from iosfarm.db.bulk import insert_rows
+from iosfarm.db.dialect import texts
 from iosfarm.db.encoding import Columns, decode, encode, place_of
 from iosfarm.db.errors import MissingRowError
 from iosfarm.db.handle import Handle

@@ -9,8 +9,11 @@ from database_conformance import LatencyDatabaseConformance
 from database_examples import CPU, ENVIRONMENT, ok, stage
 from exchange_conformance import ExchangeConformance
 from product_conformance import ProductConformance
+from sqlalchemy import select
 
-from iosfarm.db import DatabaseError, LatencyDatabase, TransientDatabaseError
+from iosfarm.db import DatabaseError, LatencyDatabase, TransientDatabaseError, tables
+from iosfarm.db.bulk import insert_rows
+from iosfarm.db.rows import stage_ids
 
 if TYPE_CHECKING:
     from postgres import PostgresServer
@@ -68,3 +71,34 @@ def test_a_user_without_rights(postgres: PostgresServer, postgres_url: str) -> N
 def test_a_database_that_is_not_there(postgres: PostgresServer) -> None:
     with pytest.raises(DatabaseError, match=r'no connection: .*database "nowhere" does not exist'):
         LatencyDatabase(postgres.url("nowhere"))
+
+
+def test_references_are_checked_by_index_though_the_tables_were_small(postgres_url: str) -> None:
+    stages, names = [stage(n) for n in range(100)], ("stage_id", "position", "kind")
+    scans = "SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relname = 'stage'"
+    with LatencyDatabase(postgres_url) as database:
+        database.record([(s, ok(s)) for s in stages], CPU, ENVIRONMENT)
+        with database._transaction(write=True) as connection:
+            connection.exec_driver_sql("ANALYZE")
+            numbers = stage_ids(connection, [s.key for s in stages]).values()
+            before = connection.exec_driver_sql(scans).scalar_one()
+            for position in range(100, 110):
+                rows = [(number, position, "relu") for number in numbers]
+                assert insert_rows(connection, tables.stage_operator, names, rows) == len(stages)
+            assert connection.exec_driver_sql(scans).scalar_one() == before
+            # As the next statements of the transaction need it.
+            assert connection.exec_driver_sql("SHOW plan_cache_mode").scalar() == "force_custom_plan"
+            assert connection.exec_driver_sql("SHOW enable_seqscan").scalar() == "on"
+
+
+@pytest.mark.parametrize("count", [9_999, 10_000, 20_001])
+def test_rows_of_several_statements(postgres_url: str, count: int) -> None:
+    odd = ['"', "\\", "{NULL}", "NULL", "", " ", "\u00e9,\n"]
+    rows = [(f"{n:064x}", 1, odd[n % len(odd)], *["x"] * 3, *[n] * 5) for n in range(count)]
+    names = ("key", "key_version", "canonical", "strategy", "dtype", "layout")
+    names += ("batch", "groups", "units", "flops", "bytes_moved")
+    with LatencyDatabase(postgres_url) as database, database._transaction(write=True) as connection:
+        assert insert_rows(connection, tables.stage, names, rows) == count
+        assert insert_rows(connection, tables.stage, names, rows[:5]) == 0
+        found = connection.execute(select(*(tables.stage.c[name] for name in names)).order_by(tables.stage.c.key))
+        assert [tuple(row) for row in found] == rows
