@@ -9,17 +9,17 @@ What is prepared depends on the number of threads: it has to be made on as many 
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Mapping
 from typing import cast
 
-import torch
 from torch import Tensor
 
 from iosfarm.ir.operators import Attributes, Shape
 from iosfarm.kernels.cpu import onednn as dnnl
-from iosfarm.kernels.cpu.onednn import FUSED, Argument, Dims, Handle, OneDnn, OneDnnError, onednn
-from iosfarm.kernels.cpu.primitive import function_of
+from iosfarm.kernels.cpu.onednn import FUSED, Dims, Handle, OneDnn, OneDnnError, onednn
+from iosfarm.kernels.cpu.pointwise import pointwise_into_part
+from iosfarm.kernels.cpu.prepared import Prepared
+from iosfarm.kernels.cpu.primitive import Primitive, constant, packed
 from iosfarm.kernels.cpu.torch_convolution import packed_convolution
 from iosfarm.kernels.torch_operators import IN_PLACE
 
@@ -46,17 +46,18 @@ def prepared_convolution(
     return lambda x: after(convolve(x))
 
 
-def _primitive(
-    library: OneDnn, attributes: Attributes, weight: Tensor, bias: Tensor | None, shape: Shape
-) -> Callable[..., Tensor]:
+def _primitive(library: OneDnn, attributes: Attributes, weight: Tensor, bias: Tensor | None, shape: Shape) -> Primitive:
     made = _description(library, attributes, weight, bias, shape)
-    constants = {dnnl.WEIGHTS: _packed(library, made, attributes, weight)}
+    constants = {dnnl.WEIGHTS: packed(library, made, _grouped(attributes, weight))}
     if bias is not None:
-        copy = bias.clone()
-        described = library.described(copy.shape, (1,), copy.dtype)
-        constants[dnnl.BIAS] = library.make("memory_create", described, library.engine, copy.data_ptr(), kept=copy)
+        constants[dnnl.BIAS] = constant(library, bias)
     result_shape = _result_shape(attributes, weight, shape)
-    return function_of(library, made, shape, result_shape, weight.dtype, constants)
+
+    def part(pitch: int) -> Prepared | None:
+        return pointwise_into_part(library, attributes, weight, bias, shape, pitch)
+
+    source, result = library.image(shape, weight.dtype), library.image(result_shape, weight.dtype)
+    return Primitive(library, made, [(dnnl.SRC, source, shape)], (result, result_shape), weight.dtype, constants, part)
 
 
 def _description(library: OneDnn, attributes: Attributes, weight: Tensor, bias: Tensor | None, shape: Shape) -> Handle:
@@ -79,24 +80,6 @@ def _description(library: OneDnn, attributes: Attributes, weight: Tensor, bias: 
         padding,
         setting,
     )
-
-
-def _packed(library: OneDnn, made: Handle, attributes: Attributes, weight: Tensor) -> Handle:
-    """A copy of the weights as the convolution wants them."""
-    plain = _grouped(attributes, weight)
-    wanted = library.call("primitive_desc_query_md", made, dnnl.WEIGHTS_OF, 0)
-    copy = torch.empty(library.call("memory_desc_get_size", wanted), dtype=torch.uint8)
-    memory = library.make("memory_create", wanted, library.engine, copy.data_ptr(), kept=copy)
-    given = library.described(plain.shape, plain.stride(), weight.dtype)
-    source = library.make("memory_create", given, library.engine, plain.data_ptr())
-    reorder = library.make(
-        "primitive_create",
-        library.make("reorder_primitive_desc_create", given, library.engine, wanted, library.engine, None),
-    )
-    stream = library.make("stream_create", library.engine, dnnl.IN_ORDER)
-    table = (Argument * 2)(Argument(dnnl.SRC, source.address), Argument(dnnl.DST, memory.address))
-    library.check("primitive_execute", library.execute(reorder, stream, len(table), ctypes.addressof(table)))
-    return memory
 
 
 def _grouped(attributes: Attributes, weight: Tensor) -> Tensor:

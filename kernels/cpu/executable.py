@@ -9,7 +9,8 @@ from typing import NoReturn, Self
 import torch
 from torch import Tensor
 
-from iosfarm.kernels.cpu.program import StageProgram, Values
+from iosfarm.kernels.cpu.arena import Arena
+from iosfarm.kernels.cpu.prepared import Values
 from iosfarm.kernels.cpu.streams import Streams
 from iosfarm.kernels.cpu.weights import array_of, tensor_of
 from iosfarm.kernels.runtime import Array
@@ -27,23 +28,23 @@ class CpuExecutable:
     def __init__(
         self,
         streams: Streams,
-        programs: Sequence[StageProgram],
+        arena: Arena,
         inputs: Sequence[Tensor],
         outputs: Sequence[int],
-        slots: int,
         scratch: Tensor,
         on_close: Callable[[CpuExecutable], None],
     ) -> None:
         self._streams = streams
-        self._programs = programs
+        self._stages, self._places = arena.stages, arena.places
+        self.arena_bytes = arena.size
+        """What was planned: operators that cannot be told where to write take memory beside, and so do inputs."""
         self._sources = list(inputs)
         self._inputs = [torch.empty_like(tensor) for tensor in inputs]
         self._outputs = outputs
-        self._slots = slots
         self._scratch = scratch
         self._on_close = on_close
         self._closed = False
-        self._beside = [streams.beside(len(p.groups)) if len(p.groups) > 1 else [] for p in programs]
+        self._beside = [streams.beside(len(p.groups)) if len(p.groups) > 1 else [] for p in arena.stages]
 
     def run(self, *inputs: Array) -> list[Array]:
         """See `Executable.run`."""
@@ -73,7 +74,7 @@ class CpuExecutable:
         """See `Executable.close`."""
         if not self._closed:
             self._closed = True
-            self._programs, self._sources, self._inputs = [], [], []
+            self._stages, self._places, self._sources, self._inputs = (), (), [], []
             self._on_close(self)
 
     def __enter__(self) -> Self:
@@ -102,7 +103,7 @@ class CpuExecutable:
         return time.perf_counter() - begin
 
     def _fresh(self) -> Values:
-        values: Values = [None] * self._slots
+        values: Values = list(self._places)
         for slot, (buffer, source) in enumerate(zip(self._inputs, self._sources, strict=True)):
             values[slot] = buffer.copy_(source)
         return values
@@ -110,23 +111,23 @@ class CpuExecutable:
     def _timed_stages(self) -> list[float]:
         values = self._fresh()
         times = []
-        for position in range(len(self._programs)):
+        for position in range(len(self._stages)):
             begin = time.perf_counter()
             self._execute_stage(position, values)
             times.append(time.perf_counter() - begin)
         return times
 
     def _execute(self, values: Values) -> None:
-        for position in range(len(self._programs)):
+        for position in range(len(self._stages)):
             self._execute_stage(position, values)
 
     def _execute_stage(self, position: int, values: Values) -> None:
-        program = self._programs[position]
-        if len(program.groups) == 1:
-            for step in program.groups[0]:
+        stage = self._stages[position]
+        if len(stage.groups) == 1:
+            for step in stage.groups[0]:
                 step(values)
         else:
-            groups = iter(program.groups)
+            groups = iter(stage.groups)
 
             def run() -> None:
                 for group in groups:
@@ -134,7 +135,7 @@ class CpuExecutable:
                         step(values)
 
             self._streams.fork(self._beside[position], run)
-        for slot in program.dead:
+        for slot in stage.dead:
             values[slot] = None
 
     def _check_open(self) -> None:

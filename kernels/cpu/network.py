@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from iosfarm.kernels.cpu.arena import Arena
 from iosfarm.kernels.cpu.executable import CpuExecutable
-from iosfarm.kernels.cpu.program import StageProgram, Values
+from iosfarm.kernels.cpu.prepared import Values
 from iosfarm.kernels.cpu.streams import Streams
 from iosfarm.kernels.network import Span, is_channels_last
 
@@ -23,15 +24,14 @@ class CpuNetwork(CpuExecutable):
     def __init__(
         self,
         streams: Streams,
-        programs: Sequence[StageProgram],
+        arena: Arena,
         inputs: Sequence[Tensor],
         outputs: Sequence[int],
-        slots: int,
         scratch: Tensor,
         on_close: Callable[[CpuExecutable], None],
         names: Sequence[Sequence[str]],
     ) -> None:
-        super().__init__(streams, programs, inputs, outputs, slots, scratch, on_close)
+        super().__init__(streams, arena, inputs, outputs, scratch, on_close)
         self._names = names
 
     def run_tensors(self, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -53,7 +53,7 @@ class CpuNetwork(CpuExecutable):
     # -- on home -------------------------------------------------------------------------------------------------
 
     def _run_on(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        values: Values = [None] * self._slots
+        values: Values = list(self._places)
         for slot, (buffer, tensor) in enumerate(zip(self._inputs, inputs, strict=True)):
             # An input that is laid out as stages want it is read in place: operators change nothing but their results.
             values[slot] = tensor if _is_laid_out_like(tensor, buffer) else buffer.copy_(tensor)
@@ -66,7 +66,7 @@ class CpuNetwork(CpuExecutable):
         values = self._fresh()
         spans: list[Span] = []
         origin = time.perf_counter()
-        for position in range(len(self._programs)):
+        for position in range(len(self._stages)):
             begin = time.perf_counter()
             self._trace_stage(position, values, origin, spans)
             end = time.perf_counter()
@@ -74,8 +74,8 @@ class CpuNetwork(CpuExecutable):
         return spans
 
     def _trace_stage(self, position: int, values: Values, origin: float, spans: list[Span]) -> None:
-        program, names = self._programs[position], self._names[position]
-        groups = iter(zip(program.groups, program.units, strict=True))
+        stage, names = self._stages[position], self._names[position]
+        groups = iter(zip(stage.groups, stage.units, strict=True))
 
         def run() -> None:
             stream = threading.current_thread().name
@@ -88,11 +88,11 @@ class CpuNetwork(CpuExecutable):
                         own = tuple(names[unit] for unit in units)
                         spans.append(Span(position, stream, own, begin - origin, time.perf_counter() - origin))
 
-        if len(program.groups) == 1:
+        if len(stage.groups) == 1:
             run()
         else:
             self._streams.fork(self._beside[position], run)
-        for slot in program.dead:
+        for slot in stage.dead:
             values[slot] = None
 
 

@@ -21,10 +21,16 @@ PACKAGE = "onednn-cpu-gomp"
 MAJOR = 3
 CPU, IN_ORDER, INFERENCE, DIRECT, SCRATCH_IS_GIVEN = 1, 1, 96, 1, 1
 RELU, TANH, HARD_SIGMOID, LOGISTIC, SWISH, CLIP, HARD_SWISH = 0x20, 0x21, 0x28, 0x29, 0x2C, 0x2E, 0x34
+MAX, AVERAGE, AVERAGE_WITH_PADDING = 0x1FF, 0x3FF, 0x2FF
+ADD = 0x1FFF0
 WEIGHTS_OF, SCRATCH_OF = 131, 136
 """What a primitive wants: descriptions that it can be asked for."""
-SRC, DST, WEIGHTS, BIAS, SCRATCHPAD = 1, 17, 33, 41, 80
+SRC, OTHER_SRC, DST, WEIGHTS, BIAS, SCRATCHPAD = 1, 2, 17, 33, 41, 80
 """Places of arguments."""
+AFTERWARDS = 1 << 15
+"""Times 1, 2, … and with the place in it: that of the first, second, … operation that follows the main one."""
+MOST_AFTERWARDS = 31
+"""How many may follow, an activation beside."""
 DTYPES = {torch.float16: 1, torch.bfloat16: 2, torch.float32: 3}
 ANY = 1
 """The format that suits the library best."""
@@ -75,16 +81,17 @@ _MAKES: Mapping[str, tuple[Any, ...]] = {
         *(c_void_p, c_int, c_int, c_void_p, c_void_p, c_void_p, c_void_p),
         *(POINTER(c_int64), POINTER(c_int64), POINTER(c_int64), POINTER(c_int64), c_void_p),
     ),
+    "pooling_forward_primitive_desc_create": (
+        *(c_void_p, c_int, c_int, c_void_p, c_void_p),
+        *(POINTER(c_int64), POINTER(c_int64), POINTER(c_int64), POINTER(c_int64), POINTER(c_int64), c_void_p),
+    ),
+    "binary_primitive_desc_create": (c_void_p, c_int, c_void_p, c_void_p, c_void_p, c_void_p),
+    "matmul_primitive_desc_create": (c_void_p, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p),
 }
 """Functions that make an object, and their arguments after the place where to put it."""
 
-_DESTROYS = {
-    "convolution_forward_primitive_desc_create": "primitive_desc_destroy",
-    "reorder_primitive_desc_create": "primitive_desc_destroy",
-    "memory_desc_create_with_strides": "memory_desc_destroy",
-    "memory_desc_create_with_tag": "memory_desc_destroy",
-}
-"""What ends an object, where it is not named like what makes it."""
+_DESTROYS = {"primitive_desc_create": "primitive_desc_destroy", "memory_desc_create": "memory_desc_destroy"}
+"""What ends an object, by a part of what makes it, where it is not named alike."""
 
 
 class OneDnnError(Exception):
@@ -122,6 +129,7 @@ class OneDnn:
         self._function("primitive_attr_set_scratchpad_mode").argtypes = (c_void_p, c_int)
         self._function("primitive_attr_set_post_ops").argtypes = (c_void_p, c_void_p)
         self._function("post_ops_append_eltwise").argtypes = (c_void_p, c_int, c_float, c_float)
+        self._function("post_ops_append_binary").argtypes = (c_void_p, c_int, c_void_p)
         self._function("memory_desc_get_size").argtypes = (c_void_p,)
         self._function("memory_desc_get_size").restype = c_size_t
         self._function("primitive_desc_query_md").argtypes = (c_void_p, c_int, c_int)
@@ -165,14 +173,18 @@ class OneDnn:
             return self.make("memory_desc_create_with_tag", len(shape), Dims(*shape), DTYPES[dtype], ANY)
         return self.make("memory_desc_create_with_strides", len(shape), Dims(*shape), DTYPES[dtype], Dims(*strides))
 
-    def setting(self, activation: tuple[int, float, float] | None) -> Handle:
-        """How to do it (`dnnl_primitive_attr_t`): in memory of ours, with an activation of `FUSED` in the end."""
+    def setting(self, activation: tuple[int, float, float] | None, added: Sequence[Handle] = ()) -> Handle:
+        """How to do it (`dnnl_primitive_attr_t`): in memory of ours; tensors of these descriptions are added to what is
+        computed, and an activation of `FUSED` comes in the end.
+        """
         setting = self.make("primitive_attr_create")
         self.check("set_scratchpad", self.call("primitive_attr_set_scratchpad_mode", setting, SCRATCH_IS_GIVEN))
+        after = self.make("post_ops_create")
+        for described in added:
+            self.check("append_binary", self.call("post_ops_append_binary", after, ADD, described))
         if activation is not None:
-            after = self.make("post_ops_create")
             self.check("append_eltwise", self.call("post_ops_append_eltwise", after, *activation))
-            self.check("set_post_ops", self.call("primitive_attr_set_post_ops", setting, after))
+        self.check("set_post_ops", self.call("primitive_attr_set_post_ops", setting, after))
         return setting
 
     def threads(self) -> int:
@@ -186,7 +198,7 @@ class OneDnn:
 
 
 def _destroyer(name: str) -> str:
-    return _DESTROYS.get(name) or name.replace("create", "destroy")
+    return next((end for part, end in _DESTROYS.items() if part in name), name.replace("create", "destroy"))
 
 
 @cache

@@ -1,10 +1,10 @@
-"""What oneDNN has prepared, as a function: arguments in their places, and a new result in every call."""
+"""What oneDNN has prepared, bound to the memory that it reads and writes."""
 
 from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -12,51 +12,111 @@ from torch import Tensor
 from iosfarm.ir.operators import Shape
 from iosfarm.kernels.cpu import onednn as dnnl
 from iosfarm.kernels.cpu.onednn import Argument, Handle, OneDnn
+from iosfarm.kernels.cpu.prepared import Prepared, Source, Step, Values
 
 
-def function_of(
-    library: OneDnn,
-    made: Handle,
-    shape: Shape,
-    result_shape: Shape,
-    dtype: torch.dtype,
-    constants: Mapping[int, Handle],
-) -> Callable[[Tensor], Tensor]:
-    """The function of images of `shape`, channels last, that `made` (`dnnl_primitive_desc_t`) describes.
+class Primitive:
+    """See `Prepared`, for images, channels last. made: what to do (`dnnl_primitive_desc_t`). reads: the places of the
+    inputs among its arguments, with their descriptions and the shapes that they have for us. result: the same without a
+    place. constants: memory in other places. part: see `Prepared.into_part`.
 
-    constants: memory in other places than the input's and the result's. Not for two threads at a time. What is returned
-    raises ValueError for an input of another size or dtype: the library would read beyond its end.
+    A step is not for two threads at a time. It raises ValueError for an input of another size or dtype: the library
+    would read beyond its end.
     """
-    source = library.make("memory_create", library.image(shape, dtype), library.engine, None)
-    result = library.make("memory_create", library.image(result_shape, dtype), library.engine, None)
-    arguments = {dnnl.SRC: source, dnnl.DST: result, **constants}
-    wanted = library.call("primitive_desc_query_md", made, dnnl.SCRATCH_OF, 0)
-    scratch_bytes = library.call("memory_desc_get_size", wanted)
-    if scratch_bytes:
-        arguments[dnnl.SCRATCHPAD] = library.make("memory_create", wanted, library.engine, None)
-    table = (Argument * len(arguments))(*[Argument(place, memory.address) for place, memory in arguments.items()])
-    primitive = library.make("primitive_create", made)
+
+    def __init__(
+        self,
+        library: OneDnn,
+        made: Handle,
+        reads: Sequence[tuple[int, Handle, Shape]],
+        result: tuple[Handle, Shape],
+        dtype: torch.dtype,
+        constants: Mapping[int, Handle],
+        part: Callable[[int], Prepared | None] = lambda _: None,
+    ) -> None:
+        self._library, self._reads, self._constants = library, reads, constants
+        self._described, self._shape = result
+        self._dtype = dtype
+        self._primitive = library.make("primitive_create", made)
+        self._stream = library.make("stream_create", library.engine, dnnl.IN_ORDER)
+        # The description of the scratch memory is a part of `made`.
+        self._made = made
+        self._wanted = library.call("primitive_desc_query_md", made, dnnl.SCRATCH_OF, 0)
+        self.scratch = library.call("memory_desc_get_size", self._wanted)
+        self.into_part = part
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """See `Prepared.__call__`."""
+        result = torch.empty(self._shape, dtype=self._dtype, memory_format=torch.channels_last)
+        scratch = torch.empty(self.scratch, dtype=torch.uint8) if self.scratch else None
+        self.step([Source(number) for number in range(len(inputs))], result, scratch)(list(inputs))
+        return result
+
+    def step(self, sources: Sequence[Source], result: Tensor, scratch: Tensor | None) -> Step:
+        """See `Prepared.step`. What always lies in one place costs nothing in the call itself: a network makes hundreds
+        of calls.
+        """
+        library = self._library
+        arguments = {**self._constants, dnnl.DST: self._memory(self._described, result)}
+        if scratch is not None:
+            arguments[dnnl.SCRATCHPAD] = self._memory(self._wanted, scratch)
+        moving: list[tuple[int, int, Shape]] = []
+        for source, (place, described, shape) in zip(sources, self._reads, strict=True):
+            memory = arguments[place] = self._memory(described, source.tensor)
+            if source.tensor is None:
+                moving.append((source.slot, memory.address, shape))
+        table = (Argument * len(arguments))(*[Argument(place, memory.address) for place, memory in arguments.items()])
+        run, call = (
+            library.execute,
+            (self._primitive.address, self._stream.address, len(table), ctypes.addressof(table)),
+        )
+
+        def fixed(_: Values, kept: object = (table, arguments, self)) -> None:
+            if run(*call):
+                raise RuntimeError("oneDNN failed to execute what it had prepared")
+
+        if not moving:
+            return fixed
+
+        def placed(values: Values) -> None:
+            tensors = [self._placed(values[slot], address, shape) for slot, address, shape in moving]
+            fixed(values)
+            tensors.clear()  # not before: they may be copies that nothing else holds
+
+        return placed
+
+    def _memory(self, described: Handle | int, tensor: Tensor | None) -> Handle:
+        engine, address = self._library.engine, None if tensor is None else tensor.data_ptr()
+        return self._library.make("memory_create", described, engine, address, kept=tensor)
+
+    def _placed(self, x: Tensor | None, address: int, shape: Shape) -> Tensor:
+        if x is None or x.numel() != math.prod(shape) or x.dtype != self._dtype:
+            found = "nothing" if x is None else f"an input of {tuple(x.shape)} in {x.dtype}"
+            raise ValueError(f"{found}, not {shape} in {self._dtype}")
+        x = x.contiguous(memory_format=torch.channels_last)
+        self._library.place(address, x.data_ptr())
+        return x
+
+
+def packed(library: OneDnn, made: Handle, plain: Tensor) -> Handle:
+    """A copy of weights as `made` (`dnnl_primitive_desc_t`) wants them."""
+    wanted = library.call("primitive_desc_query_md", made, dnnl.WEIGHTS_OF, 0)
+    copy = torch.empty(library.call("memory_desc_get_size", wanted), dtype=torch.uint8)
+    memory = library.make("memory_create", wanted, library.engine, copy.data_ptr(), kept=copy)
+    given = library.described(plain.shape, plain.stride(), plain.dtype)
+    source = library.make("memory_create", given, library.engine, plain.data_ptr())
+    reorder = library.make(
+        "primitive_create",
+        library.make("reorder_primitive_desc_create", given, library.engine, wanted, library.engine, None),
+    )
     stream = library.make("stream_create", library.engine, dnnl.IN_ORDER)
-    # In the call itself, addresses only: a network makes it hundreds of times.
-    run, place, last = library.execute, library.place, torch.channels_last
-    call = (primitive.address, stream.address, len(table), ctypes.addressof(table))
-    source_at, result_at = source.address, result.address
-    scratch_at = arguments[dnnl.SCRATCHPAD].address if scratch_bytes else 0
-    count = math.prod(shape)
+    table = (Argument * 2)(Argument(dnnl.SRC, source.address), Argument(dnnl.DST, memory.address))
+    library.check("primitive_execute", library.execute(reorder, stream, len(table), ctypes.addressof(table)))
+    return memory
 
-    def function(x: Tensor, kept: object = (table, arguments, primitive, stream)) -> Tensor:
-        if x.numel() != count or x.dtype != dtype:
-            raise ValueError(f"an input of {tuple(x.shape)} in {x.dtype}, not {shape} in {dtype}")
-        x = x.contiguous(memory_format=last)
-        y = torch.empty(result_shape, dtype=dtype, memory_format=last)
-        place(source_at, x.data_ptr())
-        place(result_at, y.data_ptr())
-        if scratch_bytes:
-            # Taken and given back in each call: those of a network use the same memory, warm, in turn.
-            scratch = torch.empty(scratch_bytes, dtype=torch.uint8)
-            place(scratch_at, scratch.data_ptr())
-        if run(*call):
-            raise RuntimeError("oneDNN failed to execute what it had prepared")
-        return y
 
-    return function
+def constant(library: OneDnn, tensor: Tensor) -> Handle:
+    """A copy of a tensor."""
+    copy = tensor.clone(memory_format=torch.contiguous_format)
+    described = library.described(copy.shape, copy.stride(), copy.dtype)
+    return library.make("memory_create", described, library.engine, copy.data_ptr(), kept=copy)

@@ -1,8 +1,8 @@
-"""From stages to programs: what to call, in which order, reading and writing which slots."""
+"""From stages to programs: what to compute, in which order, reading and writing which slots."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,53 +11,74 @@ from torch import Tensor
 from iosfarm.ir.merge import merged_convolution
 from iosfarm.ir.operators import Attributes, Shape
 from iosfarm.ir.stage import Stage
-from iosfarm.ir.stage_units import StageUnit
+from iosfarm.ir.stage_units import StageOperator, StageUnit
 from iosfarm.kernels.cpu.activations import with_activations
 from iosfarm.kernels.cpu.convolution import prepared_convolution
-from iosfarm.kernels.torch_operators import bind
+from iosfarm.kernels.cpu.out_functions import prepared_elementwise
+from iosfarm.kernels.cpu.parts import Part, parts_of
+from iosfarm.kernels.cpu.pooling import prepared_pool
+from iosfarm.kernels.cpu.prepared import Prepared
+from iosfarm.kernels.torch_operators import Function, bind
 
-Values = list[Tensor | None]
-Step = Callable[[Values], None]
 Bound = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class StageProgram:
-    """Groups of steps that may run side by side. `dead`: slots that nothing reads after this stage. `units`: of each
-    step of each group, the units of the stage that it belongs to, by their place in `Stage.units`.
+class Operation:
+    """compute: of the values in the slots `sources` a tensor of `shape`, which is put into the slots `targets`: all of
+    it, or where they are several, so many channels (`sizes`) to each. inside: the part of another value that the result
+    is written to. units: of the stage, whose work it is, by their place in `Stage.units`.
     """
 
-    groups: tuple[tuple[Step, ...], ...]
+    compute: Prepared | Function
+    sources: tuple[int, ...]
+    targets: tuple[int, ...]
+    shape: Shape
+    units: tuple[int, ...]
+    sizes: tuple[int, ...] = ()
+    inside: Part | None = None
+
+
+@dataclass(frozen=True)
+class StageProgram:
+    """Groups of operations that may run side by side. `dead`: slots that nothing reads after this stage."""
+
+    groups: tuple[tuple[Operation, ...], ...]
     reads: frozenset[int]
     writes: frozenset[int]
     dead: tuple[int, ...] = ()
-    units: tuple[tuple[tuple[int, ...], ...], ...] = ()
 
 
-def lower(stage: Stage, weights: Sequence[Bound], slot_of: Callable[[int], int]) -> StageProgram:
-    """The program of a stage; `slot_of` tells where a reference (see `StageOperator`) stands among the values."""
+def lower(
+    stage: Stage, weights: Sequence[Bound], slot_of: Callable[[int], int], parts: Mapping[int, Part] | None = None
+) -> StageProgram:
+    """The program of a stage; `slot_of` tells where a reference (see `StageOperator`) stands among the values. parts:
+    slots whose values would best be written straight into others; unless given, those that only their own unit reads.
+    """
     operators = list(stage.operators)
+    dtype = _dtype(stage)
     written = frozenset(slot_of(number) for number in range(len(operators)))
     read = frozenset(slot_of(-1 - k) for k in range(len(stage.inputs)))
+    if parts is None:
+        parts = _inside_units(stage, slot_of)
     place = {unit.first: position for position, unit in enumerate(stage.units)}
-    groups: list[tuple[Step, ...]] = []
-    units: list[tuple[tuple[int, ...], ...]] = []
+    groups: list[tuple[Operation, ...]] = []
     for stream in stage.streams:
         if stream.merged:
-            groups.append((_merged(stage, stream.units, weights, slot_of),))
-            units.append((tuple(place[unit.first] for unit in stream.units),))
+            owners = tuple(place[unit.first] for unit in stream.units)
+            groups.append((_merged(stage, stream.units, weights, slot_of, owners, dtype),))
             continue
-        steps, owners = [], []
+        operations = []
         for unit in stream.units:
             for executed in with_activations(unit):
-                operator = executed.operator
-                shape = stage.shape_of(operator.references[0])
-                function = _function(operator.kind, operator.attributes, weights[executed.number], shape)
-                steps.append(_step(function, [slot_of(r) for r in operator.references], slot_of(executed.result)))
-                owners.append((place[unit.first],))
-        groups.append(tuple(steps))
-        units.append(tuple(owners))
-    return StageProgram(tuple(groups), read, written, units=tuple(units))
+                operator, target = executed.operator, slot_of(executed.result)
+                shapes = [stage.shape_of(reference) for reference in operator.references]
+                compute = _compute(operator, weights[executed.number], shapes, dtype)
+                sources = tuple(slot_of(reference) for reference in operator.references)
+                operation = Operation(compute, sources, (target,), operator.shape, (place[unit.first],))
+                operations.append(_into_part(operation, parts.get(target)))
+        groups.append(tuple(operations))
+    return StageProgram(tuple(groups), read, written)
 
 
 def with_liveness(programs: Sequence[StageProgram], kept: Iterable[int]) -> list[StageProgram]:
@@ -71,55 +92,71 @@ def with_liveness(programs: Sequence[StageProgram], kept: Iterable[int]) -> list
     return result[::-1]
 
 
-def dense(tensor: Tensor) -> Tensor:
-    """A tensor whose elements lie in order, channels last: what a stage hands on, whatever reads it."""
-    if tensor.dim() == 4:
-        return tensor.contiguous(memory_format=torch.channels_last)
-    return tensor.contiguous()
+def _dtype(stage: Stage) -> torch.dtype:
+    found: torch.dtype = getattr(torch, stage.dtype)
+    return found
 
 
-def _function(kind: str, attributes: Attributes, weights: Bound, shape: Shape) -> Callable[..., Tensor]:
-    """What computes an operator whose first input has this shape."""
-    prepared = prepared_convolution(attributes, weights, shape) if kind == "conv2d" else None
-    return bind(kind, attributes, weights) if prepared is None else prepared
+def _inside_units(stage: Stage, slot_of: Callable[[int], int]) -> dict[int, Part]:
+    """In a network others may read what a unit hands on; what lies between its operators is its own."""
+    outputs = {unit.output for unit in stage.units}
+
+    def operators() -> Iterator[tuple[str, Attributes, tuple[int, ...], int, Shape]]:
+        for number, operator in enumerate(stage.operators):
+            yield operator.kind, operator.attributes, operator.references, number, operator.shape
+
+    found = parts_of(operators(), stage.shape_of, outputs)
+    return {slot_of(value): replace(part, whole=slot_of(part.whole)) for value, part in found.items()}
 
 
-def _step(function: Callable[..., Tensor], sources: Sequence[int], target: int) -> Step:
-    if len(sources) == 1:
-        source = sources[0]
-
-        def single(values: Values) -> None:
-            values[target] = dense(function(values[source]))
-
-        return single
-
-    def several(values: Values) -> None:
-        values[target] = dense(function(*[values[source] for source in sources]))
-
-    return several
+def _into_part(operation: Operation, part: Part | None) -> Operation:
+    """The same, writing to a part of another value if it can."""
+    if part is None or not isinstance(operation.compute, Prepared):
+        return operation
+    compute = operation.compute.into_part(part.pitch)
+    return operation if compute is None else replace(operation, compute=compute, inside=part)
 
 
-def _merged(stage: Stage, units: Sequence[StageUnit], weights: Sequence[Bound], slot_of: Callable[[int], int]) -> Step:
+def _compute(
+    operator: StageOperator, weights: Bound, shapes: Sequence[Shape], dtype: torch.dtype
+) -> Prepared | Function:
+    """What computes an operator of inputs of these shapes."""
+    kind, attributes = operator.kind, operator.attributes
+    function = bind(kind, attributes, weights)
+    prepared: Prepared | Function | None
+    if kind == "conv2d":
+        prepared = prepared_convolution(attributes, weights, shapes[0])
+    elif kind in ("max_pool", "avg_pool"):
+        prepared = prepared_pool(kind, attributes, shapes[0], operator.shape, dtype)
+    else:
+        prepared = prepared_elementwise(kind, attributes, shapes, operator.shape, function, dtype)
+    return function if prepared is None else prepared
+
+
+def _merged(
+    stage: Stage,
+    units: Sequence[StageUnit],
+    weights: Sequence[Bound],
+    slot_of: Callable[[int], int],
+    owners: tuple[int, ...],
+    dtype: torch.dtype,
+) -> Operation:
     """One convolution for all units; each unit's channels are copied out, so that readers find them dense."""
     operators = [unit.operators[0] for unit in units]
     attributes = [operator.attributes for operator in operators]
     reference = operators[0].references[0]
     bound = [weights[unit.output] for unit in units]
     weight, bias, padding = merged_parameters(attributes, bound, stage.shape_of(reference)[2:4])
-    source = slot_of(reference)
-    sizes = [operator.shape[1] for operator in operators]
-    targets = [slot_of(unit.output) for unit in units]
+    sizes = tuple(operator.shape[1] for operator in operators)
+    targets = tuple(slot_of(unit.output) for unit in units)
 
     # The merged convolution is a conv2d like any other, with weights of its own.
     merged = {**attributes[0], "padding": padding, "bias": bias is not None}
     parameters = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
-    function = _function("conv2d", merged, parameters, stage.shape_of(reference))
-
-    def step(values: Values) -> None:
-        for target, piece in zip(targets, torch.split(function(values[source]), sizes, 1), strict=True):
-            values[target] = dense(piece)
-
-    return step
+    batch, _, *size = operators[0].shape
+    operator = replace(operators[0], attributes=merged, shape=(batch, sum(sizes), *size))
+    compute = _compute(operator, parameters, [stage.shape_of(reference)], dtype)
+    return Operation(compute, (slot_of(reference),), targets, operator.shape, owners, sizes)
 
 
 def merged_parameters(

@@ -18,6 +18,7 @@ from iosfarm.ir.schedule import Schedule
 from iosfarm.ir.stage import Stage
 from iosfarm.kernels.cpu import machine
 from iosfarm.kernels.cpu.allocator import keep_freed_memory
+from iosfarm.kernels.cpu.arena import place
 from iosfarm.kernels.cpu.executable import CpuExecutable
 from iosfarm.kernels.cpu.network import CpuNetwork
 from iosfarm.kernels.cpu.onednn import onednn
@@ -26,7 +27,7 @@ from iosfarm.kernels.cpu.streams import Streams, intra_op_threads
 from iosfarm.kernels.cpu.weights import RandomTensors, given_tensors
 from iosfarm.kernels.runtime import Array, Weights
 
-VERSION = 5
+VERSION = 6
 """Raise it whenever a change here changes latencies: measurements of another version are not reused."""
 
 DISTURBED = 0.75
@@ -95,9 +96,8 @@ class CpuRuntime:
         outputs = [count + unit.output for unit in stage.units]
         program = self._lower(stage, bound, lambda r: count + r if r >= 0 else -1 - r)
         inputs = [self._random.input(shape, dtype) for shape in stage.inputs]
-        executable = CpuExecutable(
-            self._streams, [program], inputs, outputs, count + len(operators), self._scratch, self._open.discard
-        )
+        arena = place([program], count + len(operators), outputs, dtype)
+        executable = CpuExecutable(self._streams, arena, inputs, outputs, self._scratch, self._open.discard)
         return self._kept(executable, stage.dtype, "opaque" in {operator.kind for operator in operators})
 
     def prepare_schedule(self, graph: Graph, schedule: Schedule, weights: Weights) -> CpuNetwork:
@@ -118,10 +118,8 @@ class CpuRuntime:
             programs.append(self._lower(item.stage, bound, lambda r, s=slots, i=read: s[r] if r >= 0 else i[-1 - r]))
         inputs = [self._random.input(graph.shape(item.name), dtype) for item in graph.inputs]
         units = [[graph.units[unit].name for group in item.groups for unit in group] for item in placed]
-        programs = with_liveness(programs, outputs)
-        network = CpuNetwork(
-            self._streams, programs, inputs, outputs, len(names), self._scratch, self._open.discard, units
-        )
+        arena = place(with_liveness(programs, outputs), len(names), outputs, dtype)
+        network = CpuNetwork(self._streams, arena, inputs, outputs, self._scratch, self._open.discard, units)
         return self._kept(network, graph.dtype, "opaque" in {operator.kind for operator in graph.operators})
 
     def close(self) -> None:

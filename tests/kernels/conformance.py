@@ -257,6 +257,19 @@ class RuntimeConformance:
         with runtime.prepare_schedule(graph, sequential(graph), weights) as executable:
             self.check_outputs(executable.run(*inputs), run_graph(graph, weights, inputs))
 
+    def test_views_show_what_they_are_of_to_the_end(self, runtime: Runtime, rng: np.random.Generator) -> None:
+        """A view is as old as its reader, not as its own operator: what it shows stays while others are computed."""
+        b = GraphBuilder("views")
+        x = b.conv2d(b.input((4, 5, 5)), 4, 3, padding=1)
+        flat, first = b.flatten(x), b.slice(x, 0, 2)
+        for _ in range(5):
+            x = b.conv2d(x, 4, 3, padding=1)
+        graph = b.build(b.concat(x, first), flat, b.dropout(x))
+        weights, inputs = graph_weights(graph, rng), random_inputs(((1, 4, 5, 5),), rng)
+        for schedule in (sequential(graph), greedy(graph)):
+            with runtime.prepare_schedule(graph, schedule, weights) as executable:
+                self.check_outputs(executable.run(*inputs), run_graph(graph, weights, inputs))
+
     def test_wrong_inputs_are_refused(self, runtime: Runtime, rng: np.random.Generator) -> None:
         stage = stage_of(*STAGES["one"], runtime.layout)
         good = random_inputs(stage.inputs, rng)
