@@ -1,81 +1,93 @@
-"""Memory of a compiled model's calls on the CPU: pages that the system hands out anew, and what that costs.
+"""Memory of a network's executions on the CPU: what is planned once, and what each execution takes beside it.
 
-    python benchmarks/memory.py [squeezenet inception_v3 randwire] [--calls 20] [--rounds 3]
+    python benchmarks/memory.py [squeezenet inception_v3 randwire] [--calls 20]
 
-torch's convolutions make their own results: their `out=` forms compute one and copy it. So what a call needs comes from
-malloc, which gives large areas back to the system when they are free; each page is faulted in again by the next call.
-glibc keeps them with MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_. Both ways run in turns, in processes of their
-own, under the sequential schedule.
+Prints, under the sequential and the greedy schedule: the arena's size and that of all tensors together; bytes that torch's
+operators on the first stream take in one execution; page faults; and the same with every result in memory of its own, as
+it would be without a plan. Each in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import resource
-import statistics
 import subprocess
 import sys
-import time
-import warnings
+from contextlib import closing
 
-KEPT = {"MALLOC_TRIM_THRESHOLD_": str(1 << 30), "MALLOC_MMAP_THRESHOLD_": str(256 << 20)}
+from cpu_runtime import greedy, load, sequential
+
+from iosfarm.kernels.cpu import program
+from iosfarm.kernels.cpu.prepared import Prepared
+from iosfarm.kernels.cpu.runtime import CpuRuntime
+from iosfarm.zoo.weights import random_weights
+
+SCHEDULES = {"sequential": sequential, "greedy": greedy}
 
 
-def measure(name: str, calls: int) -> dict[str, float]:
-    """Median seconds and mean page faults of a call."""
-    import torch
+def without_plan() -> None:
+    """What is prepared from now on makes its own results."""
+    found = program._compute
 
-    import iosfarm
-    from iosfarm.kernels import open_runtime
-    from iosfarm.search.baselines import sequential
-    from iosfarm.search.parts import cut
+    def compute(*arguments: object) -> object:
+        made = found(*arguments)  # type: ignore[arg-type]
+        return made.__call__ if isinstance(made, Prepared) else made
 
-    warnings.simplefilter("ignore")  # of random weights
-    graph = iosfarm.load(name)
-    runtime = open_runtime("cpu")
-    layout = runtime.layout
-    runtime.close()
-    seconds = []
-    with iosfarm.compile(graph, sequential(graph, cut(graph), layout), device="cpu") as model:
-        x = torch.randn(graph.shape(graph.inputs[0].name))
-        for _ in range(5):
-            model(x)
+    program._compute = compute  # type: ignore[assignment]
+
+
+def measure(name: str, method: str, calls: int) -> dict[str, float]:
+    """Bytes and page faults of an execution."""
+    from torch.profiler import ProfilerActivity, profile
+
+    graph = load(name)
+    sums = sum(4 * math.prod(graph.shape(operator.name)) for operator in graph.operators)
+    with closing(CpuRuntime()) as runtime:
+        executable = runtime.prepare_schedule(graph, SCHEDULES[method](graph), random_weights(graph))
+        executable.time(5)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        for _ in range(calls):
-            begin = time.perf_counter()
-            model(x)
-            seconds.append(time.perf_counter() - begin)
+        executable.time(calls)
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-    return {"seconds": statistics.median(seconds), "faults": faults / calls}
+
+        def taken() -> float:
+            values = executable._fresh()
+            with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+                executable._execute(values)
+            return sum(max(0, event.self_cpu_memory_usage) for event in found.events())
+
+        beside = executable._streams.home.call(taken)
+        return {"arena": executable.arena_bytes, "tensors": sums, "beside": beside, "faults": faults / calls}
 
 
 def main() -> None:
-    """Print a line for each network."""
+    """Print two lines for each network and schedule."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", default=["squeezenet", "inception_v3", "randwire"])
     parser.add_argument("--calls", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--one", choices=["planned", "not planned"], help=argparse.SUPPRESS)
+    parser.add_argument("--method", choices=[*SCHEDULES], default="sequential", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(measure(arguments.networks[0], arguments.calls)))
+        if arguments.one == "not planned":
+            without_plan()
+        print(json.dumps(measure(arguments.networks[0], arguments.method, arguments.calls)))
         return
-    page = resource.getpagesize()
     for name in arguments.networks:
-        found: dict[str, list[dict[str, float]]] = {"as it is": [], "kept": []}
-        for _ in range(arguments.rounds):
-            for way, extra in (("as it is", {}), ("kept", KEPT)):
-                command = [sys.executable, __file__, name, "--one", "--calls", str(arguments.calls)]
-                done = subprocess.run(command, env={**os.environ, **extra}, check=True, stdout=subprocess.PIPE)
-                found[way].append(json.loads(done.stdout.splitlines()[-1]))
-        medians = {way: statistics.median(run["seconds"] for run in runs) for way, runs in found.items()}
-        faults = {way: statistics.median(run["faults"] for run in runs) for way, runs in found.items()}
-        words = [f"{way} {medians[way] * 1e3:.1f} ms, {faults[way] * page / 1e6:.1f} MB faulted in" for way in found]
-        print(
-            f"{name}: {'; '.join(words)} ({medians['as it is'] / medians['kept']:.2f}x), load {os.getloadavg()[0]:.1f}"
-        )
+        for method in SCHEDULES:
+            for way in ("planned", "not planned"):
+                command = [sys.executable, __file__, name, "--one", way, "--method", method]
+                environment = {**os.environ, "KINETO_LOG_LEVEL": "5"}  # the profiler's own notes
+                done = subprocess.run(
+                    [*command, "--calls", str(arguments.calls)], check=True, stdout=subprocess.PIPE, env=environment
+                )
+                found = {what: value / 1e6 for what, value in json.loads(done.stdout.splitlines()[-1]).items()}
+                print(
+                    f"{name}, {method}, {way}: arena {found['arena']:.1f} MB, all tensors {found['tensors']:.1f} MB; "
+                    f"each execution takes {found['beside']:.2f} MB beside, {found['faults'] * 1e6:.0f} page faults"
+                )
 
 
 if __name__ == "__main__":

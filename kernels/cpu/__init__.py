@@ -1,1 +1,1 @@
-"""Real execution with torch's CPU operators: see `runtime.CpuRuntime`. Importing this package loads no torch."""
+"""Real execution on the CPU, by oneDNN and torch: see `runtime.CpuRuntime`. Importing this package loads no torch."""
