@@ -2,9 +2,9 @@
 
     python benchmarks/memory.py [squeezenet inception_v3 randwire] [--calls 20]
 
-Prints, under the sequential and the greedy schedule: the arena's size and that of all tensors together; bytes that torch's
-operators on the first stream take in one execution; page faults; and the same with every result in memory of its own, as
-it would be without a plan. Each in a process of its own.
+Prints, under the sequential and the greedy schedule: the arena's size and that of all tensors together; bytes that
+torch's operators on the first stream take in one execution; page faults; and the same with every result in memory of
+its own, as it would be without a plan. Each in a process of its own.
 """
 
 from __future__ import annotations

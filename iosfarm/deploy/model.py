@@ -25,10 +25,10 @@ class CompiledModel:
 
     Inference only. Any thread may call it: calls run one after the other, each on all cores of the device. Weights,
     input buffers, the order of everything and the memory of what is computed on the way are fixed when it is made;
-    results are never memory of another call. On a CPU, operators that only torch has, such as padding and resizing, take
-    memory in each call and give it back as soon as no later stage reads it. Activations that are fused into convolutions
-    and sums make other numbers of NaN than torch does (oneDNN's ReLU makes 0), and so do max pools. It cannot be
-    pickled, and not be used after a fork. It takes over one `acquire` of its runtime.
+    results are never memory of another call. On a CPU, operators that only torch has, such as padding and resizing,
+    take memory in each call and give it back as soon as no later stage reads it. Activations that are fused into
+    convolutions and sums make other numbers of NaN than torch does (oneDNN's ReLU makes 0), and so do max pools. It
+    cannot be pickled, and not be used after a fork. It takes over one `acquire` of its runtime.
 
     Raises, when called:
         UsageError: inputs that do not fit; the line says which and why. RuntimeError: it is closed.
