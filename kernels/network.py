@@ -22,6 +22,23 @@ class TakesTensors(Protocol):
         ...
 
 
+@runtime_checkable
+class StaysOnDevice(Protocol):
+    """An executable on a device with memory of its own, where inputs and outputs can stay between executions."""
+
+    def put(self, inputs: Sequence[Tensor]) -> None:
+        """Inputs of the executions to come, as `TakesTensors.run_tensors` takes them."""
+        ...
+
+    def execute(self) -> None:
+        """Once, on what was put there last, and wait for its end; nothing is copied from or to the host."""
+        ...
+
+    def fetch(self, *, channels_last: bool = False) -> list[Tensor]:
+        """Outputs of the last execution: the caller's own, on the CPU."""
+        ...
+
+
 @dataclass(frozen=True)
 class Span:
     """One unit, or several merged ones, on a stream; a whole stage where `stream` is None.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
-from typing import Any, NoReturn, Self
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, Self, cast
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from iosfarm.ir.device import Device
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.schedule import Schedule
-from iosfarm.kernels.network import Span, TakesTensors, Traceable
+from iosfarm.kernels.network import Span, StaysOnDevice, TakesTensors, Traceable
 from iosfarm.kernels.runtime import Array, Executable, Weights
 
 
@@ -113,6 +113,28 @@ class CompiledModel:
             outputs = executable.run(*[tensor.float().numpy() for tensor in tensors])
         dtype = getattr(torch, self.graph.dtype)
         return [torch.from_numpy(output).to(dtype) for output in outputs]
+
+    def repeater(self, tensors: Sequence[Tensor]) -> tuple[Callable[[], object], Callable[[object], list[Tensor]]]:
+        """For the same inputs again and again: a function that executes once and waits for the end, and one that makes
+        tensors on the CPU of what that returns. On a device with memory of its own inputs and outputs stay there.
+        """
+        with self._shared.use():
+            executable = self._opened()
+            if not isinstance(executable, StaysOnDevice):
+                return lambda: self.run_tensors(tensors), lambda outputs: cast("list[Tensor]", outputs)
+            executable.put(tensors)
+        placed = executable
+
+        def execute() -> None:
+            with self._shared.use():
+                self._opened()
+                placed.execute()
+
+        def fetch(_: object) -> list[Tensor]:
+            with self._shared.use():
+                return placed.fetch()
+
+        return execute, fetch
 
     def _opened(self) -> Executable:
         if self._executable is None:

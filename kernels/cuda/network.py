@@ -61,20 +61,34 @@ class CudaNetwork(CudaExecutable):
 
     def run_tensors(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """See `TakesTensors.run_tensors`."""
-        from iosfarm.kernels.cuda.torch_tensors import bytes_of, tensor_of
+        self.put(inputs)
+        self.execute()
+        return self.fetch(channels_last=any(is_channels_last(tensor) for tensor in inputs))
+
+    def put(self, inputs: Sequence[Tensor]) -> None:
+        """See `StaysOnDevice.put`."""
+        from iosfarm.kernels.cuda.torch_tensors import bytes_of
 
         self._check_open()
-        program = self._bound.form.program
-        for value, tensor in zip(program.inputs, inputs, strict=True):
+        for value, tensor in zip(self._bound.form.program.inputs, inputs, strict=True):
             self._gpu.upload(self._bound.address(value), bytes_of(tensor))
+
+    def execute(self) -> None:
+        """See `StaysOnDevice.execute`."""
+        self._check_open()
         self._execute()
         self._gpu.synchronize(self._home)
-        last = any(is_channels_last(tensor) for tensor in inputs)
-        outputs = []
+
+    def fetch(self, *, channels_last: bool = False) -> list[Tensor]:
+        """See `StaysOnDevice.fetch`."""
+        from iosfarm.kernels.cuda.torch_tensors import tensor_of
+
+        self._check_open()
+        program, found = self._bound.form.program, []
         for value, shape in zip(program.outputs, program.shapes, strict=True):
             data = self._gpu.download(self._bound.address(value), program.values[value].size)
-            outputs.append(tensor_of(data, shape, self._dtype, last))
-        return outputs
+            found.append(tensor_of(data, shape, self._dtype, channels_last))
+        return found
 
     def trace(self) -> list[Span]:
         """See `Traceable.trace`. The clock is read by small kernels between the others; that of many GPUs counts

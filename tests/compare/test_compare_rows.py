@@ -102,6 +102,28 @@ def test_more_frameworks_compute_the_same(name: str) -> None:
     assert 0 < row.error < 1e-5
 
 
+def test_inputs_and_outputs_of_onnxruntime_stay_on_a_device(graph: Graph, tmp_path: Path) -> None:
+    """As on a GPU, with the CPU for the device."""
+    import onnxruntime
+
+    from iosfarm.compare.adapters.onnx_runtime import bound, fetched
+    from iosfarm.deploy.onnx_export import save_onnx, to_onnx
+    from iosfarm.zoo.weights import random_weights
+
+    save_onnx(to_onnx(graph, random_weights(graph)), tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(0)
+    names = [item.name for item in session.get_inputs()]
+    inputs = {
+        name: rng.standard_normal(graph.shape(item.name)).astype(np.float32)
+        for name, item in zip(names, graph.inputs, strict=True)
+    }
+    call = bound(session, inputs, "cpu")
+    call()
+    for actual, expected in zip(fetched(call()), session.run(None, inputs), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
 def test_on_a_cpu_what_needs_a_gpu_says_so(graph: Graph) -> None:
     found = compare.run(graph, ["tensorrt", "tvm_cudnn", "torch_cuda_graph", "taso"], "cpu")
     assert {(row.status, row.reason) for row in found} == {(Status.NOT_POSSIBLE, "needs a GPU")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
@@ -203,6 +203,43 @@ def test_a_compiled_model_on_cuda_is_called_with_tensors_and_traced() -> None:
             for actual, wanted in zip(outputs, expected, strict=True):
                 assert relative_error(np.asarray(actual), wanted) <= 1e-5
         assert {name for span in model.trace() for name in span.units} == {unit.name for unit in graph.units}
+
+
+@pytest.mark.usefixtures("cuda")
+def test_a_model_that_is_compared_copies_nothing_while_it_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the others' rows on a GPU do not, either: inputs and outputs stay there."""
+    graph = block()
+    weights, inputs = given(graph)
+    expected = run_graph(graph, weights, inputs)
+    copies: list[str] = []
+    for name in ("upload", "download"):
+        honest = getattr(HostGpu, name)
+
+        def copying(*arguments: object, name: str = name, honest: Callable[..., object] = honest) -> object:
+            copies.append(name)
+            return honest(*arguments)
+
+        monkeypatch.setattr(HostGpu, name, copying)
+    with iosfarm.compile(graph, greedy(graph), device="cuda", weights=weights) as model:
+        execute, fetch = model.repeater([torch.from_numpy(array) for array in inputs])
+        execute()
+        copies.clear()
+        outputs = [execute() for _ in range(2)][-1]
+        assert copies == []
+        for actual, wanted in zip(fetch(outputs), expected, strict=True):
+            assert relative_error(actual.numpy(), wanted) <= 1e-5
+        assert set(copies) == {"download"}
+    with pytest.raises(RuntimeError, match="closed"):
+        execute()
+
+
+def test_a_model_without_memory_of_its_own_is_repeated_too() -> None:
+    graph = block()
+    weights, inputs = given(graph)
+    with iosfarm.compile(graph, greedy(graph), device="cpu", weights=weights) as model:
+        execute, fetch = model.repeater([torch.from_numpy(array) for array in inputs])
+        for actual, wanted in zip(fetch(execute()), run_graph(graph, weights, inputs), strict=True):
+            assert relative_error(actual.numpy(), wanted) <= 1e-5
 
 
 @pytest.mark.usefixtures("cuda")
