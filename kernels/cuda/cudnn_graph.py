@@ -5,13 +5,18 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from iosfarm.ir.operators import Shape
 from iosfarm.kernels.cuda.convolution import Convolution
-from iosfarm.kernels.cuda.probe import cupy_major, find_cudart, find_cudnn
+from iosfarm.kernels.cuda.probe import cupy_major, find_cudart, find_cudnn, find_nvrtc
 
-_LIBRARIES = (find_cudart(cupy_major() or 13), find_cudnn())
+_MAJOR = cupy_major() or 13
+# cuDNN compiles some of its engines, and looks for the compiler by its name alone, as that does for a part of itself.
+with suppress(OSError):  # it has other engines as well
+    _COMPILER = [ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL) for path in find_nvrtc(_MAJOR)]
+_LIBRARIES = (find_cudart(_MAJOR), find_cudnn())
 _LOADED = [ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL) for path in _LIBRARIES if path]
 # The frontend looks in one folder for cuDNN and in none for CUDA's runtime, which CuPy's wheels do not load either; a
 # library that is loaded already is found by its name. Of two versions of the runtime it would take the older one.

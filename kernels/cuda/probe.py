@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,9 @@ CUDART = {12: "nvidia-cuda-runtime-cu12", 13: "nvidia-cuda-runtime"}
 """The distribution of CUDA's runtime library, which the frontend loads by name; CuPy's wheels have it built in."""
 CUDART_WHEELS = ("cu13", "cuda_runtime")
 """Folders of the package `nvidia` that have it: since CUDA 13 one for all libraries, before one for each."""
+
+NVRTC_WHEELS = ("cu13", "cuda_nvrtc")
+"""The same of its compiler."""
 
 OLDEST_DRIVER = {12: 525, 13: 580}
 """The first driver for each major version of CUDA (CUDA toolkit release notes, minor version compatibility)."""
@@ -111,7 +115,13 @@ def installed(names: tuple[str, ...] = PACKAGES) -> dict[str, str]:
 
 
 def find_cudnn() -> str:
-    """libcudnn of a wheel, or else the system's; empty where there is none."""
+    """libcudnn in LD_LIBRARY_PATH, of a wheel, or else the system's; empty where there is none. It is where cuDNN's
+    frontend looks, in the same order: of two copies in one process each would load parts of the other.
+    """
+    for folder in filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)):
+        for name in ("libcudnn.so.9", "libcudnn.so"):
+            if Path(folder, name).exists():
+                return str(Path(folder, name))
     return _of_a_wheel(("cudnn",), "libcudnn.so.9*") or ctypes.util.find_library("cudnn") or ""
 
 
@@ -125,6 +135,12 @@ def find_cudart(major: int) -> str:
     except OSError:
         return ""
     return name
+
+
+def find_nvrtc(major: int) -> list[str]:
+    """CUDA's compiler of a wheel, and what it loads by itself; none where there is no wheel of it."""
+    patterns = (f"libnvrtc-builtins.so.{major}*", f"libnvrtc.so.{major}")
+    return [file for pattern in patterns if (file := _of_a_wheel(NVRTC_WHEELS, pattern))]
 
 
 def cupy_major() -> int | None:

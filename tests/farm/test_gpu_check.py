@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 import iosfarm
 from iosfarm.cli import main
-from iosfarm.farm.gpu_check import check, facts
+from iosfarm.farm.gpu_check import check, facts, searching
 from iosfarm.farm.gpu_check.check import run_check
 from iosfarm.farm.gpu_check.context import Context, Section
 from iosfarm.farm.gpu_check.process import run_for
@@ -21,6 +22,7 @@ from iosfarm.farm.gpu_check.rows import Rows, read_rows
 from iosfarm.farm.gpu_check.sanitizer import network
 from iosfarm.farm.gpu_check.summary import summary
 from iosfarm.kernels import open_runtime
+from iosfarm.search.solver import NoScheduleError
 
 SECTIONS = ("steady-start", "search:sample", "steady-end")
 
@@ -80,7 +82,11 @@ def test_what_a_program_printed_in_its_time_counts() -> None:
 
 
 def section_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, limit: float = 5.0
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+    limit: float = 5.0,
+    report: Callable[[str], None] = lambda _: None,
 ) -> dict[str, object]:
     """What `_section` says of a process that runs this code instead of a section."""
     real = subprocess.Popen
@@ -90,7 +96,7 @@ def section_process(
 
     monkeypatch.setattr(check.subprocess, "Popen", start)
     monkeypatch.setattr(check, "GRACE", 0.0)
-    return check._section("facts", tmp_path, tmp_path / "work", "sim:v100", limit, ("sample",), lambda _: None)
+    return check._section("facts", tmp_path, tmp_path / "work", "sim:v100", limit, ("sample",), report)
 
 
 def test_a_section_that_crashes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,3 +226,76 @@ def test_scripts_of_a_checkout_are_run_and_what_goes_wrong_is_kept(
     row = context.rows.rows[-1]
     assert (row["code"], row["found"]) == (2, None)
     assert "'cuda:x' is not a CUDA device" in row["end"]
+
+
+def test_without_cudnn_the_rest_is_tried_with_our_own_convolutions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[str, str]] = []
+
+    def section(name: str, _: Path, __: Path, device: str, *___: object) -> dict[str, object]:
+        begun.append((name, device))
+        return {"code": 1 if name == "facts" else 0}
+
+    monkeypatch.setattr(check, "_section", section)
+    told: list[str] = []
+    only = ("facts", "steady-start", "numerics")
+    document = run_check(tmp_path, device="cuda?precision=tf32", models=("sample",), only=only, report=told.append)
+    own = "cuda?precision=tf32&provider=iosfarm"
+    assert begun == [("facts", "cuda?precision=tf32"), ("steady-start", own), ("numerics", own)]
+    assert document["device"] == own
+    assert any("did not open" in line for line in told)
+    begun.clear()
+    run_check(tmp_path, device="cuda?provider=iosfarm", models=("sample",), only=only, report=told.append)
+    assert {device for _, device in begun} == {"cuda?provider=iosfarm"}
+
+
+def test_ctrl_c_keeps_the_rows_of_the_section_that_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def section(name: str, folder: Path, work: Path, *_: object) -> dict[str, object]:
+        Rows(work / f"{name}.json").add(stage="one")
+        if name == "steady-end":
+            raise KeyboardInterrupt
+        return {"code": 0}
+
+    monkeypatch.setattr(check, "_section", section)
+    with pytest.raises(KeyboardInterrupt):
+        run_check(tmp_path, device="sim:v100", models=("sample",), only=("steady-start", "steady-end"))
+    sections = json.loads((tmp_path / "results.json").read_text())["sections"]
+    assert sections["steady-end"] == {"interrupted": True, "rows": [{"stage": "one"}]}
+
+
+def test_what_a_section_prints_is_told_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The section ends only once its first line was told."""
+    told: list[str] = []
+
+    def report(line: str) -> None:
+        told.append(line.strip())
+        (tmp_path / "told").touch()
+
+    code = (
+        "import os, sys, time; print('first', flush=True); end = time.time() + 60\n"
+        f"while not os.path.exists({str(tmp_path / 'told')!r}) and time.time() < end: time.sleep(0.01)\n"
+        "print('second', end='')"
+    )
+    how = section_process(tmp_path, monkeypatch, code, limit=90, report=report)
+    assert (how["code"], told) == (0, ["first", "second"])
+    assert isinstance(how["seconds"], float)
+    assert how["seconds"] < 50
+
+
+def test_a_search_that_time_ends_goes_on_with_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one that is too short for any schedule costs no more than its own time."""
+    begun: list[str] = []
+
+    def search(context: Context, model: str, executor: object, name: str, *_: object) -> bool:
+        begun.append(name)
+        if len(begun) == 1:
+            raise NoScheduleError("no schedule yet", where=model)
+        context.rows.add(model=model, search=name)
+        return False
+
+    monkeypatch.setattr(searching, "_search", search)
+    rows = Rows(None)
+    searching.run(Context("sim:v100", tmp_path, "", time.monotonic() + 100, rows, ("sample",)), model="sample")
+    assert begun == ["both", "both", "concurrent", "merge"]
+    assert rows.rows[0] == {"model": "sample", "search": "both", "failed": "sample: no schedule yet"}

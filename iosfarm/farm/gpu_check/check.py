@@ -23,6 +23,9 @@ SECONDS = 460.0
 """Of the whole check, with some to spare of the 8 minutes that it may take."""
 
 MODELS = ("squeezenet", "inception_v3", "randwire", "nasnet_large")
+LOOK = 0.5
+"""Seconds between two looks at what a section has printed."""
+
 GRACE = 5.0
 """Seconds after its time in which a section may still end by itself."""
 
@@ -90,18 +93,25 @@ def run_check(
         left = seconds - (time.monotonic() - begin) - (0 if section.name == "steady-end" else LAST)
         limit = min(section.seconds, left)
         report(f"{section.name}: up to {max(limit, 0):.0f} s")
-        how: dict[str, object] = {"skipped": "no time left"}
-        if limit > LEAST:
-            how = _section(section.name, folder, work, device, limit, models, report)
-        found[section.name] = read_rows(_file(work, section.name))
-        state[section.name] = how
-        if section.name.startswith(("steady", "search")):
-            # A section that was killed may have left anything: the others count all the same.
-            _guarded(how, "export", lambda: _export(work, folder / "measurements.jsonl.gz", report))
-        _guarded(how, "summary", lambda: document.update(summary=summary(found)))
-        document["sections"] = {name: {**state[name], "rows": rows} for name, rows in found.items()}
-        document["seconds"] = round(time.monotonic() - begin, 1)
-        write_json(folder / "results.json", document)
+        how: dict[str, object] = {"skipped": "no time left"} if limit <= LEAST else {"interrupted": True}
+        try:
+            if limit > LEAST:
+                how = _section(section.name, folder, work, device, limit, models, report)
+        finally:
+            found[section.name] = read_rows(_file(work, section.name))
+            state[section.name] = how
+            if section.name.startswith(("steady", "search")):
+                # A section that was killed may have left anything: the others count all the same.
+                _guarded(how, "export", lambda: _export(work, folder / "measurements.jsonl.gz", report))
+            _guarded(how, "summary", lambda: document.update(summary=summary(found)))
+            document["sections"] = {name: {**state[name], "rows": rows} for name, rows in found.items()}
+            document["seconds"] = round(time.monotonic() - begin, 1)
+            write_json(folder / "results.json", document)
+        if section.name == "facts" and how.get("code") and "timed_out" not in how:
+            other = _without_cudnn(device)
+            if other != device:
+                report(f"{device} did not open: the rest is tried on {other}")
+                device = document["device"] = other
     shutil.rmtree(work / "latency", ignore_errors=True)
     return document
 
@@ -131,7 +141,7 @@ def _section(
 ) -> dict[str, object]:
     """Run a section; its lines go to the report and its end, should it fail, into what is returned."""
     (work / "latency").mkdir(parents=True, exist_ok=True)
-    log = work / f"{name.replace(':', '-')}.log"
+    log = _Log(work / f"{name.replace(':', '-')}.log", report)
     command = [
         sys.executable,
         "-m",
@@ -143,28 +153,52 @@ def _section(
         ",".join(models),
     ]
     begin = time.monotonic()
-    with log.open("w", encoding="utf-8") as out:
+    with log.path.open("w", encoding="utf-8") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
         timed_out = False
         try:
-            process.wait(limit + GRACE)
-        except subprocess.TimeoutExpired:
-            timed_out = True
+            while process.poll() is None and not timed_out:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.0, min(LOOK, begin + limit + GRACE - time.monotonic())))
+                timed_out = process.poll() is None and time.monotonic() >= begin + limit + GRACE
+                log.tell()
         finally:
             if process.poll() is None:
                 # The whole group: a section may have processes of its own.
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    for line in lines[-40:]:
-        report(f"  {line}")
+    log.tell(ended=True)
     result: dict[str, object] = {"seconds": round(time.monotonic() - begin, 1), "code": process.returncode}
     if timed_out:
         result["timed_out"] = True
     if process.returncode and not timed_out:
-        result["end"] = lines[-15:]
+        result["end"] = log.lines[-15:]
     return result
+
+
+class _Log:
+    """What a section prints, told line by line while it runs."""
+
+    def __init__(self, path: Path, report: Callable[[str], None]) -> None:
+        self.path = path
+        self.lines: list[str] = []
+        self._report = report
+
+    def tell(self, *, ended: bool = False) -> None:
+        """What is new; a line that has not ended is told when it has, or when the section has."""
+        whole = self.path.read_text(encoding="utf-8", errors="replace")
+        lines = whole.splitlines()
+        for line in lines[len(self.lines) : None if ended or whole.endswith("\n") else -1]:
+            self.lines.append(line)
+            self._report(f"  {line}")
+
+
+def _without_cudnn(device: str) -> str:
+    """The same GPU with our own convolutions: what is wrong with cuDNN is to cost its rows alone."""
+    if not device.startswith("cuda") or "provider=" in device:
+        return device
+    return f"{device}{'&' if '?' in device else '?'}provider=iosfarm"
 
 
 def _guarded(how: dict[str, object], what: str, work: Callable[[], None]) -> None:

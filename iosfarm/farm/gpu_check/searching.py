@@ -13,6 +13,7 @@ from iosfarm.farm.gpu_check.rows import Value
 from iosfarm.farm.jobs import Job, JobResult, SearchSettings
 from iosfarm.ir.schedule import STAGES
 from iosfarm.search.budget import Budget
+from iosfarm.search.solver import NoScheduleError
 from iosfarm.search.space import SpaceSettings
 from iosfarm.workers.evaluating import EvaluationSettings
 from iosfarm.zoo import load
@@ -22,6 +23,12 @@ SEARCHES = {"both": ("concurrent", "merge"), "concurrent": ("concurrent",), "mer
 
 SHARE = {"both": 0.5, "concurrent": 0.3, "merge": 0.3}
 """Of the time that is left: of each search, its comparison end to end included."""
+
+AGAIN = 0.6
+"""Of the time that is left after the first search, for the same once more, should its time have ended before it had."""
+
+LEAST = 3.0
+"""Seconds without which a search is not begun."""
 
 EVALUATION = EvaluationSettings(rounds=20, max_rounds=60, seconds=4.0)
 
@@ -44,17 +51,31 @@ def run(context: Context, *, model: str) -> None:
 
 def _searches(context: Context, model: str, executor: Executor) -> None:
     baselines = context.left * 0.15
-    for name, strategies in SEARCHES.items():
-        seconds = (context.left - baselines) * SHARE[name]
-        if seconds < 3:
+    shares = list(SHARE.items())
+    while shares:
+        name, share = shares.pop(0)
+        seconds = (context.left - baselines) * share
+        if seconds < LEAST:
             context.rows.add(model=model, search=name, skipped="no time left")
             continue
-        _search(context, model, executor, name, strategies, seconds)
+        ended = _tried(context, model, executor, name, seconds)
+        if name == "both" and share != AGAIN and not ended:
+            # What was measured is kept: choosing among all stages says more than choosing among some in time.
+            shares.insert(0, (name, AGAIN))
+
+
+def _tried(context: Context, model: str, executor: Executor, name: str, seconds: float) -> bool:
+    """Whether a search came to its end; one for which the time is too short for any schedule is told, and no more."""
+    try:
+        return _search(context, model, executor, name, SEARCHES[name], seconds)
+    except NoScheduleError as error:
+        context.rows.add(model=model, search=name, failed=" ".join(str(error).split())[:300])
+        return False
 
 
 def _search(
     context: Context, model: str, executor: Executor, name: str, strategies: tuple[str, ...], seconds: float
-) -> None:
+) -> bool:
     settings = SearchSettings(SpaceSettings(strategies=strategies), budget=Budget(seconds=0.75 * seconds))
     begin = time.monotonic()
     job = Job(model, load(model), context.device, settings)
@@ -66,6 +87,7 @@ def _search(
         evaluation=EVALUATION,
     )
     _tell(context, name, saved.result, time.monotonic() - begin)
+    return not saved.result.interrupted
 
 
 def _tell(context: Context, name: str, result: JobResult, seconds: float) -> None:

@@ -10,6 +10,9 @@ from importlib.metadata import PackageNotFoundError, files
 
 import pytest
 
+CUPY = ("-ftz=true", "--device-as-default-execution-space")
+"""What CuPy 14 adds to a kernel's own options."""
+
 DISTRIBUTION = "nvidia-cuda-nvrtc-cu12"
 
 
@@ -51,7 +54,7 @@ def compile_for(architecture: str, text: str, options: tuple[str, ...]) -> list[
     program = ctypes.c_void_p()
     _check(nvrtc.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernel.cu", 0, None, None))
     try:
-        every = [f"-arch={architecture}", "-std=c++17", "--ptxas-options=-v", *options]
+        every = [f"-arch={architecture}", "-std=c++17", "--ptxas-options=-v", *options, *CUPY]
         flags = (ctypes.c_char_p * len(every))(*[option.encode() for option in every])
         failed = nvrtc.nvrtcCompileProgram(program, len(every), flags)
         log = _text(nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog, program)

@@ -113,11 +113,30 @@ def test_specs_that_are_none(text: str, part: str) -> None:
 
 def test_libraries_of_wheels_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("cudnn/lib/libcudnn.so.9", "cu13/lib/libcudart.so.13", "cuda_runtime/lib/libcudart.so.12")
+    compiler = [tmp_path / "nvidia" / "cu13" / "lib" / f"libnvrtc{name}" for name in ("-builtins.so.13.5", ".so.13")]
     files = [tmp_path / "nvidia" / name for name in names]
-    for file in files:
-        file.parent.mkdir(parents=True)
+    for file in (*files, *compiler):
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
     monkeypatch.delitem(__import__("sys").modules, "nvidia", raising=False)
     assert [probe.find_cudnn(), probe.find_cudart(13), probe.find_cudart(12)] == [str(file) for file in files]
     assert probe.find_cudart(99) == ""
+    assert probe.find_nvrtc(13) == [str(file) for file in compiler]
+    assert probe.find_nvrtc(99) == []
+
+
+def test_cudnn_is_the_one_that_its_frontend_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a library path first: a second copy in one process would load parts of the first."""
+    wheel = tmp_path / "nvidia" / "cudnn" / "lib" / "libcudnn.so.9"
+    own = tmp_path / "own" / "libcudnn.so.9"
+    for file in (wheel, own):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(__import__("sys").modules, "nvidia", raising=False)
+    monkeypatch.setenv("LD_LIBRARY_PATH", f":{tmp_path / 'nowhere'}")
+    assert probe.find_cudnn() == str(wheel)
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"{tmp_path / 'nowhere'}:{own.parent}")
+    assert probe.find_cudnn() == str(own)
