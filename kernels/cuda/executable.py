@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NoReturn, Self
 
 from iosfarm.kernels.cuda.form import Bound
@@ -23,8 +24,21 @@ POISON = 0xFF
 """Every byte of memory before a checked run: a NaN in every dtype."""
 
 
+@dataclass(frozen=True)
+class Setup:
+    """Of what an executable is made. timing: `graph` replays captured executions; `streams` launches each call by call.
+    cold: see `CudaExecutable`. on_close: told once.
+    """
+
+    dtype: str
+    timing: str
+    cold: bool
+    memory: Residency
+    on_close: Callable[[CudaExecutable], None]
+
+
 class CudaExecutable:
-    """See `Executable`. `timing`: `graph` replays captured executions; `streams` launches each call by call.
+    """See `Executable`.
 
     Executions that are timed follow each other at once, and inputs stay in place. Where weights are random there can be
     several sets of them, taken in turns, so that they do not stay in the cache between executions: in a network they
@@ -32,20 +46,13 @@ class CudaExecutable:
     replay has memory of its own, and the cache is emptied between replays.
     """
 
-    def __init__(
-        self,
-        dtype: str,
-        timing: str,
-        cold: bool,
-        memory: Residency,
-        on_close: Callable[[CudaExecutable], None],
-    ) -> None:
-        self._bound = memory.bound()
-        self._memory = memory
-        self._cold = cold
-        self._dtype = dtype
-        self._timing = timing
-        self._on_close = on_close
+    def __init__(self, setup: Setup) -> None:
+        self._bound = setup.memory.bound()
+        self._memory = setup.memory
+        self._cold = setup.cold
+        self._dtype = setup.dtype
+        self._timing = setup.timing
+        self._on_close = setup.on_close
         self._closed = False
         self._once: Graph | None = None
         self._many: tuple[Graph | None, int] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.key import PlacedStage
-from iosfarm.kernels.cuda.executable import CudaExecutable
-from iosfarm.kernels.cuda.residency import Residency
+from iosfarm.kernels.cuda.executable import CudaExecutable, Setup
 from iosfarm.kernels.cuda.stamps import Run, stamps
 from iosfarm.kernels.network import Busy, Span, is_channels_last
 
@@ -47,16 +46,8 @@ def contents_of(graph: Graph, placed: Sequence[PlacedStage], peak: float) -> Con
 class CudaNetwork(CudaExecutable):
     """Beside what every executable does. contents: of the schedule."""
 
-    def __init__(
-        self,
-        contents: Contents,
-        dtype: str,
-        timing: str,
-        cold: bool,
-        memory: Residency,
-        on_close: Callable[[CudaExecutable], None],
-    ) -> None:
-        super().__init__(dtype, timing, cold, memory, on_close)
+    def __init__(self, contents: Contents, setup: Setup) -> None:
+        super().__init__(setup)
         self._contents = contents
 
     def run_tensors(self, inputs: Sequence[Tensor]) -> list[Tensor]:

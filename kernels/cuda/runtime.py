@@ -11,21 +11,22 @@ from functools import partial
 from typing import NoReturn, Self, TypeVar
 
 from iosfarm.ir.device import Device, Environment, Fact, canonical_json
-from iosfarm.ir.errors import Infeasible, UsageError
-from iosfarm.ir.graph import DTYPES, Graph
-from iosfarm.ir.operators import Attributes, Shape
+from iosfarm.ir.errors import UsageError
+from iosfarm.ir.graph import Graph
+from iosfarm.ir.operators import Attributes
 from iosfarm.ir.plan import Plan, PlanScope
 from iosfarm.ir.schedule import Schedule
 from iosfarm.ir.stage import Stage
 from iosfarm.kernels.cuda.calls import Calls
 from iosfarm.kernels.cuda.convolution import Provider
 from iosfarm.kernels.cuda.dependencies import true_only, with_barriers
-from iosfarm.kernels.cuda.executable import CudaExecutable
+from iosfarm.kernels.cuda.executable import CudaExecutable, Setup
 from iosfarm.kernels.cuda.form import Form, form_of
 from iosfarm.kernels.cuda.forms import FORMS, FREE, TUNED, Arranged, in_order, stages
 from iosfarm.kernels.cuda.gpu import Gpu
 from iosfarm.kernels.cuda.joining import joined
 from iosfarm.kernels.cuda.lane import Lanes
+from iosfarm.kernels.cuda.limits import check_size
 from iosfarm.kernels.cuda.lowering import Lowering
 from iosfarm.kernels.cuda.network import CudaNetwork, contents_of
 from iosfarm.kernels.cuda.options import CudaSpec
@@ -41,14 +42,8 @@ from iosfarm.kernels.runtime import Array, Weights
 VERSION = 3
 """Raise it whenever a change here changes latencies: measurements of another version are not reused."""
 
-CAPABILITY = {"float32": (0, 0), "float16": (5, 3), "bfloat16": (8, 0)}
-"""Compute capability from which devices have a dtype; TF32 comes with bfloat16."""
-
 SAMPLES = 7
 """Replays of an order that is tried: the median counts."""
-
-ROOM = 0.95
-"""Share of a device's memory that a program may take: the rest is the driver's and the libraries'."""
 
 _Made = TypeVar("_Made", bound=CudaExecutable)
 
@@ -135,7 +130,7 @@ class CudaRuntime:
                 return operators[number].attributes, known[number]
 
         shapes = [*stage.inputs, *(operator.shape for operator in operators)]
-        self._check_size(stage.dtype, [*shapes, *(s for p in parameters for s in p.values())])
+        check_size(self._gpu, stage.dtype, [*shapes, *(s for p in parameters for s in p.values())])
         count = len(stage.inputs)
         lowering = Lowering(self._calls, stage.dtype, shapes)
         lowering.stage(stage, 0, lambda r: count + r if r >= 0 else -1 - r, range(len(operators)))
@@ -152,7 +147,7 @@ class CudaRuntime:
         known = [given_parameters(graph.parameters(o), weights, f"{o.name}.") for o in graph.operators]
         parameters = [shape for o in graph.operators for shape in graph.parameters(o).values()]
         largest = max((graph.shape(name) for name in names), key=math.prod)
-        self._check_size(graph.dtype, [largest, *parameters])
+        check_size(self._gpu, graph.dtype, [largest, *parameters])
         lowering = Lowering(self._calls, graph.dtype, [graph.shape(name) for name in names])
         for number, item in enumerate(placed):
             own = [name for group in item.groups for unit in group for name in graph.units[unit].operators]
@@ -199,7 +194,7 @@ class CudaRuntime:
 
     # ------------------------------------------------------------------------------------------------------------
 
-    def _executable(self, form: Form, dtype: str, weights: WeightsOf | None, make: Callable[..., _Made]) -> _Made:
+    def _executable(self, form: Form, dtype: str, weights: WeightsOf | None, make: Callable[[Setup], _Made]) -> _Made:
         self._close_late()
         lanes = self._lanes.take(form.placement.lanes)
         residency = Residency(self._gpu, lanes, form, dtype, self._random_values(dtype), weights)
@@ -210,7 +205,7 @@ class CudaRuntime:
             self._close_late()
 
         try:
-            executable = make(dtype, self._spec.timing, self._spec.inputs == "cold", residency, close)
+            executable = make(Setup(dtype, self._spec.timing, self._spec.inputs == "cold", residency, close))
         except BaseException:
             residency.close()
             raise
@@ -251,24 +246,6 @@ class CudaRuntime:
         if dtype not in self._random:
             self._random[dtype] = RandomValues(self._gpu, dtype)
         return self._random[dtype]
-
-    def _check_size(self, dtype: str, shapes: Sequence[Shape]) -> None:
-        """Refuse what this device lacks or cannot hold, before anything is allocated.
-
-        Raises:
-            Infeasible: it can never run here. MemoryError: it does not fit just now.
-        """
-        facts = self._gpu.facts
-        if facts.capability < CAPABILITY[dtype]:
-            raise Infeasible(f"{facts.name} ({facts.architecture}) has no {dtype}")
-        needed = sum(map(math.prod, shapes)) * DTYPES[dtype]
-        gib = 2**30
-        if needed > ROOM * facts.memory:
-            have = facts.memory / gib
-            raise Infeasible(f"needs at least {needed / gib:.1f} GiB of memory; {facts.name} has {have:.1f} GiB")
-        free = self._gpu.memory_free()
-        if needed > free:
-            raise MemoryError(f"needs at least {needed / gib:.1f} GiB; the GPU has {free / gib:.1f} GiB free now")
 
     def _identify(self, trials: Trials) -> tuple[Device, Environment]:
         facts, spec = self._gpu.facts, self._spec
