@@ -12,7 +12,7 @@ folder=$(cd "$(dirname "$0")" && pwd)
 export RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=token
 case "${1:-}" in
   head)
-    [[ -n ${RAY_AUTH_TOKEN:-}${RAY_AUTH_TOKEN_PATH:-} ]] || ray get-auth-token --generate > /dev/null
+    [[ -n ${RAY_AUTH_TOKEN:-}${RAY_AUTH_TOKEN_PATH:-} ]] || (umask 077 && ray get-auth-token --generate > /dev/null)
     exec ray start --head --port="$port" --include-dashboard=false
     ;;
   worker) exec ray start --address="${2:?the name of the first machine}:$port" ;;

@@ -67,6 +67,7 @@ def check_cluster(address: str) -> None:
         RayError: no, and why.
     """
     if address.startswith("ray://"):
+        _use_token()  # whether it is asked for cannot be told before
         return
     try:
         from ray._private.services import canonicalize_bootstrap_address

@@ -7,10 +7,15 @@ import os
 import platform
 import signal
 import threading
+import warnings
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from iosfarm.farm.last_words import last_words
 from iosfarm.farm.ray_address import RayError, check_address, check_cluster
 
 
@@ -61,22 +66,48 @@ def connect(address: str | None, metrics_port: int | None = None) -> tuple[Any, 
             )
         local["_metrics_export_port"] = metrics_port
     try:
-        ray.init(
-            address=address or "local",
-            **({} if address else local),
-            log_to_driver=False,
-            configure_logging=True,
-            logging_level="error",
-            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}},
-        )
+        with _secret_token() if address is None else nullcontext(), warnings.catch_warnings(action="ignore"):
+            ray.init(
+                address=address or "local",
+                **({} if address else local),
+                log_to_driver=False,
+                configure_logging=True,
+                logging_level="error",
+                runtime_env={"env_vars": {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}},
+            )
     except Exception as error:  # a machine too busy to start in time is told by a plain one
         what = "Ray did not start" if address is None else "this machine cannot join the cluster"
         hint = "try --executor process" if address is None else "see `ray status` there"
-        raise RayError(f"{what}: {' '.join(str(error).split())[:200]}", where=address or "", hint=hint) from error
+        raise RayError(f"{what}: {_told(error)}", where=address or "", hint=hint) from error
     _quieten(ray)
     if callable(handler) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)  # Ray has put its own in place of ours
     return ray, True
+
+
+@contextmanager
+def _secret_token() -> Iterator[None]:
+    """A Ray of our own makes `~/.ray/auth_token` where there is none, for everybody to read. Whoever has it can run
+    anything as this user.
+    """
+    try:
+        token = Path.home() / ".ray" / "auth_token"
+        token.parent.mkdir(mode=0o700, exist_ok=True)
+        new = not token.exists()
+    except (OSError, RuntimeError):  # no home: Ray will say so, or does not need one
+        new = False
+    try:
+        yield
+    finally:
+        if new:
+            with suppress(OSError):
+                token.chmod(0o600)
+
+
+def _told(error: Exception) -> str:
+    """In one line; of another machine's traceback what it ends with."""
+    text = str(error)
+    return (last_words(text.encode()) if "Traceback" in text else " ".join(text.split()))[:200]
 
 
 def _quieten(ray: Any) -> None:

@@ -36,6 +36,8 @@ class Selector:
             UsageError: no such kind or option, or a value that cannot be.
         """
         kind, _, query = text.partition("?")
+        if "&" in kind and not query:
+            raise UsageError("options begin with ?", where=text, hint=f"write {text.replace('&', '?', 1)}")
         try:
             pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
         except ValueError:

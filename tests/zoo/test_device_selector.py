@@ -32,3 +32,10 @@ def test_any_text_is_a_selector_or_one_line_of_an_error(text: str) -> None:
     except UsageError as error:
         said = str(error)
     assert len(said.splitlines()) <= 1
+
+
+def test_options_that_begin_with_the_wrong_sign_are_told_so() -> None:
+    with pytest.raises(
+        UsageError, match=r"sim:v100&count=2&noise=0: options begin with \?; write sim:v100\?count=2&noise=0"
+    ):
+        Selector.parse("sim:v100&count=2&noise=0")
