@@ -2,7 +2,7 @@
 # Two machines by hand. On the first:   two-machines.sh head
 #                       on the second:  two-machines.sh worker FIRST_MACHINE
 #                       on the first:   two-machines.sh search [OPTIONS OF iosfarm search]
-# A worker may come or go at any time. `two-machines.sh stop` on each ends it.
+# A worker may come or go at any time. `two-machines.sh stop` on each ends it, and all else that you run with Ray there.
 #
 # Ray asks for a token: `head` makes ~/.ray/auth_token, copy it to the second machine. What goes over the network is not
 # encrypted: let Ray's ports be reached from machines that you trust, and from no other.

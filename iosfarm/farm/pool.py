@@ -106,18 +106,23 @@ class Pool:
         return 1 if self.info.device.kind == "cpu" and not self.has_peers else MEASURES_AHEAD
 
     @property
+    def places(self) -> int:
+        """Tasks that all devices take at once."""
+        return max(1, len(self.up)) * self.ahead
+
+    @property
     def capacity(self) -> int:
-        """Stages that fill all devices."""
-        return max(1, len(self.up)) * self.ahead * self.pace.most
+        """Stages in so many tasks at most."""
+        return self.places * self.pace.most
 
     @property
     def digestible(self) -> int:
-        """Of the stages that are wanted, those that all devices take at once, going by what they have taken so far.
-        To claim more would keep them from other drivers, who might have nothing else to do towards the end.
+        """Of the stages that are wanted, those in so many tasks, going by what devices have taken so far. To claim more
+        would keep them from other drivers, who might have nothing else to do towards the end.
         """
         effort, requests = next(((e, r) for e in _BEST_FIRST if (r := self._unclaimed[e])), (Effort.NORMAL, {}))
         sizes = [self.size(request) for request in islice(requests.values(), self.pace.most)]
-        return max(1, len(self.up)) * self.ahead * max(1, self.pace.fitting(effort, sizes))
+        return self.places * max(1, self.pace.fitting(effort, sizes))
 
     def size(self, request: Request) -> float:
         """Of a stage, for its pace: on a model of a device all take as long."""

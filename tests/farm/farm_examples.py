@@ -14,6 +14,7 @@ from iosfarm.farm.policy import Policy
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.measurement import Measurement, Status
+from iosfarm.ir.schedule import Certificate
 from iosfarm.ir.stage import Stage
 from iosfarm.search.method import Method
 from iosfarm.search.space import SpaceSettings
@@ -167,3 +168,10 @@ def recorded(path: Path) -> Mapping[str, int]:
             if row.status in (Status.OK, Status.INFEASIBLE) and not checked:
                 counts[row.stage_key] = counts.get(row.stage_key, 0) + 1
     return counts
+
+
+def certificate(result: JobResult) -> Certificate:
+    """Of the schedule that was searched for."""
+    found = result.schedules["optimised"].certificate
+    assert found is not None
+    return found

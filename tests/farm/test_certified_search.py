@@ -1,27 +1,20 @@
-"""Certified search on simulated devices: fewer stages than there are, a gap that holds, and budgets in stages."""
+"""Certified search on simulated devices: fewer stages than there are, and a gap that holds."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from farm_examples import EXHAUSTIVE, Failing, Recorder, branches, drive, job, recorded
+from farm_examples import EXHAUSTIVE, Recorder, certificate, drive, job, recorded
 
 from iosfarm.db import LatencyDatabase
-from iosfarm.farm.executor import Outcome
 from iosfarm.farm.inline_executor import InlineExecutor
 from iosfarm.farm.job_search import JobSearch
 from iosfarm.farm.jobs import JobResult, SearchSettings
-from iosfarm.farm.policy import Policy
 from iosfarm.ir.measurement import Measurement, Status
-from iosfarm.ir.schedule import Certificate
-from iosfarm.ir.stage import Stage
 from iosfarm.search.budget import Budget
 from iosfarm.search.method import Method
-from iosfarm.search.solver import NoScheduleError
 from iosfarm.workers.settings import EFFORTS, Effort
 from iosfarm.zoo.load import load
 
@@ -32,12 +25,6 @@ QUIET = "sim:v100?noise=0"
 ZEROS = [Budget(stages=0), Budget(seconds=0)]
 
 
-@pytest.fixture
-def database(path: Path) -> Iterator[LatencyDatabase]:
-    with LatencyDatabase(str(path)) as database:
-        yield database
-
-
 @pytest.fixture(scope="module")
 def best(tmp_path_factory: pytest.TempPathFactory) -> float:
     """What the best schedule of the network takes, all stages measured without noise."""
@@ -45,12 +32,6 @@ def best(tmp_path_factory: pytest.TempPathFactory) -> float:
         (result,) = drive([job(load(NETWORK), device=QUIET, method=EXHAUSTIVE)], database)
     assert result.counts.measured == result.counts.stages
     return certificate(result).upper
-
-
-def certificate(result: JobResult) -> Certificate:
-    found = result.schedules["optimised"].certificate
-    assert found is not None
-    return found
 
 
 # -- what comes out ------------------------------------------------------------------------------------------------
@@ -210,86 +191,6 @@ def test_regret_is_what_noise_can_have_cost(database: LatencyDatabase) -> None:
     assert 0 <= exhaustive.regret < 0.005
 
 
-# -- budgets in stages ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("method", [Method(), EXHAUSTIVE], ids=lambda method: method.name)
-@pytest.mark.parametrize("stages", [47, 90])
-def test_a_budget_in_stages_is_respected_to_the_stage(
-    database: LatencyDatabase, path: Path, stages: int, method: Method
-) -> None:
-    executor = Recorder()
-    limited = job(load("squeezenet"), device=QUIET, budget=Budget(stages=stages), method=method)
-    (result,) = drive([limited], database, executor)
-    assert len(set(executor.measured)) == len(executor.measured) == stages
-    assert result.counts.measured == stages == len(recorded(path))
-    assert set(executor.checked) <= set(executor.measured)
-    assert result.interrupted
-    assert f"the budget of {stages} stages ended the search" in result.notes
-    assert result.latency("optimised") is not None  # the comparison end to end comes all the same
-    proof = certificate(result)
-    assert proof.gap > 0.01
-    # The next one takes up where this one stopped, and finds the best to lie where it was said to.
-    (complete,) = drive([job(load("squeezenet"), device=QUIET, method=EXHAUSTIVE)], database)
-    assert complete.counts.found == stages
-    assert proof.lower <= certificate(complete).upper <= proof.upper
-
-
-def test_a_budget_that_is_enough_goes_without_saying(database: LatencyDatabase) -> None:
-    (result,) = drive([job(budget=Budget(stages=25))], database)
-    assert result.counts.measured <= result.counts.stages == 25
-    assert not result.interrupted
-    assert not any("budget" in note for note in result.notes)
-
-
-def test_a_stage_that_fails_counts_for_the_budget(database: LatencyDatabase) -> None:
-    executor = Failing(lambda stage: Status.FAILED if len(stage.groups) > 1 else None)
-    (result,) = drive([job(load("squeezenet"), budget=Budget(stages=60))], database, executor)
-    assert len(executor.attempts) == 60
-    assert result.counts.measured + result.counts.failed == 60
-    assert result.counts.failed > 0
-    assert result.interrupted
-
-
-def test_what_another_job_measures_is_no_cost(database: LatencyDatabase) -> None:
-    executor = Recorder()
-    jobs = [job(load("squeezenet"), label="limited", budget=Budget(stages=45)), job(load("squeezenet"), label="other")]
-    limited, other = drive(jobs, database, executor)
-    assert max(Counter(executor.measured).values()) == 1
-    assert other.counts.measured == len(executor.measured)
-    assert not other.interrupted
-    limited.schedule.place(limited.job.graph, limited.device.layout)
-
-
-@pytest.mark.parametrize("budget", ZEROS, ids=str)
-def test_a_budget_of_nothing_measures_nothing(database: LatencyDatabase, budget: Budget) -> None:
-    executor = Recorder()
-    with pytest.raises(NoScheduleError) as caught:
-        drive([job(budget=budget)], database, executor)
-    assert str(caught.value) == (
-        f"branches-sim-v100-b1-float32: no schedule yet: the budget of {budget} ended before 6 single units had been "
-        "measured; raise the budget; what was measured is kept"
-    )
-    assert executor.measured == executor.evaluated == []
-    assert database.query() == []
-
-
-@pytest.mark.parametrize("budget", ZEROS, ids=str)
-def test_a_budget_of_nothing_answers_from_the_database(database: LatencyDatabase, budget: Budget) -> None:
-    network = load("squeezenet")
-    (known,) = drive([job(network, budget=Budget(stages=60))], database)
-    executor = Recorder()
-    (result,) = drive([job(network, budget=budget)], database, executor)
-    assert executor.measured == executor.checked == executor.evaluated == []
-    assert (result.counts.found, result.counts.measured) == (60, 0)
-    assert result.schedules["optimised"].stages == known.schedules["optimised"].stages
-    assert certificate(result).gap == pytest.approx(certificate(known).gap)
-    assert result.interrupted
-    assert not result.measured
-    assert result.speedup is not None
-    assert f"the budget of {budget} ended the search" in result.notes
-
-
 # -- refinement ----------------------------------------------------------------------------------------------------
 
 
@@ -313,77 +214,6 @@ def test_an_answer_is_refined_within_limits(database: LatencyDatabase) -> None:
         assert better < before
         assert all(won.after < won.before for won in result.won)
         result.schedules["refined"].place(network, result.device.layout)
-
-
-def test_a_refinement_counts_for_the_budget(database: LatencyDatabase) -> None:
-    network = load("squeezenet")
-    drive([job(network)], database)
-    executor = Recorder()
-    drive([job(network, refine=True, budget=Budget(stages=7))], database, executor)
-    assert len(set(executor.measured)) == 7
-
-
-# -- what cannot be measured, and what cannot run ------------------------------------------------------------------
-
-
-def is_large(stage: Stage) -> bool:
-    return len(stage.groups) > 1 and int(stage.key, 16) % 4 == 0
-
-
-@pytest.mark.parametrize("how", [Status.FAILED, Status.TIMEOUT, "crash"])
-def test_stages_that_cannot_be_measured_are_searched_around(database: LatencyDatabase, how: str | Status) -> None:
-    executor = Failing(lambda stage: how if is_large(stage) else None)
-    (result,) = drive([job(load("squeezenet"))], database, executor)
-    failed = {key for key, count in executor.attempts.items() if count >= Policy().attempts and int(key, 16) % 4 == 0}
-    assert result.counts.failed > 0
-    assert not failed & {stage.key for stage in result.schedules["optimised"].stages}
-    assert sum(note.startswith("gave up on") for note in result.notes) == result.counts.failed
-    # What they take at least still counts for the bound.
-    proof = certificate(result)
-    assert proof.kind != "exhaustive"
-    assert 0 < proof.lower <= proof.upper
-    again = Recorder()
-    (mended,) = drive([job(load("squeezenet"))], database, again)
-    assert set(again.measured) & failed
-    assert certificate(mended).gap <= 0.01
-
-
-def test_infeasible_stages_are_searched_around(database: LatencyDatabase) -> None:
-    class Small(Recorder):
-        """A device on which some stages cannot run."""
-
-        def wait(self, timeout: float) -> list[Outcome]:
-            return [replace(o, measurements=[self._spoil(m) for m in o.measurements]) for o in super().wait(timeout)]
-
-        @staticmethod
-        def _spoil(measurement: Measurement) -> Measurement:
-            if measurement.stage_key not in infeasible:
-                return measurement
-            return Measurement(measurement.stage_key, Status.INFEASIBLE, reason="out of memory")
-
-    network = load("squeezenet")
-    with LatencyDatabase("sqlite://") as other:
-        (usual,) = drive([job(network)], other)
-    units = {stage.key for stage in usual.schedules["sequential"].stages}
-    infeasible = {stage.key for stage in usual.schedules["optimised"].stages} - units
-    assert infeasible
-    (result,) = drive([job(network)], database, Small())
-    assert result.counts.infeasible == len(infeasible)
-    assert result.counts.failed == 0
-    assert not infeasible & {stage.key for stage in result.schedules["optimised"].stages}
-    assert certificate(result).gap <= 0.01
-    assert not result.interrupted
-    assert not any("gave up" in note for note in result.notes)
-
-
-def test_a_dtype_that_the_device_lacks(database: LatencyDatabase) -> None:
-    with pytest.raises(NoScheduleError, match=r"the unit '.*' cannot run on this device; no schedule exists"):
-        drive([job(branches().bind(dtype="bfloat16"))], database)
-    # That is a fact, and needs no measuring the next time, nor any budget.
-    executor = Recorder()
-    with pytest.raises(NoScheduleError, match=r"the unit '.*' cannot run on this device"):
-        drive([job(branches().bind(dtype="bfloat16"), budget=Budget(stages=0))], database, executor)
-    assert executor.measured == []
 
 
 # -- with another device's latencies -------------------------------------------------------------------------------

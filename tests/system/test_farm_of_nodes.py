@@ -44,7 +44,10 @@ def cluster() -> Iterator[RayCluster]:
 
 
 class Search:
-    """A search on a cluster, in the middle of which things happen."""
+    """A search on a cluster, in the middle of which things happen: it measures when this returns.
+
+    before: what it had recorded by then.
+    """
 
     def __init__(self, folder: Path, cluster: RayCluster, device: str, *inside: str) -> None:
         # A token in the environment is all that it needs where the cluster asks for one.
@@ -60,6 +63,8 @@ class Search:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.iosfarm.until_recorded(30, self.process)
+        self.before = self.recorded()
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """What has happened so far, of one kind."""
@@ -73,12 +78,12 @@ class Search:
         with LatencyDatabase(str(self.iosfarm.database), readonly=True) as database:
             return {row.id: row.stage_key for row in database.query()}
 
-    def check(self, best: float, before: Mapping[int, str]) -> None:
-        """It has ended well, with what was there `before`, and nothing was measured twice but what was under way."""
+    def check(self, best: float) -> None:
+        """It has ended well, with what was there before, and nothing was measured twice but what was under way."""
         done = finish(self.process)
         assert done.code == 0, done.err
         assert predicted(done) == best
-        assert before.items() <= self.recorded().items()
+        assert self.before.items() <= self.recorded().items()
         with LatencyDatabase(str(self.iosfarm.database), readonly=True) as database:
             rows = database.query(status="ok")
         normal = Counter(row.stage_key for row in rows if row.n < EFFORTS[Effort.CAREFUL].min_samples)
@@ -95,13 +100,11 @@ def predicted(done: Done) -> float:
 def test_one_node_joins_and_another_dies(cluster: RayCluster, tmp_path: Path, best: float) -> None:
     dying = cluster.join("dying")
     search = Search(tmp_path, cluster, "sim:v100?noise=0&pace=0.2&count=4")
-    search.iosfarm.until_recorded(30, search.process)
     assert {line["node"] for line in search.events("device_joined")} == {"dying", "head"}
     joined = cluster.join("joining")
-    before = search.recorded()
     dying.signal(signal.SIGKILL)
     assert eventually(lambda: len(search.events("device_joined")) == 6)
-    search.check(best, before)
+    search.check(best)
     lost = {line["device"] for line in search.events("device_left")}
     assert lost == {line["device"] for line in search.events("device_joined")[:4] if line["node"] == "dying"}
     # Its simulated devices are made again where there are machines, the new one among them.
@@ -117,12 +120,10 @@ def test_one_node_joins_and_another_dies(cluster: RayCluster, tmp_path: Path, be
 def test_the_only_node_that_is_meant_dies_and_comes_back(cluster: RayCluster, tmp_path: Path, best: float) -> None:
     node = cluster.join("only")
     search = Search(tmp_path, cluster, f"{SIM}&count=2&node=only")
-    search.iosfarm.until_recorded(30, search.process)
-    before = search.recorded()
     node.signal(signal.SIGKILL)
     assert eventually(lambda: bool(search.events("no_device_left")))
     back = cluster.join("only")
-    search.check(best, before)
+    search.check(best)
     assert [line["node"] for line in search.events("device_joined")] == ["only"] * 4
     back.end()
 
@@ -130,11 +131,9 @@ def test_the_only_node_that_is_meant_dies_and_comes_back(cluster: RayCluster, tm
 def test_a_node_that_stops_answering(cluster: RayCluster, tmp_path: Path, best: float) -> None:
     node = cluster.join("stalled")
     search = Search(tmp_path, cluster, f"{SIM}&count=2")
-    search.iosfarm.until_recorded(30, search.process)
-    before = search.recorded()
     node.signal(signal.SIGSTOP)
     assert eventually(lambda: bool(search.events("device_left")))
-    search.check(best, before)
+    search.check(best)
     (left,) = search.events("device_left")
     assert left["device"] in {line["device"] for line in search.events("device_joined") if line["node"] == "stalled"}
     # What has missed its own end ends once it hears of it.
@@ -150,11 +149,9 @@ def test_the_network_to_a_node_is_cut_and_mended(tmp_path: Path, best: float) ->
         with RayCluster(IMPATIENT, addresses=addresses, inside=places) as cluster:
             node = cluster.join("far")
             search = Search(tmp_path, cluster, f"{SIM}&count=2", *places["head"])
-            search.iosfarm.until_recorded(30, search.process)
-            before = search.recorded()
             cable.cut()
             assert eventually(lambda: bool(search.events("device_left")))
             cable.mend()
             assert eventually(lambda: not marked(node.mark))  # it has been given up, and is told so
-            search.check(best, before)
+            search.check(best)
             assert {line["node"] for line in search.events("device_joined")[:2]} == {"far", "head"}

@@ -167,6 +167,11 @@ def test_two_searches_on_one_database_share_the_work(iosfarm: Iosfarm, best: flo
     assert set(once(iosfarm).values()) == {1}
     found = [done.document["results"][0]["counts"]["found"] for done in documents]
     assert all(found)  # each has taken over what the other one measured
+    # The rows of the runs say who measured what.
+    with LatencyDatabase(str(iosfarm.database), readonly=True) as database:
+        summaries = [run.summary for run in database.runs()]
+    assert sum(summary.measured for summary in summaries) == iosfarm.distinct()
+    assert [summary.measured + summary.found for summary in summaries] == [iosfarm.distinct()] * 2
 
 
 @pytest.fixture
