@@ -8,7 +8,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import quote
 
 from sqlalchemy import (
@@ -41,6 +41,19 @@ _IMPORT_CACHE = 262_144  # KiB: an import among millions of rows changes pages a
 _SCHEMA_LOCK = 0x105FA12  # any number, the same in every iosfarm
 
 
+class Reading(NamedTuple):
+    """How one look-up of many keys is shared out."""
+
+    connections: int
+    keys: int
+
+
+READING = {"sqlite": Reading(4, 1000), "postgresql": Reading(8, 500)}
+"""Connections, as many as an engine keeps open, and keys for each statement. In a large database a key takes some pages
+from the disk, and a server's processes wait for them side by side; SQLite's work is done in this process.
+"""
+
+
 _ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
 """Seconds, and milliseconds: after half a minute of silence a server that a network no longer reaches is given up.
 The system's own defaults wait for hours for an answer, and for a quarter of an hour for what was sent.
@@ -64,7 +77,13 @@ def make_engine(location: Location, *, readonly: bool, timeout: float) -> Engine
     arguments = {"options": options, "connect_timeout": max(2, round(timeout)), **_ALIVE}
     try:
         # A claim must see what was committed while it waited for a lease, whatever the server's default is.
-        return create_engine(location.url, connect_args=arguments, pool_pre_ping=True, isolation_level="READ COMMITTED")
+        return create_engine(
+            location.url,
+            connect_args=arguments,
+            pool_size=READING["postgresql"].connections,
+            pool_pre_ping=True,
+            isolation_level="READ COMMITTED",
+        )
     except ModuleNotFoundError as error:
         hint = "`pip install iosfarm[postgres]`"
         raise DatabaseUrlError("the driver psycopg is not installed", where=location.name, hint=hint) from error

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, select
 
 from iosfarm.db import tables
 from iosfarm.db.bulk import insert_rows
-from iosfarm.db.dialect import texts
+from iosfarm.db.dialect import READING, texts
 from iosfarm.db.encoding import Columns, decode, encode, place_of
 from iosfarm.db.errors import MissingRowError
 from iosfarm.db.handle import Handle
@@ -24,13 +24,6 @@ from iosfarm.ir.summary import StageSummary
 
 USABLE = (Status.OK, Status.INFEASIBLE)
 """What a look-up may answer with: verdicts about the stage, not accidents of the infrastructure."""
-
-
-_READERS = 4
-"""Connections of one look-up: no more than an engine keeps open."""
-
-_PART = 1000
-"""Keys that are looked up at once."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +67,14 @@ class Measurements(Handle):
                 return usable(connection, some, device, environment, self.name)
 
         found: dict[str, Recorded] = {}
-        parts = [wanted] if self._location.in_memory else _parts(wanted)
+        connections, at_once = READING[self._location.url.get_backend_name()]
+        parts = [wanted] if self._location.in_memory else _parts(wanted, at_once)
         if len(parts) == 1:
             found = part(wanted)
         else:
             # In a large database each key takes some pages from the disk. While some parts wait for theirs, others are
             # made into measurements.
-            with ThreadPoolExecutor(_READERS, "lookup") as readers:
+            with ThreadPoolExecutor(connections, "lookup") as readers:
                 for answers in readers.map(part, parts):
                     found.update(answers)
         return {**beneath(self, [key for key in wanted if key not in found], device, environment), **found}
@@ -151,12 +145,12 @@ class Measurements(Handle):
             return [[numbers[columns.uid] for columns in all_columns] for all_columns in encoded]
 
 
-def _parts(keys: Sequence[str]) -> list[Sequence[str]]:
+def _parts(keys: Sequence[str], at_once: int) -> list[Sequence[str]]:
     """Keys to look up side by side."""
-    if len(keys) < 2 * _PART:
+    if len(keys) < 2 * at_once:
         return [keys]
     ordered = sorted(keys)  # as the index has them: readers keep out of each other's pages
-    return [ordered[first : first + _PART] for first in range(0, len(keys), _PART)]
+    return [ordered[first : first + at_once] for first in range(0, len(keys), at_once)]
 
 
 def _end_leases(connection: Connection, batches: Sequence[Batch], owner: str) -> None:

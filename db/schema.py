@@ -13,7 +13,7 @@ from iosfarm.db.errors import DatabaseError
 if TYPE_CHECKING:
     from alembic.config import Config
 
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 """Every revision there has been, oldest first; the last is what this program needs."""
 
 HEAD = REVISIONS[-1]

@@ -89,7 +89,7 @@ stage = Table(
     "stage",
     metadata,
     Column("id", BigId, primary_key=True),
-    Column("key", Digest, nullable=False, unique=True),
+    Column("key", Digest, nullable=False),
     Column("key_version", Integer, nullable=False),
     Column("canonical", Text, nullable=False),
     Column("strategy", Text, nullable=False),
@@ -100,6 +100,7 @@ stage = Table(
     Column("units", Integer, nullable=False),
     Column("flops", BigInteger, nullable=False),
     Column("bytes_moved", BigInteger, nullable=False),
+    UniqueConstraint("key", postgresql_include=["id"]),  # what a look-up asks of a stage
 )
 
 stage_operator = Table(

@@ -15,7 +15,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from database_examples import CPU, ENVIRONMENT, ok, stage
-from sqlalchemy import Engine
+from sqlalchemy import Engine, inspect
 
 import iosfarm.db
 from iosfarm.db import DatabaseError, LatencyDatabase, OutdatedDatabaseError, schema
@@ -136,6 +136,9 @@ def test_older_database_names_the_command_and_migrates(backend: str, request: py
         uids = connection.exec_driver_sql("SELECT uid FROM measurement ORDER BY id").scalars().all()
         options = {"version_table": schema.VERSION_TABLE, "compare_type": True}
         assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+        (unique,) = inspect(connection).get_unique_constraints("stage")
+        if backend == "postgres":
+            assert unique["dialect_options"]["postgresql_include"] == ["id"]  # which the comparison passes over
     assert len(set(uids)) == 3
     assert uids[0] == measurement_uid(
         "k", "d", "{}", "e", datetime(2024, 5, 1, 12, tzinfo=UTC), "w", 1, "ok", "[1.5]", "{}"
