@@ -48,7 +48,7 @@ class Reading(NamedTuple):
     keys: int
 
 
-READING = {"sqlite": Reading(4, 1000), "postgresql": Reading(8, 500)}
+READING = {"sqlite": Reading(4, 1000), "postgresql": Reading(6, 625)}
 """Connections, as many as an engine keeps open, and keys for each statement. In a large database a key takes some pages
 from the disk, and a server's processes wait for them side by side; SQLite's work is done in this process.
 """
