@@ -27,6 +27,8 @@ WEIGHTS_OF, SCRATCH_OF = 131, 136
 """What a primitive wants: descriptions that it can be asked for."""
 SRC, OTHER_SRC, DST, WEIGHTS, BIAS, SCRATCHPAD = 1, 2, 17, 33, 41, 80
 """Places of arguments."""
+FIRST_SRC = 1024
+"""The place of the first of any number of inputs."""
 AFTERWARDS = 1 << 15
 """Times 1, 2, … and with the place in it: that of the first, second, … operation that follows the main one."""
 MOST_AFTERWARDS = 31
@@ -86,6 +88,7 @@ _MAKES: Mapping[str, tuple[Any, ...]] = {
         *(POINTER(c_int64), POINTER(c_int64), POINTER(c_int64), POINTER(c_int64), POINTER(c_int64), c_void_p),
     ),
     "binary_primitive_desc_create": (c_void_p, c_int, c_void_p, c_void_p, c_void_p, c_void_p),
+    "concat_primitive_desc_create": (c_void_p, c_void_p, c_int, c_int, POINTER(c_void_p), c_void_p),
     "matmul_primitive_desc_create": (c_void_p, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p),
 }
 """Functions that make an object, and their arguments after the place where to put it."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from iosfarm.ir.operators import Attributes, Shape
+from iosfarm.kernels.cpu.concatenation import Concatenation
 from iosfarm.kernels.cpu.prepared import Prepared, Source, Step, Values
 from iosfarm.kernels.cpu.sums import prepared_sum
 from iosfarm.kernels.torch_operators import IN_PLACE, Function
@@ -65,38 +66,6 @@ class OutFunction:
         return self
 
 
-class Concatenation:
-    """See `Prepared`. What already lies where it belongs is not copied."""
-
-    scratch = 0
-
-    def __init__(self, axis: int, sizes: Sequence[int]) -> None:
-        self._axis, self._sizes = axis, list(sizes)
-
-    def __call__(self, *inputs: Tensor) -> Tensor:
-        """See `Prepared.__call__`."""
-        return torch.cat(inputs, self._axis)
-
-    def step(self, sources: Sequence[Source], result: Tensor, scratch: Tensor | None) -> Step:
-        """See `Prepared.step`."""
-        pieces = torch.split(result, self._sizes, self._axis)
-        copies = [
-            (source.slot, piece)
-            for source, piece in zip(sources, pieces, strict=True)
-            if source.tensor is None or source.tensor.data_ptr() != piece.data_ptr()
-        ]
-
-        def step(values: Values) -> None:
-            for slot, piece in copies:
-                piece.copy_(cast("Tensor", values[slot]))
-
-        return step
-
-    def into_part(self, pitch: int) -> Prepared:
-        """See `Prepared.into_part`."""
-        return self
-
-
 def prepared_elementwise(
     kind: str,
     attributes: Attributes,
@@ -113,7 +82,7 @@ def prepared_elementwise(
     after = IN_PLACE[activation]
     if kind == "concat":
         axis = cast("int", attributes.get("axis", 1))
-        return Concatenation(axis, [shape[axis] for shape in shapes])
+        return Concatenation(axis, shapes, dtype)
     if activation == "gelu":
         return None  # torch has none in place
     if kind in ELEMENTWISE:

@@ -56,6 +56,8 @@ class Primitive:
         """See `Prepared.step`. What always lies in one place costs nothing in the call itself: a network makes hundreds
         of calls.
         """
+        if self.scratch > (0 if scratch is None else scratch.numel()):
+            raise ValueError(f"{self.scratch} bytes of scratch memory are needed")
         library = self._library
         arguments = {**self._constants, dnnl.DST: self._memory(self._described, result)}
         if scratch is not None:

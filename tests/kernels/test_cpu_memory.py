@@ -18,8 +18,9 @@ from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.key import canonical_stage
 from iosfarm.kernels.cpu.arena import ALIGNMENT, Arena, place
+from iosfarm.kernels.cpu.concatenation import Concatenation
 from iosfarm.kernels.cpu.onednn import PACKAGE, onednn
-from iosfarm.kernels.cpu.out_functions import ELEMENTWISE, Concatenation, prepared_elementwise
+from iosfarm.kernels.cpu.out_functions import ELEMENTWISE, prepared_elementwise
 from iosfarm.kernels.cpu.parts import Part
 from iosfarm.kernels.cpu.prepared import Prepared, Source, Step, Values
 from iosfarm.kernels.cpu.program import Operation, StageProgram, with_liveness
@@ -95,7 +96,7 @@ def random_program(seed: int, stages: int) -> tuple[list[StageProgram], list[int
                         part = Part(whole, 4 * number, 8) if rng.random() < 0.7 else None
                         compute = Marking(mark, wanted, scratch)
                         group.append(Operation(compute, sources, (slots + number,), IMAGE, (0,), inside=part))
-                    joined = Concatenation(1, [4, 4])
+                    joined = Concatenation(1, [IMAGE, IMAGE], torch.float32)
                     group.append(Operation(joined, (slots, slots + 1), (whole,), (1, 8, 2, 2), (0,)))
                     targets = [whole]
                     marks |= {slots: mark, slots + 1: mark, whole: mark}
@@ -208,7 +209,8 @@ def test_what_can_be_told_where_to_write_takes_no_memory(kind: str) -> None:
     dense = torch.zeros(result_shape).contiguous(memory_format=torch.channels_last)
     for compute, result in ((prepared, dense), (part, whole[:, 32 : 32 + result_shape[1]])):
         with torch.inference_mode():
-            step = compute.step([Source(k) for k in range(count)], result, None)
+            scratch = torch.empty(compute.scratch, dtype=torch.uint8) if compute.scratch else None
+            step = compute.step([Source(k) for k in range(count)], result, scratch)
             assert taken(lambda s=step: s(list(images))) == 0
         expected = function(*[image.double() for image in images])
         assert (result - expected).abs().max() <= 1e-6 * expected.abs().max()

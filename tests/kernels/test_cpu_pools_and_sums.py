@@ -1,4 +1,4 @@
-"""oneDNN's pools, sums and products compute what torch does."""
+"""oneDNN's pools, sums, concatenations and products compute what torch does."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from iosfarm.ir.operators import FUSED_ACTIVATIONS
+from iosfarm.kernels.cpu.concatenation import Concatenation
 from iosfarm.kernels.cpu.convolution import prepared_convolution
 from iosfarm.kernels.cpu.onednn import PACKAGE, onednn
 from iosfarm.kernels.cpu.out_functions import OutFunction, prepared_elementwise
@@ -119,6 +120,31 @@ def test_convolutions_of_pixels_write_into_a_part(
     assert (place - expected).abs().max() <= 1e-5 * max(1.0, expected.abs().max())
     assert whole[:, :before].eq(7).all()
     assert whole[:, before + made :].eq(7).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=1, max_size=9),
+    st.integers(1, 2),
+    st.tuples(st.integers(1, 6), st.integers(1, 6)),
+)
+def test_a_concatenation_copies_what_is_not_there_yet(
+    pieces: list[tuple[int, bool]], batch: int, size: tuple[int, int]
+) -> None:
+    inputs = [image(batch, channels, *size) + number for number, (channels, _) in enumerate(pieces)]
+    expected = torch.cat(inputs, 1)
+    prepared = Concatenation(1, [tuple(x.shape) for x in inputs], torch.float32)
+    result = torch.zeros_like(expected).contiguous(memory_format=torch.channels_last)
+    sources = []
+    for number, (place, (_, there)) in enumerate(
+        zip(torch.split(result, [c for c, _ in pieces], 1), pieces, strict=True)
+    ):
+        if there:
+            place.copy_(inputs[number])
+        sources.append(Source(number, place if there else inputs[number]))
+    scratch = torch.empty(prepared.scratch, dtype=torch.uint8) if prepared.scratch else None
+    prepared.step(sources, result, scratch)(list(inputs))
+    assert torch.equal(result, expected)
 
 
 @pytest.mark.parametrize("change", [{"stride": (2, 1)}, {"padding": (0, 1)}, {"groups": 2}, {"kernel": 3}])
