@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iosfarm.ir.operators import ACTIVATIONS, FUSED_ACTIVATIONS
-from iosfarm.kernels.cpu import convolution, onednn, torch_convolution
+from iosfarm.kernels.cpu import concatenation, convolution, onednn, pooling, sums, torch_convolution
 from iosfarm.kernels.cpu import runtime as cpu_runtime
 from iosfarm.kernels.cpu.convolution import prepared_convolution
 from iosfarm.kernels.cpu.onednn import FUSED, Handle, OneDnn
@@ -41,8 +41,8 @@ def example(case: Case, dtype: torch.dtype = torch.float32) -> tuple[dict[str, t
 
 @pytest.fixture
 def without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(convolution, "onednn", lambda: None)
-    monkeypatch.setattr(cpu_runtime, "onednn", lambda: None)
+    for module in (concatenation, convolution, pooling, sums, cpu_runtime):
+        monkeypatch.setattr(module, "onednn", lambda: None)
 
 
 def check(case: Case, dtype: torch.dtype, *, others: bool) -> None:

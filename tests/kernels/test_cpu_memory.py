@@ -17,6 +17,7 @@ from torch import Tensor
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.key import canonical_stage
+from iosfarm.kernels.cpu import concatenation, convolution, pooling, sums
 from iosfarm.kernels.cpu.arena import ALIGNMENT, Arena, place
 from iosfarm.kernels.cpu.concatenation import Concatenation
 from iosfarm.kernels.cpu.onednn import PACKAGE, onednn
@@ -25,10 +26,10 @@ from iosfarm.kernels.cpu.parts import Part
 from iosfarm.kernels.cpu.prepared import Prepared, Source, Step, Values
 from iosfarm.kernels.cpu.program import Operation, StageProgram, with_liveness
 from iosfarm.kernels.cpu.runtime import CpuRuntime
-from iosfarm.kernels.reference import run_stage
+from iosfarm.kernels.reference import run_graph, run_stage
 from iosfarm.kernels.torch_operators import bind
 
-from conformance import greedy, sequential  # isort: skip - beside this file
+from conformance import block, greedy, merging, sequential  # isort: skip - beside this file
 from numerics_cases import graph_weights, random_inputs, relative_error, stage_weights  # isort: skip
 
 IMAGE = (1, 4, 2, 2)
@@ -252,3 +253,18 @@ def test_what_one_unit_concatenates_is_written_where_it_belongs() -> None:
         assert len(inside) == (5 if onednn() is not None else 4)  # the whole, three sums and the convolution of pixels
     (expected,) = run_stage(stage, weights, inputs)
     assert relative_error(actual, expected) <= 1e-5
+
+
+def test_without_onednn_the_same_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convolutions, merged ones too, then make results of their own, or torch writes them into their places."""
+    for module in (concatenation, convolution, pooling, sums):
+        monkeypatch.setattr(module, "onednn", lambda: None)
+    graph, rng = block(), np.random.default_rng(0)
+    weights, inputs = graph_weights(graph, rng), random_inputs(((1, 8, 14, 14),), rng)
+    expected = run_graph(graph, weights, inputs)
+    with closing(CpuRuntime()) as runtime:
+        for schedule in (sequential(graph), greedy(graph), merging(graph)):
+            with runtime.prepare_schedule(graph, schedule, weights) as executable:
+                for _ in range(2):
+                    for actual, wanted in zip(executable.run(*inputs), expected, strict=True):
+                        assert relative_error(actual, wanted) <= 1e-5
