@@ -299,3 +299,7 @@ def test_a_search_that_time_ends_goes_on_with_what_is_left(tmp_path: Path, monke
     searching.run(Context("sim:v100", tmp_path, "", time.monotonic() + 100, rows, ("sample",)), model="sample")
     assert begun == ["both", "both", "concurrent", "merge"]
     assert rows.rows[0] == {"model": "sample", "search": "both", "failed": "sample: no schedule yet"}
+    begun.clear()
+    monkeypatch.setattr(searching, "AGAIN", 0.0)  # too little to go on with
+    searching.run(Context("sim:v100", tmp_path, "", time.monotonic() + 100, Rows(None), ("sample",)), model="sample")
+    assert begun == ["both", "concurrent", "merge"]

@@ -39,8 +39,8 @@ LAST = 30.0
 def sections(models: Sequence[str]) -> list[Section]:
     """In the order in which they run: what is shorter and says more comes first."""
     return [
-        Section("facts", 25, facts.run),
-        Section("steady-start", 25, steady.run),
+        Section("facts", 45, facts.run),
+        Section("steady-start", 40, steady.run),
         *(s for model in models[:1] for s in _network(model, 40, 40)),
         Section("networks", 40, numerics.networks),
         *(s for model in models[1:2] for s in _network(model, 90, 60)),

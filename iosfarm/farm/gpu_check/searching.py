@@ -56,7 +56,8 @@ def _searches(context: Context, model: str, executor: Executor) -> None:
         name, share = shares.pop(0)
         seconds = (context.left - baselines) * share
         if seconds < LEAST:
-            context.rows.add(model=model, search=name, skipped="no time left")
+            if share != AGAIN:
+                context.rows.add(model=model, search=name, skipped="no time left")
             continue
         ended = _tried(context, model, executor, name, seconds)
         if name == "both" and share != AGAIN and not ended:
