@@ -11,9 +11,9 @@ from pathlib import Path
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm.driver import Driver
 from iosfarm.farm.events import Event
-from iosfarm.farm.executor import Change, DeviceInfo, EvaluateTask, Executor, MeasureTask, Outcome, Task
-from iosfarm.farm.jobs import Job, SearchSettings
-from iosfarm.farm.ray_executor import RayExecutor
+from iosfarm.farm.executors.executor import Change, DeviceInfo, EvaluateTask, Executor, MeasureTask, Outcome, Task
+from iosfarm.farm.executors.ray_executor import RayExecutor
+from iosfarm.farm.jobs.job import Job, SearchSettings
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.reproduce.tables import paper_network
 from iosfarm.search.method import Method

@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from plain_search import MULTIPLIER, plain
 
 from iosfarm.farm.api import run_jobs
-from iosfarm.farm.jobs import Job
+from iosfarm.farm.jobs.job import Job
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.graph import Graph
 from iosfarm.reproduce.tables import paper_network

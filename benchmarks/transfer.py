@@ -19,8 +19,8 @@ from pathlib import Path
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm.driver import Driver
-from iosfarm.farm.inline_executor import InlineExecutor
-from iosfarm.farm.jobs import Job, JobResult, SearchSettings
+from iosfarm.farm.executors.inline_executor import InlineExecutor
+from iosfarm.farm.jobs.job import Job, JobResult, SearchSettings
 from iosfarm.search.budget import Budget
 from iosfarm.zoo.load import load
 

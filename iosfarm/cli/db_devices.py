@@ -16,7 +16,7 @@ from iosfarm.ir.errors import UsageError
 
 if TYPE_CHECKING:
     from iosfarm.db import Coverage, LatencyDatabase
-    from iosfarm.farm.executor import DeviceInfo, Executor
+    from iosfarm.farm.executors.executor import DeviceInfo, Executor
 
 _MOST_DRIFTED = 10
 
@@ -66,8 +66,8 @@ def coverage(
     Example: iosfarm db coverage --models zoo.yaml --device "NVIDIA H200"
     """
     from iosfarm.db import LatencyDatabase
-    from iosfarm.farm.inline_executor import InlineExecutor
-    from iosfarm.farm.job_search import JobSearch
+    from iosfarm.farm.executors.inline_executor import InlineExecutor
+    from iosfarm.farm.jobs.job_search import JobSearch
     from iosfarm.farm.zoo_jobs import Overrides, zoo_jobs
 
     if not 0 < confidence < 1:
@@ -128,7 +128,7 @@ def verify(
     Example: iosfarm db verify --device cpu --sample 20
     """
     from iosfarm.db import LatencyDatabase
-    from iosfarm.farm.inline_executor import InlineExecutor
+    from iosfarm.farm.executors.inline_executor import InlineExecutor
     from iosfarm.farm.verifying import verify as verify_device
 
     executor = InlineExecutor()
@@ -167,7 +167,7 @@ def verify(
 def _described(executor: Executor, database: LatencyDatabase, spec: str) -> DeviceInfo:
     """The device of this machine that is called so, else the one in the database."""
     from iosfarm.db import DatabaseError
-    from iosfarm.farm.executor import DeviceInfo
+    from iosfarm.farm.executors.executor import DeviceInfo
 
     try:
         return executor.open(spec)[0]

@@ -149,7 +149,7 @@ def command(
 def _document(item: Saved) -> dict[str, object]:
     import json
 
-    from iosfarm.farm.schedule_file import document
+    from iosfarm.farm.schedules.schedule_file import document
 
     content: dict[str, object] = json.loads(document(item.result).model_dump_json(exclude={"graph", "stages"}))
     return {**content, "speedup": item.result.speedup, "file": str(item.path) if item.path else None}

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from iosfarm.farm.schedule_format import ScheduleFile
+    from iosfarm.farm.schedules.schedule_format import ScheduleFile
     from iosfarm.ir.graph import Graph
 
 
@@ -40,9 +40,9 @@ def command(
     Example: iosfarm show schedules/squeezenet-cpu-b1-float32.json --why 3
     """
     from iosfarm.cli.output import print_json
-    from iosfarm.farm.drawing import draw_svg
     from iosfarm.farm.output_files import OutputError
-    from iosfarm.farm.schedule_file import load
+    from iosfarm.farm.schedules.drawing import draw_svg
+    from iosfarm.farm.schedules.schedule_file import load
     from iosfarm.ir.errors import UsageError
 
     content, graph = load(schedule)

@@ -10,8 +10,8 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from iosfarm.farm.explanation import Explanation, NamedStage, Row
-    from iosfarm.farm.schedule_format import ScheduleFile
+    from iosfarm.farm.schedules.explanation import Explanation, NamedStage, Row
+    from iosfarm.farm.schedules.schedule_format import ScheduleFile
     from iosfarm.ir.graph import Graph
     from iosfarm.search.alternatives import Cost
 
@@ -22,7 +22,7 @@ def tell(
     """Print why a schedule has a stage."""
     from iosfarm.cli.output import print_json
     from iosfarm.db import LatencyDatabase
-    from iosfarm.farm.explaining import explain
+    from iosfarm.farm.schedules.explaining import explain
 
     with LatencyDatabase(db, readonly=True) as database:
         found = explain(content, graph, stage, database, most=most, where=where)

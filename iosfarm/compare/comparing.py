@@ -13,7 +13,7 @@ from iosfarm.compare.runner import run
 from iosfarm.compare.settings import Settings, Watch
 
 if TYPE_CHECKING:
-    from iosfarm.farm.executor import DeviceInfo
+    from iosfarm.farm.executors.executor import DeviceInfo
     from iosfarm.ir.graph import Graph
     from iosfarm.kernels.runtime import Weights
 

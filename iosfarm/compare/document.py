@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from iosfarm.compare.rows import Row
 
 if TYPE_CHECKING:
-    from iosfarm.farm.executor import DeviceInfo
+    from iosfarm.farm.executors.executor import DeviceInfo
     from iosfarm.ir.graph import Graph
 
 FORMAT, VERSION = "iosfarm-comparison", 1

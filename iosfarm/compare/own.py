@@ -28,7 +28,7 @@ def find_schedule(
     from iosfarm.db import LatencyDatabase
     from iosfarm.deploy.schedules import remembered
     from iosfarm.farm.api import open_executor, parsed_budget, run_jobs
-    from iosfarm.farm.jobs import Job, SearchSettings
+    from iosfarm.farm.jobs.job import Job, SearchSettings
 
     with open_executor("inline") as executor:
         (info,) = executor.open(device)

@@ -16,7 +16,7 @@ from pathlib import Path
 import iosfarm
 from iosfarm.compare.registry import Framework
 from iosfarm.compare.rows import Status
-from iosfarm.farm.last_words import ended
+from iosfarm.farm.executors.last_words import ended
 
 _LONGEST = 300  # characters of an error in a row
 _TICK = 0.1  # seconds between two looks at whether the user wants to stop

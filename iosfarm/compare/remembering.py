@@ -21,7 +21,7 @@ from iosfarm.compare.settings import Settings, Watch
 from iosfarm.ir.device import canonical_json
 
 if TYPE_CHECKING:
-    from iosfarm.farm.executor import DeviceInfo
+    from iosfarm.farm.executors.executor import DeviceInfo
     from iosfarm.ir.graph import Graph
     from iosfarm.ir.schedule import Schedule
 

@@ -13,7 +13,7 @@ from iosfarm.deploy.own_weights import weights_of
 from iosfarm.deploy.schedules import given
 from iosfarm.deploy.sources import Examples, source_of
 from iosfarm.farm.output_files import check_folder
-from iosfarm.farm.schedule_file import load
+from iosfarm.farm.schedules.schedule_file import load
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.schedule import Schedule

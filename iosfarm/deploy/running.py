@@ -12,7 +12,7 @@ from iosfarm.deploy.model import CompiledModel
 from iosfarm.deploy.own_weights import weights_of
 from iosfarm.deploy.trace import save_trace, trace_document
 from iosfarm.farm.output_files import check_folder
-from iosfarm.farm.schedule_file import load
+from iosfarm.farm.schedules.schedule_file import load
 from iosfarm.ir.schedule import Schedule
 from iosfarm.search.baselines import greedy, sequential
 from iosfarm.search.beside import little_to_win

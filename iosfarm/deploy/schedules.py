@@ -7,8 +7,8 @@ from pathlib import Path
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.deploy.isomorphism import corresponding_units
-from iosfarm.farm.schedule_file import load
-from iosfarm.farm.schedule_format import ScheduleFile
+from iosfarm.farm.schedules.schedule_file import load
+from iosfarm.farm.schedules.schedule_format import ScheduleFile
 from iosfarm.ir.device import Device, Environment
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iosfarm.farm.forewarning import forewarned
-from iosfarm.farm.jobs import Job, SearchSettings
+from iosfarm.farm.jobs.job import Job, SearchSettings
 from iosfarm.ir.errors import UsageError
 from iosfarm.search.budget import Budget
 from iosfarm.search.method import Method
@@ -18,8 +18,8 @@ from iosfarm.search.space import SpaceSettings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from iosfarm.farm.executor import Executor
-    from iosfarm.farm.policy import Policy
+    from iosfarm.farm.dispatch.policy import Policy
+    from iosfarm.farm.executors.executor import Executor
     from iosfarm.farm.progress import Progress
     from iosfarm.farm.run_record import Saved
     from iosfarm.ir.graph import Graph
@@ -152,15 +152,15 @@ def open_executor(kind: str, ray_address: str | None = None, metrics_port: int |
         raise UsageError(what, where="--metrics-port", hint="leave it out")
     opened: Executor
     if kind == "ray":
-        from iosfarm.farm.ray_executor import RayExecutor
+        from iosfarm.farm.executors.ray_executor import RayExecutor
 
         opened = RayExecutor(ray_address, metrics_port=metrics_port)
     elif kind == "process":
-        from iosfarm.farm.process_executor import ProcessExecutor
+        from iosfarm.farm.executors.process_executor import ProcessExecutor
 
         opened = ProcessExecutor()
     else:
-        from iosfarm.farm.inline_executor import InlineExecutor
+        from iosfarm.farm.executors.inline_executor import InlineExecutor
 
         opened = InlineExecutor()
     try:

@@ -13,17 +13,17 @@ from time import monotonic
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm import progress
-from iosfarm.farm.dispatcher import Answer, Dispatcher, Evaluated, GivenUp, Known, Withdrawn
+from iosfarm.farm.dispatch.dispatcher import Answer, Dispatcher, Evaluated, GivenUp, Known, Withdrawn
+from iosfarm.farm.dispatch.policy import Policy
+from iosfarm.farm.dispatch.pool import Pool
 from iosfarm.farm.events import Event, Sink
-from iosfarm.farm.executor import EvaluateTask, Executor
-from iosfarm.farm.job_search import JobSearch
-from iosfarm.farm.jobs import Job, JobResult
+from iosfarm.farm.executors.executor import EvaluateTask, Executor
+from iosfarm.farm.jobs.job import Job, JobResult
+from iosfarm.farm.jobs.job_search import JobSearch
+from iosfarm.farm.jobs.verdict import verdict
 from iosfarm.farm.opening import open_search, too_small
-from iosfarm.farm.policy import Policy
-from iosfarm.farm.pool import Pool
 from iosfarm.farm.progress import JobProgress, Progress
 from iosfarm.farm.remembered import remembered
-from iosfarm.farm.verdict import verdict
 from iosfarm.search.compiled import NOTE, compiled_before
 from iosfarm.search.solver import NoScheduleError
 from iosfarm.workers.evaluating import Evaluation, EvaluationSettings

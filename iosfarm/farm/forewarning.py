@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from iosfarm.farm.jobs import Job
+from iosfarm.farm.jobs.job import Job
 from iosfarm.search.beside import little_to_win
 from iosfarm.search.budget import Budget
 from iosfarm.search.parts import cut

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from iosfarm.db import LatencyDatabase
-from iosfarm.farm.job_search import JobSearch
-from iosfarm.farm.jobs import Job
-from iosfarm.farm.pool import Pool
+from iosfarm.farm.dispatch.pool import Pool
+from iosfarm.farm.jobs.job import Job
+from iosfarm.farm.jobs.job_search import JobSearch
 from iosfarm.farm.remembered import JobMemory
 from iosfarm.search.beside import little_to_win
 from iosfarm.search.solver import NoScheduleError

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from iosfarm.farm.fleet import Fleet
-from iosfarm.farm.job_search import JobSearch
-from iosfarm.farm.pool import Member, Pool
+from iosfarm.farm.dispatch.fleet import Fleet
+from iosfarm.farm.dispatch.pool import Member, Pool
+from iosfarm.farm.jobs.job_search import JobSearch
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from pydantic import ValidationError
 
 from iosfarm.db import LatencyDatabase, ScheduleRow
 from iosfarm.db.transfer import Transferred
-from iosfarm.farm.executor import DeviceInfo
-from iosfarm.farm.jobs import Job
-from iosfarm.farm.refining import Refined
-from iosfarm.farm.schedule_file import settings_entry
-from iosfarm.farm.schedule_format import LatencyEntry, ScheduleFile
-from iosfarm.farm.verdict import DISTURBED, overrun
+from iosfarm.farm.executors.executor import DeviceInfo
+from iosfarm.farm.jobs.job import Job
+from iosfarm.farm.jobs.refining import Refined
+from iosfarm.farm.jobs.verdict import DISTURBED, overrun
+from iosfarm.farm.schedules.schedule_file import settings_entry
+from iosfarm.farm.schedules.schedule_format import LatencyEntry, ScheduleFile
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.schedule import Certificate, Schedule
 from iosfarm.search.refine import Won

@@ -9,14 +9,14 @@ from pathlib import Path
 from time import monotonic
 
 from iosfarm.db import DatabaseError, LatencyDatabase, RunSummary, ScheduledStageRow, SearchState
+from iosfarm.farm.dispatch.patience import patient
+from iosfarm.farm.dispatch.policy import Policy
 from iosfarm.farm.driver import Driver
 from iosfarm.farm.events import Event, Sink
-from iosfarm.farm.executor import Executor
-from iosfarm.farm.jobs import Job, JobResult
-from iosfarm.farm.patience import patient
-from iosfarm.farm.policy import Policy
+from iosfarm.farm.executors.executor import Executor
+from iosfarm.farm.jobs.job import Job, JobResult
 from iosfarm.farm.progress import Progress
-from iosfarm.farm.schedule_file import document, save, target
+from iosfarm.farm.schedules.schedule_file import document, save, target
 from iosfarm.workers.evaluating import EvaluationSettings
 
 UPDATE = 5.0

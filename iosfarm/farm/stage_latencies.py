@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from iosfarm.farm.api import open_executor
-from iosfarm.farm.executor import DeviceInfo, MeasureTask
+from iosfarm.farm.executors.executor import DeviceInfo, MeasureTask
 from iosfarm.ir.errors import IosfarmError
 from iosfarm.ir.measurement import Measurement
 from iosfarm.ir.stage import Stage

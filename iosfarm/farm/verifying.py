@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from iosfarm.db import LatencyDatabase
-from iosfarm.farm.executor import DeviceInfo, Executor, MeasureTask
+from iosfarm.farm.executors.executor import DeviceInfo, Executor, MeasureTask
 from iosfarm.ir.errors import GraphError, IosfarmError
 from iosfarm.ir.measurement import Measurement, percentile
 from iosfarm.ir.stage import Stage

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from iosfarm.farm.api import parsed_budget, resolve_device
-from iosfarm.farm.jobs import Job, SearchSettings
+from iosfarm.farm.jobs.job import Job, SearchSettings
 from iosfarm.search.budget import Budget
 from iosfarm.search.method import Method
 from iosfarm.search.parts import MAX_PART_SIZE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable
 
-from iosfarm.farm.schedule_format import ScheduleFile
+from iosfarm.farm.schedules.schedule_format import ScheduleFile
 from iosfarm.ir.graph import Graph, Unit
 from iosfarm.report.contents import Share
 from iosfarm.report.timeline import Timeline

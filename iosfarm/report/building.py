@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from iosfarm.db import LatencyDatabase, Recorded
-from iosfarm.farm.schedule_format import ScheduleFile
+from iosfarm.farm.schedules.schedule_format import ScheduleFile
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph, Operator, Unit
 from iosfarm.report import provenance

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from iosfarm.db import RunRow
-from iosfarm.farm.schedule_format import ScheduleFile
+from iosfarm.farm.schedules.schedule_format import ScheduleFile
 from iosfarm.ir.device import Fact
 from iosfarm.report.contents import RunReport
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from iosfarm.db import LatencyDatabase, Recorded
-from iosfarm.farm.explaining import explain_all
-from iosfarm.farm.explanation import Row
+from iosfarm.farm.schedules.explaining import explain_all
+from iosfarm.farm.schedules.explanation import Row
 from iosfarm.ir.device import Device, Environment
 from iosfarm.report.contents import Alternatives, Choice, Cost
 from iosfarm.report.sources import Source

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from iosfarm.db import LatencyDatabase, RunRow
-from iosfarm.farm.schedule_file import load, parse
-from iosfarm.farm.schedule_format import ScheduleFile
+from iosfarm.farm.schedules.schedule_file import load, parse
+from iosfarm.farm.schedules.schedule_format import ScheduleFile
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph
 
@@ -31,7 +31,7 @@ def of_file(target: str) -> Source:
     """The schedule of a file.
 
     Raises:
-        UsageError: see `iosfarm.farm.schedule_file.load`.
+        UsageError: see `iosfarm.farm.schedules.schedule_file.load`.
     """
     path = Path(target)
     if path.is_dir():

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from iosfarm.farm.drawing import unit_weight
-from iosfarm.farm.schedule_format import ScheduleFile, StageEntry
+from iosfarm.farm.schedules.drawing import unit_weight
+from iosfarm.farm.schedules.schedule_format import ScheduleFile, StageEntry
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.schedule import mergeable
 from iosfarm.report.contents import Box

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from iosfarm.farm.schedule_format import ScheduleFile
+from iosfarm.farm.schedules.schedule_format import ScheduleFile
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.schedule import Schedule
 from iosfarm.reproduce import paper

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from iosfarm.farm.api import open_executor, run_jobs
-from iosfarm.farm.executor import DeviceInfo
-from iosfarm.farm.jobs import Job, SearchSettings
-from iosfarm.farm.schedule_file import document, settings_entry
-from iosfarm.farm.schedule_format import ScheduleFile
+from iosfarm.farm.executors.executor import DeviceInfo
+from iosfarm.farm.jobs.job import Job, SearchSettings
+from iosfarm.farm.schedules.schedule_file import document, settings_entry
+from iosfarm.farm.schedules.schedule_format import ScheduleFile
 from iosfarm.farm.stage_latencies import measured
 from iosfarm.ir.errors import Infeasible, IosfarmError
 from iosfarm.ir.graph import Graph

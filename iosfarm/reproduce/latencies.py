@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from iosfarm.db.errors import DatabaseError
-from iosfarm.farm.jobs import SearchSettings
+from iosfarm.farm.jobs.job import SearchSettings
 from iosfarm.farm.output_files import OutputError
 from iosfarm.ir.errors import DeviceLost, IosfarmError
 from iosfarm.ir.graph import Graph

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from iosfarm.farm.executor import DeviceInfo
+from iosfarm.farm.executors.executor import DeviceInfo
 from iosfarm.ir.errors import UsageError
 from iosfarm.reproduce.paper import SOURCE
 

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from iosfarm.cli.db import app
 from iosfarm.db import LatencyDatabase
-from iosfarm.farm.executor import MeasureTask
-from iosfarm.farm.inline_executor import InlineExecutor
+from iosfarm.farm.executors.executor import MeasureTask
+from iosfarm.farm.executors.inline_executor import InlineExecutor
 from iosfarm.ir.errors import IosfarmError, UsageError
 from iosfarm.ir.stage import Stage
 from iosfarm.search.baselines import sequential

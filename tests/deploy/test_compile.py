@@ -19,7 +19,7 @@ import iosfarm
 from iosfarm.db import LatencyDatabase
 from iosfarm.deploy import runtimes
 from iosfarm.deploy.model import CompiledModel
-from iosfarm.farm.schedule_file import load
+from iosfarm.farm.schedules.schedule_file import load
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph

@@ -11,7 +11,7 @@ import pytest
 from processes import MARK
 
 from iosfarm.db import LatencyDatabase
-from iosfarm.farm.process_executor import ProcessExecutor
+from iosfarm.farm.executors.process_executor import ProcessExecutor
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 from farm_examples import EXHAUSTIVE, branches, job
 from processes import eventually
 
-from iosfarm.farm.executor import DeviceInfo, EvaluateTask, Executor, Outcome
-from iosfarm.farm.job_search import JobSearch
+from iosfarm.farm.executors.executor import DeviceInfo, EvaluateTask, Executor, Outcome
+from iosfarm.farm.jobs.job_search import JobSearch
 from iosfarm.search.baselines import sequential
 from iosfarm.search.parts import cut
 from iosfarm.workers.evaluating import EvaluationSettings

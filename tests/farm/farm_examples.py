@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from iosfarm.db import LatencyDatabase
+from iosfarm.farm.dispatch.policy import Policy
 from iosfarm.farm.driver import Driver
-from iosfarm.farm.executor import Change, DeviceInfo, EvaluateTask, MeasureTask, Outcome, Task
-from iosfarm.farm.inline_executor import InlineExecutor
-from iosfarm.farm.jobs import Job, JobResult, SearchSettings
-from iosfarm.farm.policy import Policy
+from iosfarm.farm.executors.executor import Change, DeviceInfo, EvaluateTask, MeasureTask, Outcome, Task
+from iosfarm.farm.executors.inline_executor import InlineExecutor
+from iosfarm.farm.jobs.job import Job, JobResult, SearchSettings
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.measurement import Measurement, Status

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from iosfarm.farm.executor import Change, DeviceInfo, EvaluateTask, MeasureTask, Outcome, Task, Turn
-from iosfarm.farm.inline_executor import InlineExecutor
-from iosfarm.farm.trust import canaries
+from iosfarm.farm.dispatch.trust import canaries
+from iosfarm.farm.executors.executor import Change, DeviceInfo, EvaluateTask, MeasureTask, Outcome, Task, Turn
+from iosfarm.farm.executors.inline_executor import InlineExecutor
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.stage import Stage
 from iosfarm.workers.failures import Failure

@@ -9,9 +9,9 @@ import pytest
 from farm_examples import EXHAUSTIVE, Recorder, certificate, drive, job, recorded
 
 from iosfarm.db import LatencyDatabase
-from iosfarm.farm.inline_executor import InlineExecutor
-from iosfarm.farm.job_search import JobSearch
-from iosfarm.farm.jobs import JobResult, SearchSettings
+from iosfarm.farm.executors.inline_executor import InlineExecutor
+from iosfarm.farm.jobs.job import JobResult, SearchSettings
+from iosfarm.farm.jobs.job_search import JobSearch
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.search.budget import Budget
 from iosfarm.search.method import Method

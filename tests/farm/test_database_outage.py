@@ -15,8 +15,8 @@ from proxy import Proxy
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm.api import run_jobs
-from iosfarm.farm.jobs import JobResult
-from iosfarm.farm.policy import Policy
+from iosfarm.farm.dispatch.policy import Policy
+from iosfarm.farm.jobs.job import JobResult
 
 if TYPE_CHECKING:
     from postgres import PostgresServer

@@ -12,8 +12,8 @@ import pytest
 from farm_examples import EXHAUSTIVE, SMALL, Failing, Recorder, drive, job, paper_space, recorded
 
 from iosfarm.db import DatabaseError, LatencyDatabase
-from iosfarm.farm.executor import Outcome
-from iosfarm.farm.verdict import fastest
+from iosfarm.farm.executors.executor import Outcome
+from iosfarm.farm.jobs.verdict import fastest
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.measurement import Status
 from iosfarm.ir.stage import Stage

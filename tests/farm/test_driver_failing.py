@@ -11,11 +11,11 @@ from farm_examples import EXHAUSTIVE, Failing, Recorder, branches, drive, job, r
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm.api import run_jobs
+from iosfarm.farm.dispatch.policy import Policy
 from iosfarm.farm.driver import Driver
-from iosfarm.farm.executor import Outcome
-from iosfarm.farm.jobs import JobResult
-from iosfarm.farm.policy import Policy
-from iosfarm.farm.schedule_file import document
+from iosfarm.farm.executors.executor import Outcome
+from iosfarm.farm.jobs.job import JobResult
+from iosfarm.farm.schedules.schedule_file import document
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.errors import Infeasible
 from iosfarm.ir.graph import Graph
@@ -136,7 +136,7 @@ def test_wrong_numbers_are_looked_at_again(path: Path) -> None:
 def run_with(executor: Recorder, path: Path) -> list[JobResult]:
     """As a user's search does it: what comes out is recorded."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("iosfarm.farm.inline_executor.InlineExecutor", lambda: executor)
+        patch.setattr("iosfarm.farm.executors.inline_executor.InlineExecutor", lambda: executor)
         return [saved.result for saved in run_jobs([job()], database=str(path), executor="inline")]
 
 

@@ -10,7 +10,7 @@ import pytest
 from farm_examples import EXHAUSTIVE, SMALL, Recorder, drive, job, recorded
 
 from iosfarm.db import LatencyDatabase
-from iosfarm.farm.executor import Outcome
+from iosfarm.farm.executors.executor import Outcome
 from iosfarm.search.budget import Budget
 from iosfarm.search.method import Method
 from iosfarm.search.solver import NoScheduleError

@@ -12,10 +12,10 @@ from executor_examples import SIM, collect, evaluate_task, stages
 from farm_examples import branches
 from processes import eventually, marked
 
-from iosfarm.farm.executor import Executor, MeasureTask, Turn
-from iosfarm.farm.inline_executor import InlineExecutor
-from iosfarm.farm.process_executor import ProcessExecutor
-from iosfarm.farm.ray_executor import RayExecutor
+from iosfarm.farm.executors.executor import Executor, MeasureTask, Turn
+from iosfarm.farm.executors.inline_executor import InlineExecutor
+from iosfarm.farm.executors.process_executor import ProcessExecutor
+from iosfarm.farm.executors.ray_executor import RayExecutor
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.measurement import Status
 from iosfarm.search.baselines import sequential

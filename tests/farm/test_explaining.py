@@ -12,10 +12,10 @@ from farm_examples import EXHAUSTIVE, branches, drive, job
 
 import iosfarm
 from iosfarm.db import LatencyDatabase
-from iosfarm.farm.explaining import explain
-from iosfarm.farm.explanation import Explanation, NamedStage, Row
-from iosfarm.farm.schedule_file import document
-from iosfarm.farm.schedule_format import ScheduleFile
+from iosfarm.farm.schedules.explaining import explain
+from iosfarm.farm.schedules.explanation import Explanation, NamedStage, Row
+from iosfarm.farm.schedules.schedule_file import document
+from iosfarm.farm.schedules.schedule_format import ScheduleFile
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph

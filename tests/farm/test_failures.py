@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iosfarm.db import LatencyDatabase, TransientDatabaseError
+from iosfarm.farm.dispatch.fleet import FarmError
+from iosfarm.farm.dispatch.patience import patient
+from iosfarm.farm.dispatch.policy import Policy
+from iosfarm.farm.dispatch.trust import canaries
 from iosfarm.farm.events import Event
-from iosfarm.farm.executor import Change, Outcome, Turn
-from iosfarm.farm.fleet import FarmError
-from iosfarm.farm.jobs import JobResult
-from iosfarm.farm.patience import patient
-from iosfarm.farm.policy import Policy
-from iosfarm.farm.trust import canaries
+from iosfarm.farm.executors.executor import Change, Outcome, Turn
+from iosfarm.farm.jobs.job import JobResult
 from iosfarm.ir.measurement import Status
 from iosfarm.ir.stage import Stage
 from iosfarm.kernels import open_runtime

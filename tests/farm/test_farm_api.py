@@ -20,7 +20,7 @@ from iosfarm.farm.api import run_jobs
 from iosfarm.farm.events import LogError
 from iosfarm.farm.interrupt import graceful_interrupt
 from iosfarm.farm.output_files import OutputError
-from iosfarm.farm.schedule_file import load
+from iosfarm.farm.schedules.schedule_file import load
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.schedule import Schedule
 from iosfarm.search.solver import NoScheduleError

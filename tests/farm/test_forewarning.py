@@ -10,7 +10,7 @@ import pytest
 import iosfarm
 from iosfarm.cli.main import run
 from iosfarm.farm.forewarning import ENOUGH, forewarned
-from iosfarm.farm.jobs import Job, SearchSettings
+from iosfarm.farm.jobs.job import Job, SearchSettings
 from iosfarm.search.budget import Budget
 from iosfarm.search.method import Method
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import iosfarm
-from iosfarm.farm.jobs import Job
-from iosfarm.farm.schedule_file import load
-from iosfarm.farm.verdict import fastest
+from iosfarm.farm.jobs.job import Job
+from iosfarm.farm.jobs.verdict import fastest
+from iosfarm.farm.schedules.schedule_file import load
 from iosfarm.ir.schedule import Schedule
 from iosfarm.kernels.sim.runtime import SimExecutable, SimRuntime
 from iosfarm.search.baselines import sequential

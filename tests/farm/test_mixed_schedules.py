@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from iosfarm.cli.main import app
 from iosfarm.db import LatencyDatabase
-from iosfarm.farm.drawing import draw_svg
-from iosfarm.farm.schedule_file import document, load, save
+from iosfarm.farm.schedules.drawing import draw_svg
+from iosfarm.farm.schedules.schedule_file import document, load, save
 from iosfarm.ir.device import Device, Environment
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.measurement import Measurement, Status

@@ -19,10 +19,10 @@ from host_kernels import needs_compiler
 from host_runtime import host_runtime
 
 from iosfarm.db import DatabaseError, LatencyDatabase
-from iosfarm.farm.executor import Change, DeviceInfo, MeasureTask, Outcome, Task, Turn
-from iosfarm.farm.jobs import JobResult
-from iosfarm.farm.process_executor import ProcessExecutor
-from iosfarm.farm.sharing_plans import SharingPlans
+from iosfarm.farm.dispatch.sharing_plans import SharingPlans
+from iosfarm.farm.executors.executor import Change, DeviceInfo, MeasureTask, Outcome, Task, Turn
+from iosfarm.farm.executors.process_executor import ProcessExecutor
+from iosfarm.farm.jobs.job import JobResult
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.device import Device, Environment
 from iosfarm.ir.graph import Graph

@@ -18,10 +18,10 @@ from processes import eventually, marked
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm.api import run_jobs
-from iosfarm.farm.executor import MeasureTask, Turn
-from iosfarm.farm.last_words import ended
-from iosfarm.farm.policy import Policy
-from iosfarm.farm.process_executor import ProcessExecutor
+from iosfarm.farm.dispatch.policy import Policy
+from iosfarm.farm.executors.executor import MeasureTask, Turn
+from iosfarm.farm.executors.last_words import ended
+from iosfarm.farm.executors.process_executor import ProcessExecutor
 from iosfarm.ir.errors import IosfarmError, UsageError
 from iosfarm.kernels.cuda.probe import Driver
 from iosfarm.workers.failures import Failure

@@ -8,8 +8,8 @@ import pytest
 import ray
 from ray._private.authentication.authentication_token_setup import generate_and_save_token
 
-from iosfarm.farm.ray_address import RayError
-from iosfarm.farm.ray_cluster import connect
+from iosfarm.farm.executors.ray_address import RayError
+from iosfarm.farm.executors.ray_cluster import connect
 from iosfarm.ir.errors import IosfarmError
 
 

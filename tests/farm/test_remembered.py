@@ -11,7 +11,7 @@ from farm_examples import EXHAUSTIVE, Recorder, branches, job
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm.api import run_jobs
-from iosfarm.farm.jobs import Job, JobResult
+from iosfarm.farm.jobs.job import Job, JobResult
 from iosfarm.search.budget import Budget
 from iosfarm.search.method import Method
 from iosfarm.zoo.load import load
@@ -24,7 +24,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Job], tupl
 
     def run(wanted: Job) -> tuple[JobResult, Recorder]:
         executor = Recorder()
-        monkeypatch.setattr("iosfarm.farm.inline_executor.InlineExecutor", lambda: executor)
+        monkeypatch.setattr("iosfarm.farm.executors.inline_executor.InlineExecutor", lambda: executor)
         (saved,) = run_jobs([wanted], database=str(tmp_path / "latency.db"), executor="inline")
         return saved.result, executor
 

@@ -15,10 +15,10 @@ from farm_examples import drive, job
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm.api import open_executor
-from iosfarm.farm.ray_address import RayError
-from iosfarm.farm.ray_executor import RayExecutor
-from iosfarm.farm.schedule_file import document, load, save, target
-from iosfarm.farm.verdict import NOISE, fastest
+from iosfarm.farm.executors.ray_address import RayError
+from iosfarm.farm.executors.ray_executor import RayExecutor
+from iosfarm.farm.jobs.verdict import NOISE, fastest
+from iosfarm.farm.schedules.schedule_file import document, load, save, target
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.errors import UsageError
 from iosfarm.search.baselines import greedy, sequential

@@ -13,10 +13,10 @@ import pytest
 from farm_examples import EXHAUSTIVE, branches, drive, job
 
 from iosfarm.db import LatencyDatabase
-from iosfarm.farm.jobs import JobResult
+from iosfarm.farm.jobs.job import JobResult
 from iosfarm.farm.output_files import OutputError, check_folder
-from iosfarm.farm.schedule_file import document, load, save
-from iosfarm.farm.schedule_format import ScheduleFile
+from iosfarm.farm.schedules.schedule_file import document, load, save
+from iosfarm.farm.schedules.schedule_format import ScheduleFile
 from iosfarm.ir.errors import UsageError
 from iosfarm.search.budget import Budget
 from iosfarm.search.method import Method
@@ -158,7 +158,7 @@ def test_the_published_schema_refuses_what_load_refuses(original: Document, root
 
 
 def test_the_published_schema_is_current(root: Path) -> None:
-    # To renew it: python -c "import json; from iosfarm.farm.schedule_format import ScheduleFile as S;
+    # To renew it: python -c "import json; from iosfarm.farm.schedules.schedule_format import ScheduleFile as S;
     #   print(json.dumps(S.model_json_schema(), indent=1))" > docs/schedule.schema.json
     assert json.loads((root / SCHEMA).read_text()) == ScheduleFile.model_json_schema()
 

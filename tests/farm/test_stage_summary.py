@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from iosfarm.farm.executor import describe
-from iosfarm.farm.job_search import JobSearch
-from iosfarm.farm.jobs import Job, SearchSettings
+from iosfarm.farm.executors.executor import describe
+from iosfarm.farm.jobs.job import Job, SearchSettings
+from iosfarm.farm.jobs.job_search import JobSearch
 from iosfarm.ir.errors import GraphError
 from iosfarm.ir.stage import Stage
 from iosfarm.ir.stage_summary import summarise

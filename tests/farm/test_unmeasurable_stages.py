@@ -8,8 +8,8 @@ import pytest
 from farm_examples import Failing, Recorder, branches, certificate, drive, job
 
 from iosfarm.db import LatencyDatabase
-from iosfarm.farm.executor import Outcome
-from iosfarm.farm.policy import Policy
+from iosfarm.farm.dispatch.policy import Policy
+from iosfarm.farm.executors.executor import Outcome
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.ir.stage import Stage
 from iosfarm.search.budget import Budget

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 import iosfarm
 from iosfarm.cli.main import run
 from iosfarm.farm.api import run_jobs
-from iosfarm.farm.jobs import Job
+from iosfarm.farm.jobs.job import Job
 from iosfarm.farm.zoo_jobs import zoo_jobs
 from iosfarm.frontends.torch import import_module
 from iosfarm.kernels import open_runtime

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from report_examples import Searched
 
 from iosfarm.db import LatencyDatabase
-from iosfarm.farm.explaining import explain, explain_all
-from iosfarm.farm.schedule_file import load
-from iosfarm.farm.schedule_format import ScheduleFile, StageEntry
+from iosfarm.farm.schedules.explaining import explain, explain_all
+from iosfarm.farm.schedules.schedule_file import load
+from iosfarm.farm.schedules.schedule_format import ScheduleFile, StageEntry
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.graph import Graph
 from iosfarm.report.building import describe, report_on

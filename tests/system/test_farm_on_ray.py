@@ -25,8 +25,8 @@ from ray_nodes import RayCluster
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm.api import run_jobs
-from iosfarm.farm.jobs import Job, SearchSettings
-from iosfarm.farm.policy import Policy
+from iosfarm.farm.dispatch.policy import Policy
+from iosfarm.farm.jobs.job import Job, SearchSettings
 from iosfarm.search.method import Method
 from iosfarm.workers.settings import EFFORTS, Effort
 from iosfarm.zoo.load import load

@@ -11,7 +11,7 @@ from command_line import Iosfarm, finish
 from processes import MARK, eventually, marked
 
 from iosfarm.db import LatencyDatabase
-from iosfarm.farm.schedule_file import load
+from iosfarm.farm.schedules.schedule_file import load
 
 ZOO = "models:\n  - name: squeezenet\n    arguments: {image_size: 32}\n"
 STAGES = 172  # of the search space; the refinement tries others

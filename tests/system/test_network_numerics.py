@@ -11,8 +11,8 @@ import pytest
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm.driver import Driver
-from iosfarm.farm.inline_executor import InlineExecutor
-from iosfarm.farm.jobs import Job, SearchSettings
+from iosfarm.farm.executors.inline_executor import InlineExecutor
+from iosfarm.farm.jobs.job import Job, SearchSettings
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.schedule import Schedule
 from iosfarm.kernels import open_runtime

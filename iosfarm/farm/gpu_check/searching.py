@@ -7,10 +7,10 @@ from collections.abc import Callable
 from functools import partial
 
 from iosfarm.farm.api import open_executor, run_jobs
-from iosfarm.farm.executor import Executor
+from iosfarm.farm.executors.executor import Executor
 from iosfarm.farm.gpu_check.context import Context
 from iosfarm.farm.gpu_check.rows import Value
-from iosfarm.farm.jobs import Job, JobResult, SearchSettings
+from iosfarm.farm.jobs.job import Job, JobResult, SearchSettings
 from iosfarm.ir.schedule import STAGES
 from iosfarm.search.budget import Budget
 from iosfarm.search.solver import NoScheduleError

@@ -21,7 +21,7 @@ from numerics_cases import graph_weights, random_inputs, relative_error
 import iosfarm
 from iosfarm.cli import main
 from iosfarm.farm.api import run_jobs
-from iosfarm.farm.jobs import Job
+from iosfarm.farm.jobs.job import Job
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph
 from iosfarm.kernels.cuda import opening

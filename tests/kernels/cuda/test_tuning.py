@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numerics_cases import graph_weights, random_inputs, relative_error
 
-from iosfarm.farm.schedule_format import ScheduleFile
+from iosfarm.farm.schedules.schedule_format import ScheduleFile
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.plan import PlanScope
 from iosfarm.kernels.cuda import tuning

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from iosfarm.farm.ray_cluster import Node
-from iosfarm.farm.ray_host import PROCESSES, Host
+from iosfarm.farm.executors.ray_cluster import Node
+from iosfarm.farm.executors.ray_host import PROCESSES, Host
 from iosfarm.ir.errors import UsageError
 from iosfarm.zoo.device_selector import Selector
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from iosfarm.farm.executor import DeviceInfo, Outcome, Task, describe, perform
-from iosfarm.farm.local_executor import NODE, LocalExecutor
+from iosfarm.farm.executors.executor import DeviceInfo, Outcome, Task, describe, perform
+from iosfarm.farm.executors.local_executor import NODE, LocalExecutor
 from iosfarm.workers.failures import Failure
 from iosfarm.workers.worker import Worker
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from iosfarm.farm.executor import DeviceInfo
-from iosfarm.farm.jobs import Job, StageCounts
-from iosfarm.farm.ledger import Ledger
-from iosfarm.farm.refining import Refining
+from iosfarm.farm.executors.executor import DeviceInfo
+from iosfarm.farm.jobs.job import Job, StageCounts
+from iosfarm.farm.jobs.ledger import Ledger
+from iosfarm.farm.jobs.refining import Refining
 from iosfarm.ir.schedule import Certificate, Schedule, ScheduledStage
 from iosfarm.ir.stage import Stage
 from iosfarm.search.baselines import greedy, sequential

@@ -15,10 +15,10 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import IO
 
-from iosfarm.farm.executor import DeviceInfo, Outcome, Task, describe, perform
-from iosfarm.farm.last_words import ended
-from iosfarm.farm.local_executor import NODE, LocalExecutor
-from iosfarm.farm.visible_gpus import VISIBLE, visible_gpus
+from iosfarm.farm.executors.executor import DeviceInfo, Outcome, Task, describe, perform
+from iosfarm.farm.executors.last_words import ended
+from iosfarm.farm.executors.local_executor import NODE, LocalExecutor
+from iosfarm.farm.executors.visible_gpus import VISIBLE, visible_gpus
 from iosfarm.ir.errors import IosfarmError
 from iosfarm.workers.failures import Failure
 from iosfarm.workers.worker import Worker

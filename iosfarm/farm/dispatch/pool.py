@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import islice
 
-from iosfarm.farm.executor import MEASURES_AHEAD, DeviceInfo
-from iosfarm.farm.pace import Pace
-from iosfarm.farm.policy import Policy
-from iosfarm.farm.request import Request
-from iosfarm.farm.stage_queue import RANK, StageQueue, Wanted
-from iosfarm.farm.trust import Trust
+from iosfarm.farm.dispatch.pace import Pace
+from iosfarm.farm.dispatch.policy import Policy
+from iosfarm.farm.dispatch.stage_queue import RANK, StageQueue, Wanted
+from iosfarm.farm.dispatch.trust import Trust
+from iosfarm.farm.executors.executor import MEASURES_AHEAD, DeviceInfo
+from iosfarm.farm.jobs.request import Request
 from iosfarm.search.latency_model import LatencyModel
 from iosfarm.workers.failures import Failure
 from iosfarm.workers.settings import EFFORTS, Effort

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from iosfarm.farm.executor import DeviceInfo
-from iosfarm.farm.job_knowledge import JobKnowledge
-from iosfarm.farm.jobs import Job
-from iosfarm.farm.memory import Memory, look_elsewhere
-from iosfarm.farm.refining import Refined, Refining
-from iosfarm.farm.request import Request
+from iosfarm.farm.executors.executor import DeviceInfo
+from iosfarm.farm.jobs.job import Job
+from iosfarm.farm.jobs.job_knowledge import JobKnowledge
+from iosfarm.farm.jobs.memory import Memory, look_elsewhere
+from iosfarm.farm.jobs.refining import Refined, Refining
+from iosfarm.farm.jobs.request import Request
 from iosfarm.ir.measurement import Measurement
 from iosfarm.ir.schedule import Schedule
 from iosfarm.ir.stage import Stage

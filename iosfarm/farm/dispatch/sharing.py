@@ -12,11 +12,11 @@ from pathlib import Path
 
 from iosfarm.db import Batch, DatabaseError, LatencyDatabase
 from iosfarm.db.measurements import Recorded
-from iosfarm.farm.judging import Verdicts
-from iosfarm.farm.policy import Policy
-from iosfarm.farm.pool import Pool
-from iosfarm.farm.request import Request
-from iosfarm.farm.stage_queue import Wanted
+from iosfarm.farm.dispatch.judging import Verdicts
+from iosfarm.farm.dispatch.policy import Policy
+from iosfarm.farm.dispatch.pool import Pool
+from iosfarm.farm.dispatch.stage_queue import Wanted
+from iosfarm.farm.jobs.request import Request
 from iosfarm.ir.measurement import Measurement, Status
 
 Settled = tuple[Pool, int, Measurement, Wanted]

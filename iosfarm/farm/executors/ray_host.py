@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from iosfarm.farm.executor import MEASURES_AHEAD, DeviceInfo, Outcome, Task, describe, perform
-from iosfarm.farm.ray_cluster import Node
+from iosfarm.farm.executors.executor import MEASURES_AHEAD, DeviceInfo, Outcome, Task, describe, perform
+from iosfarm.farm.executors.ray_cluster import Node
 
 if TYPE_CHECKING:
     from iosfarm.workers.worker import Worker

@@ -6,7 +6,7 @@ import platform
 from abc import ABC, abstractmethod
 from dataclasses import replace
 
-from iosfarm.farm.executor import Change, DeviceInfo, Turn
+from iosfarm.farm.executors.executor import Change, DeviceInfo, Turn
 from iosfarm.ir.errors import IosfarmError, UsageError
 from iosfarm.zoo.device_selector import Selector
 

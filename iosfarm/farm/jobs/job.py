@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from iosfarm.farm.executor import DeviceInfo
+from iosfarm.farm.executors.executor import DeviceInfo
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.measurement import Measurement
 from iosfarm.ir.schedule import Schedule

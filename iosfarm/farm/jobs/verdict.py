@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from iosfarm.farm.job_search import JobSearch
-from iosfarm.farm.jobs import JobResult
+from iosfarm.farm.jobs.job import JobResult
+from iosfarm.farm.jobs.job_search import JobSearch
 from iosfarm.ir.schedule import STAGES, Schedule
 from iosfarm.workers.evaluating import Evaluation, tolerance
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from iosfarm.farm.dispatch.policy import Policy
+from iosfarm.farm.dispatch.pool import Flight, Member, Pool, Purpose
+from iosfarm.farm.dispatch.trust import canaries
 from iosfarm.farm.events import Event, Sink
-from iosfarm.farm.executor import Change, DeviceInfo, Executor, MeasureTask, Outcome, Task, Turn
-from iosfarm.farm.policy import Policy
-from iosfarm.farm.pool import Flight, Member, Pool, Purpose
-from iosfarm.farm.trust import canaries
+from iosfarm.farm.executors.executor import Change, DeviceInfo, Executor, MeasureTask, Outcome, Task, Turn
 from iosfarm.ir.errors import IosfarmError
 from iosfarm.workers.failures import Failure
 

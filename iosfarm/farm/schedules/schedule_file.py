@@ -16,9 +16,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from iosfarm.farm.jobs import Job, JobResult
+from iosfarm.farm.jobs.job import Job, JobResult
 from iosfarm.farm.output_files import write_whole
-from iosfarm.farm.schedule_format import (
+from iosfarm.farm.schedules.schedule_format import (
     FORMAT,
     VERSION,
     CertificateEntry,

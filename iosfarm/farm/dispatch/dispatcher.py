@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from time import monotonic, sleep
 
 from iosfarm.db import LatencyDatabase
+from iosfarm.farm.dispatch.fleet import Fleet
+from iosfarm.farm.dispatch.judging import Verdicts, sort_out
+from iosfarm.farm.dispatch.policy import Policy
+from iosfarm.farm.dispatch.pool import Flight, Member, Pool, Purpose
+from iosfarm.farm.dispatch.sharing import Sharing
+from iosfarm.farm.dispatch.sharing_plans import SharingPlans
+from iosfarm.farm.dispatch.stage_queue import Wanted
 from iosfarm.farm.events import Event, Sink
-from iosfarm.farm.executor import EvaluateTask, Executor, MeasureTask, Outcome
-from iosfarm.farm.fleet import Fleet
-from iosfarm.farm.judging import Verdicts, sort_out
-from iosfarm.farm.policy import Policy
-from iosfarm.farm.pool import Flight, Member, Pool, Purpose
-from iosfarm.farm.request import Request
-from iosfarm.farm.sharing import Sharing
-from iosfarm.farm.sharing_plans import SharingPlans
-from iosfarm.farm.stage_queue import Wanted
+from iosfarm.farm.executors.executor import EvaluateTask, Executor, MeasureTask, Outcome
+from iosfarm.farm.jobs.request import Request
 from iosfarm.ir.measurement import Measurement
 from iosfarm.workers.evaluating import Evaluation
 from iosfarm.workers.failures import Failure

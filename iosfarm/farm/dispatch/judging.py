@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from iosfarm.db.quarantine import ADRIFT
-from iosfarm.farm.executor import Outcome
-from iosfarm.farm.pool import Flight, Member, Pool
-from iosfarm.farm.stage_queue import Wanted
+from iosfarm.farm.dispatch.pool import Flight, Member, Pool
+from iosfarm.farm.dispatch.stage_queue import Wanted
+from iosfarm.farm.executors.executor import Outcome
 from iosfarm.ir.measurement import Measurement, Status
 from iosfarm.workers.failures import Failure
 

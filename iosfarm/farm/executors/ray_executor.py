@@ -8,11 +8,11 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any
 
-from iosfarm.farm.executor import Change, DeviceInfo, Outcome, Task, Turn
-from iosfarm.farm.ray_address import RayError
-from iosfarm.farm.ray_cluster import alive_nodes, connect
-from iosfarm.farm.ray_host import Host, start
-from iosfarm.farm.ray_places import places
+from iosfarm.farm.executors.executor import Change, DeviceInfo, Outcome, Task, Turn
+from iosfarm.farm.executors.ray_address import RayError
+from iosfarm.farm.executors.ray_cluster import alive_nodes, connect
+from iosfarm.farm.executors.ray_host import Host, start
+from iosfarm.farm.executors.ray_places import places
 from iosfarm.ir.errors import IosfarmError, UsageError
 from iosfarm.workers.failures import Failure
 from iosfarm.zoo.device_selector import Selector

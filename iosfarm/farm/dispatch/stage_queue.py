@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
-from iosfarm.farm.request import Request
+from iosfarm.farm.jobs.request import Request
 from iosfarm.workers.settings import Effort
 
 RANK = {effort: rank for rank, effort in enumerate(Effort)}

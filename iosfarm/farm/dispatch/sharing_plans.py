@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from iosfarm.db import DatabaseError, LatencyDatabase
-from iosfarm.farm.executor import Change, DeviceInfo, Executor, Outcome, Task, Turn
+from iosfarm.farm.executors.executor import Change, DeviceInfo, Executor, Outcome, Task, Turn
 from iosfarm.ir.plan import Plan, PlanScope
 from iosfarm.workers.failures import Failure
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from iosfarm.farm.last_words import last_words
-from iosfarm.farm.ray_address import RayError, check_address, check_cluster
+from iosfarm.farm.executors.last_words import last_words
+from iosfarm.farm.executors.ray_address import RayError, check_address, check_cluster
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from iosfarm.db.transfer import Transferred
-from iosfarm.farm.refining import Refined
+from iosfarm.farm.jobs.refining import Refined
 from iosfarm.ir.measurement import Measurement
 from iosfarm.ir.schedule import Certificate, Schedule
 from iosfarm.search.stage_search import StageSearch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from iosfarm.farm.jobs import Job
+from iosfarm.farm.jobs.job import Job
 from iosfarm.ir.schedule import Schedule
 from iosfarm.ir.stage import Stage
 from iosfarm.search.refine import Refinement, Won

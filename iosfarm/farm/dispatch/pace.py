@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from iosfarm.farm.policy import Policy
+from iosfarm.farm.dispatch.policy import Policy
 from iosfarm.workers.settings import Effort
 
 FORGET = 0.98

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from iosfarm.db import LatencyDatabase, Recorded
-from iosfarm.farm.executor import DeviceInfo
-from iosfarm.farm.explanation import Explanation, NamedStage, Row, reason
-from iosfarm.farm.job_search import MOST_COPIES, JobSearch
-from iosfarm.farm.jobs import Job, SearchSettings
-from iosfarm.farm.schedule_format import ScheduleFile
+from iosfarm.farm.executors.executor import DeviceInfo
+from iosfarm.farm.jobs.job import Job, SearchSettings
+from iosfarm.farm.jobs.job_search import MOST_COPIES, JobSearch
+from iosfarm.farm.schedules.explanation import Explanation, NamedStage, Row, reason
+from iosfarm.farm.schedules.schedule_format import ScheduleFile
 from iosfarm.ir.device import Device, Environment
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph

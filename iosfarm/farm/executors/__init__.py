@@ -1,0 +1,1 @@
+"""What carries tasks to devices: `executor.py` is the contract; Ray, worker processes, or this process."""
