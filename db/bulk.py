@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import UserDefinedType
 
 from iosfarm.db import tables
-from iosfarm.db.dialect import insert_or_ignore
+from iosfarm.db.connection.dialect import insert_or_ignore
 
 T = TypeVar("T")
 

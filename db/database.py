@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from iosfarm.db.comparing import Comparing
-from iosfarm.db.covering import Covering
-from iosfarm.db.exchange import Exchange
+from iosfarm.db.exchange.exchange import Exchange
 from iosfarm.db.leases import Leases
 from iosfarm.db.measurements import Measurements
 from iosfarm.db.plans import Plans
 from iosfarm.db.pruning import Pruning
 from iosfarm.db.quarantine import Quarantine
-from iosfarm.db.queries import Queries
+from iosfarm.db.query.comparing import Comparing
+from iosfarm.db.query.covering import Covering
+from iosfarm.db.query.queries import Queries
+from iosfarm.db.query.sampling import Sampling
+from iosfarm.db.query.sql import Sql
+from iosfarm.db.query.statistics import Statistics
 from iosfarm.db.runs import Runs
-from iosfarm.db.sampling import Sampling
 from iosfarm.db.searches import Searches
-from iosfarm.db.sql import Sql
-from iosfarm.db.statistics import Statistics
 
 
 class LatencyDatabase(

@@ -12,7 +12,7 @@ from typing import Any, cast
 from sqlalchemy import ColumnElement, Connection, CursorResult, delete, func, literal, or_, select, text, tuple_, update
 
 from iosfarm.db import tables
-from iosfarm.db.dialect import DatabaseClock, texts, upsert
+from iosfarm.db.connection.dialect import DatabaseClock, texts, upsert
 from iosfarm.ir.device import Device, Environment
 
 _lease = tables.lease.c

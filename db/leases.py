@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from iosfarm.db.handle import Handle
+from iosfarm.db.connection.handle import Handle
 from iosfarm.db.lease_rows import end_all_leases, end_leases, lease_owners, renew_leases, take_leases
 from iosfarm.db.measurements import Recorded, beneath, usable
 from iosfarm.ir.device import Device, Environment

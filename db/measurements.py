@@ -12,10 +12,10 @@ from sqlalchemy import Connection, Row, select
 
 from iosfarm.db import tables
 from iosfarm.db.bulk import insert_rows
-from iosfarm.db.dialect import READING, texts
+from iosfarm.db.connection.dialect import READING, texts
+from iosfarm.db.connection.handle import Handle
 from iosfarm.db.encoding import Columns, decode, encode, place_of
 from iosfarm.db.errors import MissingRowError
-from iosfarm.db.handle import Handle
 from iosfarm.db.lease_rows import end_leases
 from iosfarm.db.rows import device_rows, environment_row, stage_rows
 from iosfarm.ir.device import Device, Environment, Fact

@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, delete, func, or_, select
 
 from iosfarm.db import tables
-from iosfarm.db.dialect import upsert
-from iosfarm.db.filters import Conditions, device_is
-from iosfarm.db.handle import Handle
+from iosfarm.db.connection.dialect import upsert
+from iosfarm.db.connection.handle import Handle
+from iosfarm.db.query.filters import Conditions, device_is
 from iosfarm.ir.device import canonical_json
 from iosfarm.ir.plan import Plan, PlanScope
 

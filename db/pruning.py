@@ -11,12 +11,12 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import aliased
 
 from iosfarm.db import plans, tables
-from iosfarm.db.dialect import database_size, texts, vacuum
+from iosfarm.db.connection.dialect import database_size, texts, vacuum
+from iosfarm.db.connection.handle import Handle
 from iosfarm.db.errors import DatabaseError, translated
-from iosfarm.db.filters import Conditions, select_by
-from iosfarm.db.handle import Handle
 from iosfarm.db.lease_rows import delete_expired
 from iosfarm.db.measurements import USABLE
+from iosfarm.db.query.filters import Conditions, select_by
 from iosfarm.ir.errors import UsageError
 
 BATCH = 5000

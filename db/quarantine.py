@@ -11,12 +11,12 @@ from sqlalchemy import ColumnElement, Connection, Row, case, func, literal, sele
 from sqlalchemy import cast as sql_cast
 
 from iosfarm.db import tables
-from iosfarm.db.dialect import texts
+from iosfarm.db.connection.dialect import texts
+from iosfarm.db.connection.handle import Handle
 from iosfarm.db.encoding import storable
 from iosfarm.db.errors import DatabaseError
-from iosfarm.db.filters import device_is
-from iosfarm.db.handle import Handle
 from iosfarm.db.measurements import USABLE
+from iosfarm.db.query.filters import device_is
 from iosfarm.ir.device import Device, Fact, canonical_json
 from iosfarm.ir.measurement import Status
 

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 
 from iosfarm.db import tables
 from iosfarm.db.bulk import insert_rows
-from iosfarm.db.dialect import insert_or_ignore, texts
+from iosfarm.db.connection.dialect import insert_or_ignore, texts
 from iosfarm.ir.device import Device, Environment, canonical_json
 from iosfarm.ir.summary import OperatorSummary, StageSummary
 

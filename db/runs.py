@@ -13,10 +13,10 @@ from typing import Any
 from sqlalchemy import Row, func, insert, select, update
 
 from iosfarm.db import tables
-from iosfarm.db.dialect import DatabaseClock
+from iosfarm.db.connection.dialect import DatabaseClock
+from iosfarm.db.connection.handle import Handle
 from iosfarm.db.encoding import storable
 from iosfarm.db.errors import DatabaseError
-from iosfarm.db.handle import Handle
 from iosfarm.db.searches import SearchState
 from iosfarm.ir.device import canonical_json
 

@@ -12,9 +12,9 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from iosfarm.db import tables
+from iosfarm.db.connection.handle import Handle
 from iosfarm.db.errors import DatabaseError
-from iosfarm.db.filters import device_is
-from iosfarm.db.handle import Handle
+from iosfarm.db.query.filters import device_is
 from iosfarm.db.rows import device_row, environment_row
 from iosfarm.ir.device import Device, Environment, canonical_json
 

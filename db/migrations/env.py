@@ -1,13 +1,13 @@
-"""Run by alembic: in the transaction that `iosfarm.db.schema.migrate` began, or on a developer's database."""
+"""Run by alembic: in the transaction that `connection/schema.py` began, or on a developer's database."""
 
 from typing import Any, Literal
 
 from alembic import context
 from sqlalchemy import Connection
 
-from iosfarm.db.dialect import make_engine, transaction
-from iosfarm.db.location import locate
-from iosfarm.db.schema import VERSION_TABLE
+from iosfarm.db.connection.dialect import make_engine, transaction
+from iosfarm.db.connection.location import locate
+from iosfarm.db.connection.schema import VERSION_TABLE
 from iosfarm.db.tables import UtcDateTime, metadata
 
 

@@ -21,7 +21,7 @@ def writing(out: Path) -> Iterator[Path]:
     Raises:
         IosfarmError: the file cannot be written.
     """
-    from iosfarm.db.files import replacing
+    from iosfarm.db.connection.files import replacing
 
     try:
         with replacing(out) as path:
@@ -33,7 +33,7 @@ def writing(out: Path) -> Iterator[Path]:
 
 def write_parquet(rows: list[QueryRow], out: Path | None) -> None:
     """Rows of a query as a Parquet file, or on standard output where that is no terminal."""
-    from iosfarm.db.frames import arrow_table
+    from iosfarm.db.query.frames import arrow_table
 
     table = arrow_table(rows)
     import pyarrow.parquet

@@ -14,7 +14,7 @@ from iosfarm.ir.errors import UsageError
 
 if TYPE_CHECKING:
     from iosfarm.db import PruneReport
-    from iosfarm.db.filters import Conditions
+    from iosfarm.db.query.filters import Conditions
 
 
 def prune(

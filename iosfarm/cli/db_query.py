@@ -15,7 +15,7 @@ from iosfarm.ir.errors import UsageError
 
 if TYPE_CHECKING:
     from iosfarm.db import LatencyDatabase, QueryRow
-    from iosfarm.db.filters import Conditions
+    from iosfarm.db.query.filters import Conditions
     from iosfarm.ir.summary import OperatorSummary
 
 FORMATS = ("table", "csv", "json", "parquet")

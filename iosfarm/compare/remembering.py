@@ -70,7 +70,7 @@ def _make(folder: Path) -> None:
 
 
 def _folder(database: str | None) -> Path:
-    from iosfarm.db.location import default_path, locate
+    from iosfarm.db.connection.location import default_path, locate
 
     return (locate(database).path or default_path()).parent / FOLDER
 

@@ -9,7 +9,7 @@ from itertools import islice
 from pydantic import ValidationError
 
 from iosfarm.db import LatencyDatabase, ScheduleRow
-from iosfarm.db.transfer import Transferred
+from iosfarm.db.query.transfer import Transferred
 from iosfarm.farm.executors.executor import DeviceInfo
 from iosfarm.farm.jobs.job import Job
 from iosfarm.farm.jobs.refining import Refined

@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 
 from iosfarm.cli.db import app
 from iosfarm.cli.runs import app as runs_app
-from iosfarm.db import DatabaseError, LatencyDatabase, RunSummary, schema
+from iosfarm.db import DatabaseError, LatencyDatabase, RunSummary
+from iosfarm.db.connection import schema
 from iosfarm.ir.errors import IosfarmError, UsageError
 
 

@@ -14,8 +14,8 @@ from database_examples import CPU, ENVIRONMENT, ok, stage
 from sqlalchemy import event
 
 from iosfarm.db import DatabaseError, DatabaseUrlError, LatencyDatabase, TransientDatabaseError
-from iosfarm.db.location import default_path, locate, network_file_system
-from iosfarm.db.schema import VERSION_TABLE
+from iosfarm.db.connection.location import default_path, locate, network_file_system
+from iosfarm.db.connection.schema import VERSION_TABLE
 from iosfarm.ir.errors import UsageError
 
 
@@ -293,8 +293,8 @@ def test_sqlite_on_a_network_file_system_is_refused_and_can_be_read(
     def told(place: Path, mounts: str | None = None) -> str | None:
         return "nfs4"
 
-    monkeypatch.setattr("iosfarm.db.location.network_file_system", told)
-    monkeypatch.setattr("iosfarm.db.dialect.network_file_system", told)
+    monkeypatch.setattr("iosfarm.db.connection.location.network_file_system", told)
+    monkeypatch.setattr("iosfarm.db.connection.dialect.network_file_system", told)
     with pytest.raises(
         DatabaseError, match=r"cannot be shared on a network file system \(nfs4\): its locks fail"
     ) as caught:

@@ -18,10 +18,11 @@ from database_examples import CPU, ENVIRONMENT, ok, stage
 from sqlalchemy import Engine, inspect
 
 import iosfarm.db
-from iosfarm.db import DatabaseError, LatencyDatabase, OutdatedDatabaseError, schema
-from iosfarm.db.dialect import make_engine, transaction
+from iosfarm.db import DatabaseError, LatencyDatabase, OutdatedDatabaseError
+from iosfarm.db.connection import schema
+from iosfarm.db.connection.dialect import make_engine, transaction
+from iosfarm.db.connection.location import locate
 from iosfarm.db.identity import measurement_uid
-from iosfarm.db.location import locate
 from iosfarm.db.tables import metadata
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from exchange_conformance import ExchangeConformance
 from product_conformance import ProductConformance
 from sqlalchemy import event
 
-from iosfarm.db import DatabaseError, LatencyDatabase, default_path, schema
+from iosfarm.db import DatabaseError, LatencyDatabase, default_path
+from iosfarm.db.connection import schema
 
 
 class TestSqlite(LatencyDatabaseConformance, ProductConformance, ExchangeConformance):

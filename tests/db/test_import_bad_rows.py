@@ -199,7 +199,7 @@ def test_no_file(tmp_path: Path, database: LatencyDatabase) -> None:
 
 
 def test_a_long_line_is_passed_over(path: Path, database: LatencyDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("iosfarm.db.reading.LONGEST_LINE", 2000)
+    monkeypatch.setattr("iosfarm.db.exchange.reading.LONGEST_LINE", 2000)
     content = lines(path)
     write(path, [*content[:4], "x" * 10_000, *content[4:]])
     report = database.import_file(path)
@@ -213,7 +213,7 @@ def test_a_large_file_is_read_by_a_process_of_its_own(
     write(path, [*content[:4], {"type": "measurement"}, *content[4:]])
     with LatencyDatabase("sqlite://") as other:
         here = other.import_file(path)
-    monkeypatch.setattr("iosfarm.db.reading.ALONE", 0)
+    monkeypatch.setattr("iosfarm.db.exchange.reading.ALONE", 0)
     there = database.import_file(path)
     assert there == here
     assert (there.stored, there.rejected) == (3, 1)
@@ -223,7 +223,7 @@ def test_a_large_file_is_read_by_a_process_of_its_own(
 def test_the_process_that_reads_is_killed(
     path: Path, database: LatencyDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("iosfarm.db.reading.ALONE", 0)
+    monkeypatch.setattr("iosfarm.db.exchange.reading.ALONE", 0)
     real = subprocess.Popen
 
     def killed(*arguments: Any, **options: Any) -> Any:
@@ -231,7 +231,7 @@ def test_the_process_that_reads_is_killed(
         child.kill()
         return child
 
-    monkeypatch.setattr("iosfarm.db.reading.subprocess.Popen", killed)
+    monkeypatch.setattr("iosfarm.db.exchange.reading.subprocess.Popen", killed)
     with pytest.raises(DatabaseError, match="ended before its end") as caught:
         database.import_file(path)
     assert "import it again" in str(caught.value.hint)

@@ -32,7 +32,7 @@ def data_directory(url: str | None) -> Check:
     Raises DatabaseUrlError for a URL that iosfarm cannot use.
     """
     from iosfarm.db import default_path
-    from iosfarm.db.location import locate
+    from iosfarm.db.connection.location import locate
 
     path = locate(url).path
     if path is None:
@@ -60,7 +60,7 @@ def database(url: str | None) -> Check:
     Raises DatabaseUrlError for a URL that iosfarm cannot use.
     """
     from iosfarm.db import LatencyDatabase
-    from iosfarm.db.location import locate
+    from iosfarm.db.connection.location import locate
 
     location = locate(url)
     if location.in_memory:

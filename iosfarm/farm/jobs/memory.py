@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from iosfarm.db.transfer import Transferred
+from iosfarm.db.query.transfer import Transferred
 from iosfarm.farm.jobs.refining import Refined
 from iosfarm.ir.measurement import Measurement
 from iosfarm.ir.schedule import Certificate, Schedule

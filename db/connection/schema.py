@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, column, inspect, select, table
 
-from iosfarm.db.dialect import lock_schema, transaction, use_write_ahead_log
+from iosfarm.db.connection.dialect import lock_schema, transaction, use_write_ahead_log
 from iosfarm.db.errors import DatabaseError
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select
 
 from iosfarm.db import tables
-from iosfarm.db.handle import Handle
-from iosfarm.db.pairs import Known, device_keys, medians, stage_classes, stages_measured
+from iosfarm.db.connection.handle import Handle
+from iosfarm.db.query.pairs import Known, device_keys, medians, stage_classes, stages_measured
 from iosfarm.ir.device import Device
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.measurement import percentile

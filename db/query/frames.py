@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
-    from iosfarm.db.queries import QueryRow
+    from iosfarm.db.query.queries import QueryRow
 
 
 class MissingExtraError(IosfarmError):
@@ -46,7 +46,7 @@ def arrow_table(rows: Sequence[QueryRow]) -> pyarrow.Table:
         **dict.fromkeys(("median", "mad", "minimum", "p10", "p90"), float),
         "simulated": bool,
     }
-    from iosfarm.db.queries import QueryRow
+    from iosfarm.db.query.queries import QueryRow
 
     names = list(QueryRow.__dataclass_fields__)
     schema = pa.schema(

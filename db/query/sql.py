@@ -11,9 +11,9 @@ from typing import Any, cast
 
 from sqlalchemy import Connection
 
-from iosfarm.db import dialect
+from iosfarm.db.connection import dialect
+from iosfarm.db.connection.handle import Handle
 from iosfarm.db.errors import translate, translated
-from iosfarm.db.handle import Handle
 from iosfarm.ir.errors import UsageError
 
 LONGEST_VALUE = 64 * 2**20

@@ -10,10 +10,10 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.orm import aliased
 
 from iosfarm.db import tables
-from iosfarm.db.dialect import texts
+from iosfarm.db.connection.dialect import texts
 from iosfarm.db.errors import DatabaseError
-from iosfarm.db.filters import device_is
-from iosfarm.db.queries import stage_operators
+from iosfarm.db.query.filters import device_is
+from iosfarm.db.query.queries import stage_operators
 from iosfarm.ir.device import Device
 from iosfarm.ir.measurement import Status
 from iosfarm.ir.summary import OperatorSummary

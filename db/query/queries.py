@@ -13,9 +13,9 @@ from sqlalchemy import Column, Connection, Select, func, select
 from sqlalchemy import cast as sql_cast
 
 from iosfarm.db import tables
-from iosfarm.db.dialect import texts
-from iosfarm.db.filters import Conditions, Selection, select_by
-from iosfarm.db.handle import Handle
+from iosfarm.db.connection.dialect import texts
+from iosfarm.db.connection.handle import Handle
+from iosfarm.db.query.filters import Conditions, Selection, select_by
 from iosfarm.ir.device import Fact
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.measurement import percentile
@@ -143,7 +143,7 @@ class Queries(Handle):
         Raises:
             MissingExtraError: pyarrow is not installed.
         """
-        from iosfarm.db.frames import arrow_table
+        from iosfarm.db.query.frames import arrow_table
 
         return arrow_table(self.query(order_by=order_by, descending=descending, limit=limit, **conditions))
 
@@ -160,7 +160,7 @@ class Queries(Handle):
         Raises:
             MissingExtraError: pandas or pyarrow is not installed.
         """
-        from iosfarm.db.frames import data_frame
+        from iosfarm.db.query.frames import data_frame
 
         return data_frame(self.query(order_by=order_by, descending=descending, limit=limit, **conditions))
 

@@ -1,13 +1,12 @@
-"""Lines of `iosfarm.db.portable`, each checked for itself and made ready to be stored: all that needs no database."""
+"""Exported lines (`portable.py`), each checked for itself and made ready to be stored: all that needs no database."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 from iosfarm.db.encoding import Place, encode, place_of
-from iosfarm.db.exchange import Rejected
-from iosfarm.db.plans import FoundPlan
-from iosfarm.db.portable import (
+from iosfarm.db.exchange.exchange import Rejected
+from iosfarm.db.exchange.portable import (
     AnyLine,
     DeviceLine,
     EndLine,
@@ -19,6 +18,7 @@ from iosfarm.db.portable import (
     SearchLine,
     StageLine,
 )
+from iosfarm.db.plans import FoundPlan
 from iosfarm.ir.device import Device, Environment
 from iosfarm.ir.summary import StageSummary
 

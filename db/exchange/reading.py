@@ -19,10 +19,10 @@ from queue import Queue
 from threading import Thread
 from typing import IO, Any
 
-from iosfarm.db.checking import Checker, Entry
 from iosfarm.db.errors import DatabaseError
-from iosfarm.db.exchange import Rejected
-from iosfarm.db.portable import VERSION, read_line
+from iosfarm.db.exchange.checking import Checker, Entry
+from iosfarm.db.exchange.exchange import Rejected
+from iosfarm.db.exchange.portable import VERSION, read_line
 from iosfarm.ir.errors import UsageError
 
 LONGEST_LINE = 64 * 2**20

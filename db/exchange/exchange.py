@@ -13,10 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from iosfarm.db.connection.files import replacing
+from iosfarm.db.connection.handle import Handle
 from iosfarm.db.errors import DatabaseError
-from iosfarm.db.files import replacing
-from iosfarm.db.filters import Conditions
-from iosfarm.db.handle import Handle
+from iosfarm.db.query.filters import Conditions
 from iosfarm.ir.errors import UsageError
 
 if TYPE_CHECKING:
@@ -85,13 +85,13 @@ class Exchange(Handle):
             UsageError: a condition that cannot be. MissingExtraError: Parquet without pyarrow. OSError: it cannot be
                 written.
         """
-        from iosfarm.db.exporting import lines_of
-        from iosfarm.db.portable import VERSION
+        from iosfarm.db.exchange.exporting import lines_of
+        from iosfarm.db.exchange.portable import VERSION
 
         lines = lines_of(self, conditions, report)
         with replacing(path) as part:
             if path.suffix.lower() == ".parquet":
-                from iosfarm.db.parquet import write_parquet
+                from iosfarm.db.exchange.parquet import write_parquet
 
                 return write_parquet(lines, part)
             measured, count = 0, 1
@@ -111,7 +111,7 @@ class Exchange(Handle):
             UsageError: no such file, of another program, or of a newer iosfarm. MissingExtraError: Parquet without
                 pyarrow. DatabaseError: what was stored before stays; the same import goes on from there.
         """
-        from iosfarm.db.importing import Importer
+        from iosfarm.db.exchange.importing import Importer
 
         importer = Importer(self, str(path), report)
         try:
@@ -122,11 +122,11 @@ class Exchange(Handle):
                     )
                 columns = file.read(len(_PARQUET)) == _PARQUET
             if columns:
-                from iosfarm.db.parquet import read_parquet
+                from iosfarm.db.exchange.parquet import read_parquet
 
                 read_parquet(path, importer)
             else:
-                from iosfarm.db.reading import entries_of
+                from iosfarm.db.exchange.reading import entries_of
 
                 with closing(entries_of(path)) as entries:
                     for entry in entries:
@@ -147,9 +147,9 @@ class Exchange(Handle):
         Raises:
             UsageError: it is this same database, or a condition that cannot be. DatabaseError: as `import_file`.
         """
-        from iosfarm.db.exporting import lines_of
-        from iosfarm.db.importing import Importer
-        from iosfarm.db.portable import check_line
+        from iosfarm.db.exchange.exporting import lines_of
+        from iosfarm.db.exchange.importing import Importer
+        from iosfarm.db.exchange.portable import check_line
 
         if other._location == self._location and not self._location.in_memory:
             raise UsageError("a database cannot be merged into itself", where=other.name)

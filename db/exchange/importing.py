@@ -1,4 +1,4 @@
-"""Lines of `iosfarm.db.portable` into a database: what is there already is not stored again, what is wrong is told."""
+"""Exported lines (`portable.py`) into a database: what is there is not stored again, what is wrong is told."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from iosfarm.db import plans, tables
-from iosfarm.db.checking import Checker, Entry, NewDevice, NewEnvironment, Row, Whole
-from iosfarm.db.dialect import prepare_import, texts
-from iosfarm.db.exchange import ImportReport, Rejected
-from iosfarm.db.handle import Handle
-from iosfarm.db.measurements import USABLE, insert_measurements, measurement_ids
-from iosfarm.db.portable import (
+from iosfarm.db.connection.dialect import prepare_import, texts
+from iosfarm.db.connection.handle import Handle
+from iosfarm.db.exchange.checking import Checker, Entry, NewDevice, NewEnvironment, Row, Whole
+from iosfarm.db.exchange.exchange import ImportReport, Rejected
+from iosfarm.db.exchange.portable import (
     AnyLine,
     EndLine,
     RunLine,
     ScheduleLine,
     SearchLine,
 )
+from iosfarm.db.measurements import USABLE, insert_measurements, measurement_ids
 from iosfarm.db.rows import device_row, environment_row, stage_ids, stage_rows
 from iosfarm.db.searches import SearchState
 from iosfarm.ir.device import Device, Environment, canonical_json

@@ -11,9 +11,9 @@ from typing import Any, Self
 
 from sqlalchemy import Connection, Engine
 
-from iosfarm.db import dialect, schema, silence
+from iosfarm.db.connection import dialect, schema, silence
+from iosfarm.db.connection.location import Location, check_file, locate, overlay_location
 from iosfarm.db.errors import DatabaseError, translated
-from iosfarm.db.location import Location, check_file, locate, overlay_location
 
 
 class Handle:

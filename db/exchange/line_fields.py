@@ -1,4 +1,4 @@
-"""Of what the lines of `iosfarm.db.portable` are made: the values that can be stored, and can have been measured."""
+"""Of what exported lines (`portable.py`) are made: the values that can be stored, and can have been measured."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+from iosfarm.db.connection.location import Location, network_file_system
 from iosfarm.db.errors import DatabaseUrlError
-from iosfarm.db.location import Location, network_file_system
 
 _WRITES = "iosfarm_writes"
 _CACHE = 65_536  # KiB of SQLite's pages that a connection keeps at most

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, select
 
 from iosfarm.db import tables
 from iosfarm.db.measurements import usable
+from iosfarm.db.query.transfer import Transfer
 from iosfarm.db.rows import stage_ids
-from iosfarm.db.transfer import Transfer
 from iosfarm.ir.device import Device, Environment
 from iosfarm.ir.measurement import Status
 

@@ -1,4 +1,4 @@
-"""A database as a stream of lines, see `iosfarm.db.portable`."""
+"""A database as a stream of lines, see `iosfarm.db.exchange.portable`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from iosfarm.db import tables
-from iosfarm.db.filters import Conditions, Selection, select_by
-from iosfarm.db.handle import Handle
-from iosfarm.db.queries import stage_operators
+from iosfarm.db.connection.handle import Handle
+from iosfarm.db.query.filters import Conditions, Selection, select_by
+from iosfarm.db.query.queries import stage_operators
 from iosfarm.ir.summary import StageSummary
 
 STAGES = 2000

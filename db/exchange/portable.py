@@ -12,7 +12,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
-from iosfarm.db.line_fields import Count, Digest, Facts, Finite, Line, Name, Number, Seconds, Text, Time, storable_text
+from iosfarm.db.exchange.line_fields import (
+    Count,
+    Digest,
+    Facts,
+    Finite,
+    Line,
+    Name,
+    Number,
+    Seconds,
+    Text,
+    Time,
+    storable_text,
+)
 from iosfarm.db.plans import FoundPlan
 from iosfarm.db.runs import RunSummary
 from iosfarm.db.searches import SearchState

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iosfarm.db.frames import arrow
-from iosfarm.db.portable import VERSION, check_line
+from iosfarm.db.exchange.portable import VERSION, check_line
+from iosfarm.db.query.frames import arrow
 from iosfarm.ir.errors import UsageError
 
 if TYPE_CHECKING:
-    from iosfarm.db.importing import Importer
+    from iosfarm.db.exchange.importing import Importer
 
 ROWS = 20_000
 """Rows of one group: what is in memory at a time."""

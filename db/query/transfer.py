@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select
 
 from iosfarm.db import tables
-from iosfarm.db.handle import Handle
-from iosfarm.db.pairs import Known, Place, medians, stage_classes, stages_measured
+from iosfarm.db.connection.handle import Handle
+from iosfarm.db.query.pairs import Known, Place, medians, stage_classes, stages_measured
 from iosfarm.db.rows import stage_ids
 from iosfarm.ir.device import Device, Environment
 

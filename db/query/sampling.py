@@ -10,12 +10,12 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy import func, select
 
 from iosfarm.db import tables
-from iosfarm.db.dialect import texts
+from iosfarm.db.connection.dialect import texts
+from iosfarm.db.connection.handle import Handle
 from iosfarm.db.encoding import decode
 from iosfarm.db.errors import DatabaseError
-from iosfarm.db.handle import Handle
 from iosfarm.db.measurements import Recorded
-from iosfarm.db.pairs import device_keys
+from iosfarm.db.query.pairs import device_keys
 from iosfarm.ir.device import Device, Environment
 from iosfarm.ir.measurement import Status
 

@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, case, func, select
 
 from iosfarm.db import tables
-from iosfarm.db.dialect import database_size
-from iosfarm.db.handle import Handle
+from iosfarm.db.connection.dialect import database_size
+from iosfarm.db.connection.handle import Handle
 from iosfarm.db.lease_rows import count_leases
 from iosfarm.db.measurements import USABLE
 from iosfarm.ir.measurement import Status

@@ -1,0 +1,1 @@
+"""From one database to another: lines, Parquet files, and the checks of what comes in."""

@@ -1,0 +1,1 @@
+"""What a database is asked: conditions, tables, statistics, comparisons, coverage, and forecasts for other devices."""
