@@ -56,6 +56,6 @@ def test_the_fastest_form_is_saved_and_all_are_reported(monkeypatch: pytest.Monk
     content, _ = load(saved.path)
     assert (content.chosen, content.form, content.schedule().form) == ("free", "free", "free")
     assert set(content.latencies) >= {"sequential", "greedy", "optimised", "free", "free-critical"}
-    assert any("without barriers between stages (free): +10.0%" in note for note in content.notes)
+    assert any("without barriers between stages (free): 10.0% faster" in note for note in content.notes)
     (again,) = run_jobs([job], database=database, executor="inline")
     assert again.result.schedule == saved.result.schedule

@@ -49,14 +49,14 @@ def verdict(
             worst = max(wrong.values())
             notes.append(f"wrong numbers from {', '.join(wrong)}: off by {worst:.1e}, more than {limit:.0e}")
         if "refined" in right and "optimised" in right:
-            won = 1 - right["refined"] / right["optimised"]
             count = f"{len(search.won)} move{'s' if len(search.won) != 1 else ''}"
-            notes.append(f"refined beyond the search space: {count}, {won:+.1%} end to end")
+            gain = _gain(right["refined"], right["optimised"])
+            notes.append(f"refined beyond the search space: {count}, {gain} end to end")
         free = {name: m for name, m in right.items() if schedules[name].form != STAGES}
         barred = min((m for name, m in right.items() if name in ("optimised", "refined")), default=None)
         if free and barred is not None:
             best = min(free, key=lambda name: free[name])
-            notes.append(f"without barriers between stages ({best}): {1 - free[best] / barred:+.1%} end to end")
+            notes.append(f"without barriers between stages ({best}): {_gain(free[best], barred)} end to end")
         keys = {name: [stage.key for stage in schedule.stages] for name, schedule in schedules.items()}
         if keys["optimised"] == keys["greedy"]:
             notes.append("the optimised schedule is the greedy one")
@@ -77,6 +77,11 @@ def verdict(
         search.regret(),
         search.won if "refined" in schedules else (),
     )
+
+
+def _gain(latency: float, before: float) -> str:
+    won = 1 - latency / before
+    return f"{abs(won):.1%} {'faster' if won >= 0 else 'slower'}"
 
 
 def overrun(schedules: Mapping[str, Schedule], evaluation: Evaluation) -> float | None:
