@@ -54,6 +54,19 @@ from the disk, and a server's processes wait for them side by side; SQLite's wor
 """
 
 
+class Writing(NamedTuple):
+    """How an import is shared out."""
+
+    connections: int
+    rows: int
+
+
+WRITING = {"sqlite": Writing(1, 100_000), "postgresql": Writing(2, 20_000)}
+"""Connections, and measurements of each transaction. Of SQLite's large ones each writes much of the indexes of medians
+and of keys anew, and there is one writer at a time.
+"""
+
+
 _ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
 """Seconds, and milliseconds: after half a minute of silence a server that a network no longer reaches is given up.
 The system's own defaults wait for hours for an answer, and for a quarter of an hour for what was sent.

@@ -11,16 +11,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 from iosfarm.db.connection.files import replacing
 from iosfarm.db.connection.handle import Handle
 from iosfarm.db.errors import DatabaseError
 from iosfarm.db.query.filters import Conditions
 from iosfarm.ir.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
 
 _PARQUET = b"PAR1"
 

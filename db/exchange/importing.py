@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import astuple
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
 from iosfarm.db import plans, tables
-from iosfarm.db.connection.dialect import prepare_import, texts
+from iosfarm.db.connection.dialect import texts
 from iosfarm.db.connection.handle import Handle
 from iosfarm.db.exchange.checking import Checker, Entry, NewDevice, NewEnvironment, Row, Whole
 from iosfarm.db.exchange.exchange import ImportReport, Rejected
@@ -21,16 +21,11 @@ from iosfarm.db.exchange.portable import (
     ScheduleLine,
     SearchLine,
 )
-from iosfarm.db.measurements import USABLE, insert_measurements, measurement_ids
-from iosfarm.db.rows import device_row, environment_row, stage_ids, stage_rows
+from iosfarm.db.exchange.storing import Batch, Stored, Writers
+from iosfarm.db.rows import device_row, environment_row
 from iosfarm.db.searches import SearchState
 from iosfarm.ir.device import Device, Environment, canonical_json
-from iosfarm.ir.measurement import Status
 from iosfarm.ir.summary import StageSummary
-
-BATCH = 100_000
-"""Measurements of one transaction: in a large database, each writes much of the indexes of medians and of keys anew."""
-
 
 PLANS = 1000
 """Plans of one transaction."""
@@ -51,8 +46,7 @@ class Importer:
         self._stages: dict[str, StageSummary] = {}
         self._waiting: list[Row] = []
         self._plans: list[plans.FoundPlan] = []
-        self._thread = ThreadPoolExecutor(1, "import")
-        self._storing: Future[None] | None = None
+        self._writers = Writers(handle, self._settled)
         self._ended = False
 
     def take(self, line: AnyLine, number: int) -> None:
@@ -71,7 +65,7 @@ class Importer:
                 self.result.reject(line, f"there is no search {search}")
                 return
             self._waiting.append(entry)
-            if len(self._waiting) >= BATCH:
+            if len(self._waiting) >= self._writers.rows:
                 self._flush()
         elif isinstance(entry, StageSummary):
             self._stages[entry.key] = entry
@@ -99,7 +93,7 @@ class Importer:
         """Stores what waits. Without an end among the lines, the source was cut short."""
         self._store_plans()
         self._store_now()
-        self._thread.shutdown()
+        self._writers.close()
         self.result.complete &= self._ended
         return self.result
 
@@ -118,7 +112,6 @@ class Importer:
                 self._schedule(connection, line)
 
     def _store_plans(self) -> None:
-        self._settle()
         if not self._plans:
             return
         with self._handle._transaction(write=True) as connection:
@@ -127,57 +120,22 @@ class Importer:
 
     def _store_now(self) -> None:
         self._flush()
-        self._settle()
+        self._writers.settle()
 
     def _flush(self) -> None:
-        """Hands over what waits, once what was handed over before is stored: the next is read meanwhile."""
-        self._settle()
+        """Hands over what waits: the next is read meanwhile."""
         if self._waiting:
-            self._storing = self._thread.submit(self._store, self._waiting, self._stages)
-            # Measurements follow their stages; should one come later, its stage is in the database by then.
+            numbers = self._devices, self._environments, self._searches
+            self._writers.store(Batch(self._waiting, self._stages, *numbers))
             self._waiting, self._stages = [], {}
 
-    def _settle(self) -> None:
-        """Waits until all that was handed over is stored."""
-        storing, self._storing = self._storing, None
-        if storing is not None:
-            storing.result()
-            self._report(self.result)
-
-    def _store(self, waiting: list[Row], stages: Mapping[str, StageSummary]) -> None:
-        with self._handle._transaction(write=True) as connection:
-            prepare_import(connection)
-            self._store_in(connection, waiting, stages)
-
-    def _store_in(self, connection: Connection, waiting: list[Row], summaries: Mapping[str, StageSummary]) -> None:
-        wanted = {key for _, key, *_ in waiting}
-        stages = stage_rows(connection, [summary for key, summary in summaries.items() if key in wanted])
-        stages |= stage_ids(connection, sorted(wanted - stages.keys()))
-        devices = {n: device_row(connection, self._devices[n]) for n in {row[2] for row in waiting}}
-        environments = {n: environment_row(connection, self._environments[n]) for n in {row[3] for row in waiting}}
-        rows: dict[str, tuple[Any, ...]] = {}
-        quarantined: dict[str, str] = {}
-        for line, key, device, environment, search, uid, status, reason, *rest in waiting:
-            if key not in stages:
-                self.result.reject(line, f"there is no stage {key}")
-                continue
-            found_by = None if search is None else self._searches[search]
-            places = stages[key], devices[device], environments[environment]
-            rows[uid] = *places, found_by, uid, status, reason, *rest
-            if status == Status.QUARANTINED:
-                quarantined[uid] = reason
-        known = measurement_ids(connection, list(quarantined)).keys()
-        stored = insert_measurements(connection, list(rows.values()))
-        self.result.stored += stored
-        self.result.known += len(rows) - stored
-        for uid in known:
-            self._quarantine(connection, uid, quarantined[uid])
-
-    def _quarantine(self, connection: Connection, uid: str, reason: str) -> None:
-        measured = tables.measurement.c
-        values = {"status": Status.QUARANTINED.value, "reason": reason}
-        flag = update(tables.measurement).where(measured.uid == uid, measured.status.in_(USABLE)).values(values)
-        self.result.quarantined += connection.execute(flag.returning(measured.id)).first() is not None
+    def _settled(self, batch: Stored) -> None:
+        self.result.stored += batch.stored
+        self.result.known += batch.known
+        self.result.quarantined += batch.quarantined
+        for line, reason in map(astuple, batch.rejected):
+            self.result.reject(line, reason)
+        self._report(self.result)
 
     def _run(self, connection: Connection, line: RunLine) -> None:
         run = tables.run.c
