@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr
@@ -22,7 +22,7 @@ def storable_text(text: str) -> str:
 def _plausible(moment: datetime) -> datetime:
     if moment.year < _FIRST_YEAR or moment.year > 9000:
         raise ValueError(f"nothing was measured in the year {moment.year}")
-    return moment
+    return moment.astimezone(UTC)
 
 
 Name = Annotated[str, Field(min_length=1, max_length=10_000), AfterValidator(storable_text)]

@@ -8,6 +8,7 @@ sides need no memory of the whole. Statistics are not exported: they follow from
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
@@ -119,6 +120,10 @@ class OperatorEntry(Line):
     stride: Count | None = None
 
 
+_operator = lru_cache(10_000)(OperatorSummary)
+"""Stages share most of their operators; what is one object is handed to another process once."""
+
+
 class StageLine(Line):
     """A stage, whose measurements follow. Its key is the SHA-256 of `canonical`."""
 
@@ -144,7 +149,7 @@ class StageLine(Line):
 
     def value(self) -> StageSummary:
         """The stage."""
-        operators = tuple(OperatorSummary(**vars(entry)) for entry in self.operators)
+        operators = tuple(_operator(**vars(entry)) for entry in self.operators)
         rest = {name: value for name, value in vars(self).items() if name not in ("type", "operators")}
         return StageSummary(**rest, operators=operators)
 
