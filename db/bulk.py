@@ -9,13 +9,12 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, Select, Table, func, literal, select
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.types import UserDefinedType
 
 from iosfarm.db import tables
+from iosfarm.db.connection.arrays import ArrayText, array_text
 from iosfarm.db.connection.dialect import insert_or_ignore
 
 _STATEMENT = 10_000  # rows that PostgreSQL is given at once: of 100,000, each took it nearly twice as long
-_PLAIN = {int, float, datetime}  # whose text needs no marks
 _MOMENT = len("2026-01-01 00:00:00.000000")
 
 
@@ -29,8 +28,24 @@ def insert_rows(connection: Connection, table: Table, names: Sequence[str], rows
     if connection.dialect.name == "sqlite":
         return _insert_into_sqlite(connection, table, names, rows)
     with _references_planned_once(connection):
-        parts = (rows[first : first + _STATEMENT] for first in range(0, len(rows), _STATEMENT))
-        return sum(_insert_into_postgresql(connection, table, names, part) for part in parts)
+        statements = _postgresql_inserts(connection, table, names, rows)
+        return sum(connection.execute(s, execution_options={"preserve_rowcount": True}).rowcount for s in statements)
+
+
+def insert_keyed(
+    connection: Connection, table: Table, names: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> dict[str, int]:
+    """As `insert_rows`, of a table whose rows have a `key`; returns ids of new rows as far as the database tells them.
+
+    SQLite tells none of many rows.
+    """
+    if not rows or connection.dialect.name == "sqlite":
+        insert_rows(connection, table, names, rows)
+        return {}
+    with _references_planned_once(connection):
+        statements = _postgresql_inserts(connection, table, names, rows)
+        told = [connection.execute(s.returning(table.c.key, table.c.id)) for s in statements]
+        return {key: number for new in told for key, number in new}
 
 
 @contextmanager
@@ -49,43 +64,15 @@ def _settings(plans: str, scans: str) -> Select[tuple[str, str]]:
     return select(func.set_config("plan_cache_mode", plans, True), func.set_config("enable_seqscan", scans, True))
 
 
-def _insert_into_postgresql(
+def _postgresql_inserts(
     connection: Connection, table: Table, names: Sequence[str], rows: Sequence[Sequence[Any]]
-) -> int:
+) -> Iterator[postgresql.Insert]:
     # One array for each column: a server plans a statement of a thousand rows of parameters far longer.
     types = [table.c[name].type.compile(connection.dialect) for name in names]
-    arrays = map(_array, zip(*rows, strict=True))
-    columns = [func.unnest(literal(array, _WrittenArray(of))) for array, of in zip(arrays, types, strict=True)]
-    statement = postgresql.insert(table).from_select(list(names), select(*columns)).on_conflict_do_nothing()
-    return connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount
-
-
-class _WrittenArray(UserDefinedType[str]):
-    """An array that is text already. Not a text that is cast: the server would read that twice, to plan and to run."""
-
-    cache_ok = True
-    render_bind_cast = True
-
-    def __init__(self, of: str) -> None:
-        self.of = of
-
-    def get_col_spec(self, **_: Any) -> str:
-        return f"{self.of}[]"
-
-
-def _array(values: Sequence[Any]) -> str:
-    """An array as PostgreSQL writes it: in a fraction of the time that its driver takes. Texts hold no NUL."""
-    kinds = set(map(type, values))
-    if kinds == {str}:
-        text = "\0".join(values).replace("\\", "\\\\").replace('"', '\\"').replace("\0", '","')
-        return f'{{"{text}"}}'
-    return f"{{{','.join(map(str if kinds <= _PLAIN else _element, values))}}}"
-
-
-def _element(value: Any) -> str:
-    if isinstance(value, str):
-        return _array([str(value)])[1:-1]
-    return "NULL" if value is None else str(value)
+    for first in range(0, len(rows), _STATEMENT):
+        arrays = map(array_text, zip(*rows[first : first + _STATEMENT], strict=True))
+        columns = [func.unnest(literal(text, ArrayText(of))) for text, of in zip(arrays, types, strict=True)]
+        yield postgresql.insert(table).from_select(list(names), select(*columns)).on_conflict_do_nothing()
 
 
 def _insert_into_sqlite(

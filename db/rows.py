@@ -9,7 +9,7 @@ from operator import attrgetter
 from sqlalchemy import Connection, select
 
 from iosfarm.db import tables
-from iosfarm.db.bulk import insert_rows
+from iosfarm.db.bulk import insert_keyed, insert_rows
 from iosfarm.db.connection.dialect import insert_or_ignore, texts
 from iosfarm.ir.device import Device, Environment, canonical_json
 from iosfarm.ir.summary import OperatorSummary, StageSummary
@@ -70,8 +70,8 @@ def stage_rows(connection: Connection, summaries: Iterable[StageSummary]) -> dic
     missing = sorted(wanted.keys() - ids.keys())
     if not missing:
         return ids
-    insert_rows(connection, tables.stage, _STAGE, [_stage_values(wanted[key]) for key in missing])
-    new = stage_ids(connection, missing)
+    new = insert_keyed(connection, tables.stage, _STAGE, [_stage_values(wanted[key]) for key in missing])
+    new |= stage_ids(connection, [key for key in missing if key not in new])
     operators = [
         (new[key], position, *_operator_values(operator))
         for key in missing
@@ -83,6 +83,8 @@ def stage_rows(connection: Connection, summaries: Iterable[StageSummary]) -> dic
 
 def stage_ids(connection: Connection, keys: Sequence[str]) -> dict[str, int]:
     """Ids of the stages that are stored, by key."""
+    if not keys:
+        return {}
     columns, wanted = tables.stage.c, texts(connection, keys)
     rows = connection.execute(select(columns.key, columns.id).where(columns.key == wanted))
     return {row.key: row.id for row in rows}

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, cast
 from urllib.parse import quote
 
 from sqlalchemy import (
-    ARRAY,
     ColumnElement,
     Connection,
     Engine,
@@ -24,14 +23,15 @@ from sqlalchemy import (
     create_engine,
     event,
     func,
+    literal,
     text,
 )
-from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
+from iosfarm.db.connection.arrays import ArrayText, array_text
 from iosfarm.db.connection.location import Location, network_file_system
 from iosfarm.db.errors import DatabaseUrlError
 
@@ -126,7 +126,7 @@ def texts(connection: Connection, values: Sequence[str]) -> ColumnElement[str]:
     if connection.dialect.name == "sqlite":
         rows = func.json_each(json.dumps(list(values))).table_valued("value", name="texts")
         return cast("ColumnElement[str]", rows.c.value)
-    return func.unnest(sql_cast(list(values), ARRAY(Text))).column_valued("texts")
+    return func.unnest(literal(array_text(values), ArrayText("TEXT")), type_=Text).column_valued("texts")
 
 
 def prepare_import(connection: Connection) -> None:
