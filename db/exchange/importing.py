@@ -126,8 +126,10 @@ class Importer:
         """Hands over what waits: the next is read meanwhile."""
         if self._waiting:
             numbers = self._devices, self._environments, self._searches
-            self._writers.store(Batch(self._waiting, self._stages, *numbers))
-            self._waiting, self._stages = [], {}
+            needed = {row[1] for row in self._waiting} & self._stages.keys()
+            stages = {key: self._stages.pop(key) for key in needed}
+            self._writers.store(Batch(self._waiting, stages, *numbers))
+            self._waiting = []
 
     def _settled(self, batch: Stored) -> None:
         self.result.stored += batch.stored

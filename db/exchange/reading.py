@@ -116,11 +116,10 @@ def _serve() -> None:
     """
     ready: Queue[bytes] = Queue(_AHEAD)
     Thread(target=_read_ahead, args=(Path(sys.argv[1]), ready), daemon=True).start()
-    out = sys.stdout.buffer
-    with suppress(BrokenPipeError):
+    # Not `sys.stdout.buffer`: with PYTHONUNBUFFERED it leaves the rest out when a signal ends a write halfway.
+    with suppress(BrokenPipeError), open(sys.stdout.fileno(), "wb", closefd=False) as out:
         while chunk := ready.get():
             out.write(chunk)
-        out.flush()
     sys.stderr.close()  # a pipe that nobody reads any more is no error
 
 

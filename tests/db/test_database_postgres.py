@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from batches_conformance import BatchesConformance
 from database_conformance import LatencyDatabaseConformance
 from database_examples import CPU, ENVIRONMENT, ok, stage
 from exchange_conformance import ExchangeConformance
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 
 
 class TestPostgres(LatencyDatabaseConformance, ProductConformance, ExchangeConformance):
+    @pytest.fixture
+    def url(self, postgres_url: str) -> str:
+        return postgres_url
+
+
+class TestPostgresImports(BatchesConformance):
     @pytest.fixture
     def url(self, postgres_url: str) -> str:
         return postgres_url

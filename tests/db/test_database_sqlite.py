@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from batches_conformance import BatchesConformance
 from database_conformance import LatencyDatabaseConformance
 from database_examples import CPU, ENVIRONMENT, ok, stage
 from exchange_conformance import ExchangeConformance
@@ -24,6 +25,12 @@ from iosfarm.db.connection import schema
 
 
 class TestSqlite(LatencyDatabaseConformance, ProductConformance, ExchangeConformance):
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return f"sqlite:///{tmp_path / 'latency.db'}"
+
+
+class TestSqliteImports(BatchesConformance):
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'latency.db'}"

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import signal
 import subprocess
+import sys
+import termios
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from database_examples import CPU, ENVIRONMENT, NOON, bad, ok, stage
@@ -18,6 +24,7 @@ from hypothesis import strategies as st
 
 from iosfarm.db import DatabaseError, LatencyDatabase
 from iosfarm.db.encoding import encode, place_of
+from iosfarm.db.exchange import reading
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.measurement import Measurement, Status
 
@@ -218,6 +225,47 @@ def test_a_large_file_is_read_by_a_process_of_its_own(
     assert there == here
     assert (there.stored, there.rejected) == (3, 1)
     assert {row.stage_key for row in database.query()} == {stage(1).key, stage(2).key}
+
+
+def test_the_process_that_reads_is_stopped_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the middle of what a pipe holds, with and without Python's own buffer."""
+    path = tmp_path / "many.jsonl"
+    with LatencyDatabase("sqlite://") as source:
+        stages = [stage(n) for n in range(1500)]
+        source.record([(s, ok(s)) for s in stages], CPU, ENVIRONMENT)
+        source.export(path)
+    monkeypatch.setattr("iosfarm.db.exchange.reading.ALONE", 0)
+    children: list[subprocess.Popen[bytes]] = []
+    real = subprocess.Popen
+
+    def seen(*arguments: Any, **options: Any) -> Any:
+        children.append(real(*arguments, **options))
+        return children[-1]
+
+    monkeypatch.setattr("iosfarm.db.exchange.reading.subprocess.Popen", seen)
+    plain = list(reading._checked(path))
+    for unbuffered in ("", "1"):
+        monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+        read = []
+        with closing(reading.entries_of(path)) as entries:
+            for number, entry in enumerate(entries):
+                read.append(entry)
+                if number % 500 == 0:
+                    _wait_until_it_is_full(children[-1].stdout, children[-1])
+                    for signal_ in (signal.SIGSTOP, signal.SIGCONT):
+                        children[-1].send_signal(signal_)
+                        time.sleep(0.01)
+        assert read == plain
+
+
+def _wait_until_it_is_full(pipe: IO[bytes], process: subprocess.Popen[bytes]) -> None:
+    held, size = bytearray(4), fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
+    deadline = time.monotonic() + 30
+    while process.poll() is None and time.monotonic() < deadline:
+        fcntl.ioctl(pipe, termios.FIONREAD, held)
+        if int.from_bytes(held, sys.byteorder) >= size // 2:  # and the next piece does not fit
+            return
+        time.sleep(0.01)
 
 
 def test_the_process_that_reads_is_killed(
