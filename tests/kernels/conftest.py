@@ -1,6 +1,4 @@
-"""Collects what the CUDA kernels' compilations took, and prints it at the end of a run.
-
-Being here, it also puts this folder's helper modules within reach of the tests in the folders below."""
+"""Collects what the CUDA kernels' compilations took, and prints it at the end of a run."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -11,9 +10,6 @@ from pathlib import Path
 
 import pytest
 from farm_examples import EXHAUSTIVE, drive, job
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "kernels" / "cuda"))
-
 from host_gpu import FACTS, HostGpu
 from host_kernels import needs_compiler
 from host_runtime import host_runtime

@@ -9,12 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "kernels" / "cuda"))
-sys.path.insert(0, str(Path(__file__).parent.parent / "kernels"))
-
 import stand_in_cudnn
+import torch
 from host_gpu import HostGpu
 from host_kernels import needs_compiler
 
