@@ -1,53 +1,22 @@
-"""`iosfarm.compile`: right numbers, the same kind out as in, any thread, and one line for what does not fit."""
+"""`iosfarm.compile`: right numbers, the same kind out as in, and one line for what does not fit."""
 
 from __future__ import annotations
 
-import gc
-import json
-import pickle
-import shutil
-import threading
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from compile_examples import WEIGHTS, X, close
+from conformance import SCHEDULES, block, mixing, sequential
 
 import iosfarm
-from iosfarm.db import LatencyDatabase
-from iosfarm.deploy import runtimes
 from iosfarm.deploy.model import CompiledModel
-from iosfarm.farm.schedules.schedule_file import load
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph
 from iosfarm.kernels.reference import run_graph
-from iosfarm.kernels.runtime import Array
-
-from conformance import SCHEDULES, block, mixing, sequential  # isort: skip - of tests/kernels
-from ir_strategies import renamed  # isort: skip - of tests/ir
-from numerics_cases import graph_weights, relative_error  # isort: skip
-
-WEIGHTS = graph_weights(block(), np.random.default_rng(3))
-X = np.random.default_rng(4).standard_normal((1, 8, 14, 14)).astype(np.float32)
-EXPECTED = run_graph(block(), WEIGHTS, [X])
-
-
-@pytest.fixture(scope="module")
-def model() -> Iterator[CompiledModel]:
-    with iosfarm.compile(block(), mixing(block()), device="cpu", weights=WEIGHTS) as model:
-        yield model
-
-
-def close(outputs: object, expected: list[Array] = EXPECTED, tolerance: float = 1e-5) -> bool:
-    assert isinstance(outputs, tuple)
-    assert len(outputs) == len(expected)
-    return all(relative_error(np.asarray(o), e) <= tolerance for o, e in zip(outputs, expected, strict=True))
-
-
-# -- what comes out --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -172,108 +141,6 @@ def test_a_simulated_device_computes_too() -> None:
             model.trace()
 
 
-# -- threads, memory, life -------------------------------------------------------------------------------------------
-
-
-def test_many_threads_call_two_models(model: CompiledModel) -> None:
-    """Each thread gets the answers to its own questions."""
-    inputs = [X * (n + 1) for n in range(6)]
-    expected = [run_graph(block(), WEIGHTS, [x]) for x in inputs]
-    wrong: list[int] = []
-    with iosfarm.compile(block(), sequential(block()), weights=WEIGHTS) as other:
-
-        def ask(number: int) -> None:
-            for turn in range(20):
-                asked = other if (turn + number) % 2 else model
-                given = inputs[number] if turn % 3 else torch.from_numpy(inputs[number])
-                if not close(asked(given), expected[number]):
-                    wrong.append(number)
-
-        threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(inputs))]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert wrong == []
-    assert close(model(X))
-
-
-def test_models_share_the_threads_of_a_device() -> None:
-    with iosfarm.compile(block(), mixing(block()), weights=WEIGHTS):
-        before = threading.active_count()
-        with iosfarm.compile(block(), mixing(block()), weights=WEIGHTS):
-            assert threading.active_count() == before
-        assert threading.active_count() == before
-
-
-def test_the_last_model_of_a_device_closes_it() -> None:
-    before = threading.active_count()
-    model = iosfarm.compile(block(), mixing(block()), device="cpu", weights=WEIGHTS)
-    users = runtimes._shared["cpu"].users
-    model.close()
-    model.close()
-    assert users == 1 + (runtimes._shared["cpu"].users if "cpu" in runtimes._shared else 0)
-    assert threading.active_count() <= before
-
-
-def test_a_dropped_model_gives_its_memory_back(model: CompiledModel) -> None:
-    users = runtimes._shared["cpu"].users
-    dropped = iosfarm.compile(block(), mixing(block()), device="cpu", weights=WEIGHTS)
-    executable = dropped._executable
-    assert executable is not None
-    del dropped
-    gc.collect()
-    assert runtimes._shared["cpu"].users == users
-    with pytest.raises(RuntimeError, match="closed"):
-        executable.run()
-    assert close(model(X))
-
-
-def test_nothing_grows_from_call_to_call(model: CompiledModel) -> None:
-    x = torch.from_numpy(X)
-    model(x)
-    gc.collect()
-    before = len(gc.get_objects())
-    for _ in range(200):
-        model(x)
-    gc.collect()
-    assert len(gc.get_objects()) <= before + 20
-
-
-def test_a_closed_model() -> None:
-    model = iosfarm.compile(block(), mixing(block()), weights=WEIGHTS)
-    model.close()
-    for use in (lambda: model(X), lambda: model.run(X), lambda: model.time(1), model.trace):
-        with pytest.raises(RuntimeError, match="this model is closed"):
-            use()
-
-
-def test_it_cannot_be_pickled(model: CompiledModel) -> None:
-    with pytest.raises(TypeError, match="cannot pickle a compiled model"):
-        pickle.dumps(model)
-
-
-def test_after_a_fork(model: CompiledModel) -> None:
-    import os
-
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:  # pragma: no cover - in another process
-        try:
-            model(X)
-            os.write(writing, b"ran")
-        except RuntimeError as error:
-            os.write(writing, str(error).encode())
-        finally:
-            os._exit(0)
-    os.waitpid(child, 0)
-    os.close(writing)
-    with open(reading, "rb") as answer:
-        assert answer.read() == b"this model was compiled before the process forked; compile it in the child"
-
-
-# -- what does not fit -----------------------------------------------------------------------------------------------
-
 BAD_INPUTS = [
     ((), "the input 'input_1' is missing; it takes input_1"),
     ((X, X), "2 inputs; it takes input_1"),
@@ -336,68 +203,3 @@ def test_other_wrong_arguments() -> None:
 def test_random_weights_are_said() -> None:
     with pytest.warns(UserWarning, match="block is compiled with random weights: give it some with weights="):
         iosfarm.compile(block(), mixing(block())).close()
-
-
-# -- where schedules come from ---------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with a schedule of `block` for the CPU, from a search of a few stages."""
-    path = tmp_path_factory.mktemp("searched") / "latency.db"
-    iosfarm.search(block(), device="cpu", database=str(path), budget="60 stages")
-    return path
-
-
-@pytest.fixture
-def database(searched: Path, tmp_path: Path) -> str:
-    """A copy of that for one test."""
-    return shutil.copy(searched, tmp_path / "latency.db").as_posix()
-
-
-def rows(database: str) -> int:
-    with LatencyDatabase(database, readonly=True) as memory:
-        return len(memory.schedules())
-
-
-def test_the_schedule_of_the_database_is_taken(database: str) -> None:
-    with iosfarm.compile(block(), database=database, weights=WEIGHTS) as model:
-        assert close(model(X))
-        with LatencyDatabase(database, readonly=True) as memory:
-            (row,) = memory.schedules()
-        assert [stage.key for stage in model.schedule.stages] == [stage.stage_key for stage in row.stages]
-        assert model.notices[0].startswith("under the schedule ")
-    assert rows(database) == 1
-    # The same network under other names, and its units in another order.
-    other, _ = renamed(block(), 5)
-    with pytest.warns(UserWarning, match="random weights"), iosfarm.compile(other, database=database) as model:
-        assert sorted(s.key for s in model.schedule.stages) == sorted(stage.stage_key for stage in row.stages)
-    assert rows(database) == 1
-
-
-def test_without_one_it_is_searched_for_and_kept(database: str) -> None:
-    batch = np.concatenate([X, X])
-    with iosfarm.compile(block(), database=database, weights=WEIGHTS, batch_size=2, budget="60 stages") as model:
-        assert close(model(batch), run_graph(block().bind(batch=2), WEIGHTS, [batch]))
-        assert model.notices == ("no schedule was in the database; one was searched for",)
-    assert rows(database) == 2
-
-
-def test_a_schedule_file(database: str, tmp_path: Path) -> None:
-    with LatencyDatabase(database, readonly=True) as memory:
-        (row,) = memory.schedules()
-    path = tmp_path / "schedule.json"
-    path.write_text(row.document)
-    with iosfarm.compile(block(), path, weights=WEIGHTS) as model:
-        assert close(model(X))
-        assert model.schedule == load(path)[0].schedule()
-        assert model.notices == ()
-    with pytest.raises(UsageError, match="batch_size 4, but the schedule is for 1; leave one of them out"):
-        iosfarm.compile(block(), path, weights=WEIGHTS, batch_size=4)
-    with pytest.raises(UsageError, match="made for block, which is another network than this squeezenet; search again"):
-        iosfarm.compile(iosfarm.load("squeezenet"), str(path), weights=WEIGHTS)
-    document = json.loads(row.document)
-    document["device"]["model"] = "Another"
-    path.write_text(json.dumps(document))
-    with iosfarm.compile(block(), path, weights=WEIGHTS) as model:
-        assert "was searched on Another and runs on" in model.notices[0]
