@@ -25,13 +25,13 @@ from itertools import pairwise
 from iosfarm.ir.errors import IosfarmError
 from iosfarm.ir.operators import Attribute, Shape, spec
 from iosfarm.ir.plan import PlanScope
-from iosfarm.kernels.cuda.convolution import Convolution, Provider, convolution_of
-from iosfarm.kernels.cuda.gpu import Gpu
-from iosfarm.kernels.cuda.own_kernels import operator_call
-from iosfarm.kernels.cuda.plan_cache import PlanCache
-from iosfarm.kernels.cuda.providers import OwnProvider
-from iosfarm.kernels.cuda.steps import Call, Lane
-from iosfarm.kernels.cuda.trials import Trials, tensor_bytes
+from iosfarm.kernels.cuda.device.gpu import Gpu
+from iosfarm.kernels.cuda.program.steps import Call, Lane
+from iosfarm.kernels.cuda.providers.convolution import Convolution, Provider, convolution_of
+from iosfarm.kernels.cuda.providers.own_kernels import operator_call
+from iosfarm.kernels.cuda.providers.own_provider import OwnProvider
+from iosfarm.kernels.cuda.providers.plan_cache import PlanCache
+from iosfarm.kernels.cuda.providers.trials import Trials, tensor_bytes
 
 ROUNDS = 15
 _SHORTEST = 1e-3  # seconds of one replay: an event's resolution is about a microsecond

@@ -69,6 +69,6 @@ def check_spec(spec: str) -> None:
 
 def best_device() -> str:
     """`cuda` where all that it needs is there, else `cpu`; loads neither."""
-    from iosfarm.kernels.cuda.probe import usable
+    from iosfarm.kernels.cuda.device.probe import usable
 
     return "cuda" if usable() else "cpu"

@@ -61,8 +61,8 @@ def _try_gpu(device: str, out: Path, *, json: bool) -> None:
     if not device.startswith("cuda"):
         open_runtime(device).close()
     else:
+        from iosfarm.kernels.cuda.device.probe import check, look
         from iosfarm.kernels.cuda.options import parse_spec
-        from iosfarm.kernels.cuda.probe import check, look
 
         spec = parse_spec(device)
         check(look(), index=spec.index, cudnn=spec.provider == "cudnn", where=device)

@@ -10,12 +10,17 @@ from iosfarm.ir.operators import Attributes, Shape
 from iosfarm.ir.plan import Plan, plan_key
 from iosfarm.kernels.cuda.catalogue.operators import INTO
 from iosfarm.kernels.cuda.catalogue.part import Part
-from iosfarm.kernels.cuda.convolution import Convolution, Provider
-from iosfarm.kernels.cuda.gpu import Gpu
-from iosfarm.kernels.cuda.own_kernels import concat_some_call, operator_call, operator_call_into, separable_call
-from iosfarm.kernels.cuda.providers import OwnProvider, tensor_cores
-from iosfarm.kernels.cuda.steps import Call, Into
-from iosfarm.kernels.cuda.trials import Trials, tensor_bytes
+from iosfarm.kernels.cuda.device.gpu import Gpu
+from iosfarm.kernels.cuda.program.steps import Call, Into
+from iosfarm.kernels.cuda.providers.convolution import Convolution, Provider
+from iosfarm.kernels.cuda.providers.own_kernels import (
+    concat_some_call,
+    operator_call,
+    operator_call_into,
+    separable_call,
+)
+from iosfarm.kernels.cuda.providers.own_provider import OwnProvider, tensor_cores
+from iosfarm.kernels.cuda.providers.trials import Trials, tensor_bytes
 
 APART = "one by one"
 

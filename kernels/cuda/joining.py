@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from iosfarm.ir.device import canonical_json
 from iosfarm.kernels.cuda.calls import Calls
 from iosfarm.kernels.cuda.catalogue.part import Part
-from iosfarm.kernels.cuda.steps import Call, Program, Step, Value
+from iosfarm.kernels.cuda.program.steps import Call, Program, Step, Value
 
 
 def joined(program: Program, calls: Calls, dtype: str) -> Program:

@@ -14,8 +14,8 @@ from iosfarm.ir.stage import Stage
 from iosfarm.ir.stage_units import StageOperator, StageUnit
 from iosfarm.kernels.cuda import catalogue
 from iosfarm.kernels.cuda.calls import Calls, Separable
-from iosfarm.kernels.cuda.convolution import Convolution, convolution_of
-from iosfarm.kernels.cuda.steps import Call, Into, Program, Step, Value
+from iosfarm.kernels.cuda.program.steps import Call, Into, Program, Step, Value
+from iosfarm.kernels.cuda.providers.convolution import Convolution, convolution_of
 
 References = Callable[[int], int]
 """Where a reference of a stage (see `StageOperator`) stands among a program's values."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from iosfarm.ir.device import Fact
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.plan import PlanScope
-from iosfarm.kernels.cuda.convolution import Provider
-from iosfarm.kernels.cuda.gpu import Gpu
-from iosfarm.kernels.cuda.lane import Lanes
+from iosfarm.kernels.cuda.device.gpu import Gpu
+from iosfarm.kernels.cuda.device.probe import check, look
+from iosfarm.kernels.cuda.execution.lane import Lanes
 from iosfarm.kernels.cuda.options import CudaSpec, parse_spec
-from iosfarm.kernels.cuda.plan_cache import PlanCache, cache_folder
-from iosfarm.kernels.cuda.probe import check, look
-from iosfarm.kernels.cuda.trials import Trials
+from iosfarm.kernels.cuda.providers.convolution import Provider
+from iosfarm.kernels.cuda.providers.plan_cache import PlanCache, cache_folder
+from iosfarm.kernels.cuda.providers.trials import Trials
 
 CANDIDATES = 4
 """Ways to compute a convolution that are timed: heuristics seldom have the best one further down."""
@@ -28,7 +28,7 @@ def open_parts(text: str) -> tuple[Gpu, Lanes, Provider | None, Trials, CudaSpec
     spec = parse_spec(text)
     check(look(), index=spec.index, cudnn=spec.provider == "cudnn", where=text)
     try:
-        from iosfarm.kernels.cuda.cupy_gpu import CupyGpu
+        from iosfarm.kernels.cuda.device.cupy_gpu import CupyGpu
     except ImportError as error:
         raise UsageError(f"CuPy does not load: {error}", where=text, hint="reinstall it") from error
     gpu = CupyGpu(spec.index)
@@ -55,8 +55,8 @@ def open_parts(text: str) -> tuple[Gpu, Lanes, Provider | None, Trials, CudaSpec
 
 def _with_cudnn(gpu: Gpu, lanes: Lanes, spec: CudaSpec, scope: dict[str, Fact], text: str) -> tuple[Provider, Trials]:
     try:
-        from iosfarm.kernels.cuda import cudnn_graph
-        from iosfarm.kernels.cuda.cudnn_provider import CudnnProvider
+        from iosfarm.kernels.cuda.providers import cudnn_graph
+        from iosfarm.kernels.cuda.providers.cudnn_provider import CudnnProvider
 
         version = ".".join(map(str, cudnn_graph.version()))
         if broken := cudnn_graph.why_broken(lanes.home.cudnn):

@@ -18,24 +18,24 @@ from iosfarm.ir.plan import Plan, PlanScope
 from iosfarm.ir.schedule import Schedule
 from iosfarm.ir.stage import Stage
 from iosfarm.kernels.cuda.calls import Calls
-from iosfarm.kernels.cuda.convolution import Provider
-from iosfarm.kernels.cuda.dependencies import true_only, with_barriers
-from iosfarm.kernels.cuda.executable import CudaExecutable, Setup
-from iosfarm.kernels.cuda.form import Form, form_of
-from iosfarm.kernels.cuda.forms import FORMS, FREE, TUNED, Arranged, in_order, stages
-from iosfarm.kernels.cuda.gpu import Gpu
+from iosfarm.kernels.cuda.device.gpu import Gpu
+from iosfarm.kernels.cuda.device.limits import check_size
+from iosfarm.kernels.cuda.device.peak import peak_rate
+from iosfarm.kernels.cuda.execution.executable import CudaExecutable, Setup
+from iosfarm.kernels.cuda.execution.form import Form, form_of
+from iosfarm.kernels.cuda.execution.lane import Lanes
+from iosfarm.kernels.cuda.execution.network import CudaNetwork, contents_of
+from iosfarm.kernels.cuda.execution.random_values import RandomValues
+from iosfarm.kernels.cuda.execution.residency import Residency, WeightsOf
 from iosfarm.kernels.cuda.joining import joined
-from iosfarm.kernels.cuda.lane import Lanes
-from iosfarm.kernels.cuda.limits import check_size
 from iosfarm.kernels.cuda.lowering import Lowering
-from iosfarm.kernels.cuda.network import CudaNetwork, contents_of
 from iosfarm.kernels.cuda.options import CudaSpec
-from iosfarm.kernels.cuda.peak import peak_rate
-from iosfarm.kernels.cuda.random_values import RandomValues
-from iosfarm.kernels.cuda.residency import Residency, WeightsOf
-from iosfarm.kernels.cuda.steps import Program
-from iosfarm.kernels.cuda.trials import Trials
-from iosfarm.kernels.cuda.tuning import Order, order_of, parsed, tuned, written
+from iosfarm.kernels.cuda.program.dependencies import true_only, with_barriers
+from iosfarm.kernels.cuda.program.forms import FORMS, FREE, TUNED, Arranged, in_order, stages
+from iosfarm.kernels.cuda.program.steps import Program
+from iosfarm.kernels.cuda.program.tuning import Order, order_of, parsed, tuned, written
+from iosfarm.kernels.cuda.providers.convolution import Provider
+from iosfarm.kernels.cuda.providers.trials import Trials
 from iosfarm.kernels.given import given_parameters, given_stage_parameters
 from iosfarm.kernels.runtime import Array, Weights
 
@@ -91,7 +91,7 @@ class CudaRuntime:
         """What the GPU tells of its state. `capped`: software keeps it below what it could do; `void`: why what is
         measured in this state does not count.
         """
-        from iosfarm.kernels.cuda.nvml import capped, read, voided
+        from iosfarm.kernels.cuda.device.nvml import capped, read, voided
 
         found = read(self._gpu.facts.bus, self._gpu.facts.index)
         if capped(found):

@@ -14,7 +14,7 @@ import pytest
 from iosfarm.cli import doctor, main
 from iosfarm.cli.checks import Check, cuda, storage, system
 from iosfarm.db import LatencyDatabase
-from iosfarm.kernels.cuda import probe
+from iosfarm.kernels.cuda.device import probe
 
 
 def test_every_check_of_this_machine() -> None:

@@ -6,7 +6,7 @@ from functools import cache
 
 from iosfarm.cli.checks import Check
 from iosfarm.ir.errors import UsageError
-from iosfarm.kernels.cuda import probe
+from iosfarm.kernels.cuda.device import probe
 
 
 @cache

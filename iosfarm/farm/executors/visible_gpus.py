@@ -10,7 +10,7 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 def visible_gpus() -> list[str]:
     """A value of `CUDA_VISIBLE_DEVICES` for each GPU; none where the driver is missing or does not start."""
-    from iosfarm.kernels.cuda.probe import probe_driver
+    from iosfarm.kernels.cuda.device.probe import probe_driver
 
     try:
         count = len(probe_driver().gpus)

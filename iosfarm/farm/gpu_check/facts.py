@@ -14,7 +14,7 @@ from pathlib import Path
 from iosfarm.farm.gpu_check.context import Context
 from iosfarm.farm.gpu_check.process import run_for
 from iosfarm.kernels import open_runtime
-from iosfarm.kernels.cuda.probe import look
+from iosfarm.kernels.cuda.device.probe import look
 
 PACKAGES = (
     *("iosfarm", "torch", "numpy", "cupy-cuda12x", "cupy-cuda13x", "nvidia-cudnn-cu12", "nvidia-cudnn-cu13"),

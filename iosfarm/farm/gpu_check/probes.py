@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from iosfarm.farm.gpu_check.context import Context
 
 if TYPE_CHECKING:
-    from iosfarm.kernels.cuda.convolution import Convolution
-    from iosfarm.kernels.cuda.steps import Lane
-    from iosfarm.kernels.cuda.trials import Trials
+    from iosfarm.kernels.cuda.program.steps import Lane
+    from iosfarm.kernels.cuda.providers.convolution import Convolution
+    from iosfarm.kernels.cuda.providers.trials import Trials
 
 SHAPES = (
     # channels, size, out channels, kernel: of SqueezeNet, Inception V3 and RandWire.
@@ -22,8 +22,8 @@ SHAPES = (
 
 def run(context: Context) -> None:
     """One row for each question and shape: supported or not, plans, seconds."""
-    from iosfarm.kernels.cuda.convolution import Convolution
     from iosfarm.kernels.cuda.opening import open_parts
+    from iosfarm.kernels.cuda.providers.convolution import Convolution
 
     gpu, lanes, provider, trials, _ = open_parts(context.spec(provider="cudnn"))
     with closing(gpu), closing(lanes):
@@ -42,7 +42,7 @@ def run(context: Context) -> None:
 
 def _questions(context: Context, wanted: Convolution, lane: Lane, trials: Trials, sms: int) -> None:
     from iosfarm.kernels.cuda.catalogue import Part
-    from iosfarm.kernels.cuda.cudnn_graph import fusions
+    from iosfarm.kernels.cuda.providers.cudnn_graph import fusions
 
     _, channels, size, _ = wanted.input
     what = f"{wanted.dtype} {wanted.kernel[0]}x{wanted.kernel[1]} {channels}→{wanted.output[1]} at {size}"
@@ -71,10 +71,10 @@ def _ask(
     layout: str = "nhwc",
     sms: int | None = None,
 ) -> None:
-    from iosfarm.kernels.cuda.cudnn_graph import ConvolutionGraph, NotSupported
-    from iosfarm.kernels.cuda.cudnn_provider import WORKSPACE, CudnnCall
-    from iosfarm.kernels.cuda.own_kernels import convolution_block
-    from iosfarm.kernels.cuda.trials import tensor_bytes
+    from iosfarm.kernels.cuda.providers.cudnn_graph import ConvolutionGraph, NotSupported
+    from iosfarm.kernels.cuda.providers.cudnn_provider import WORKSPACE, CudnnCall
+    from iosfarm.kernels.cuda.providers.own_kernels import convolution_block
+    from iosfarm.kernels.cuda.providers.trials import tensor_bytes
 
     names, best = 0, None
     try:

@@ -24,10 +24,10 @@ from iosfarm.ir.device import Device, Environment
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.key import canonical_stage
 from iosfarm.ir.plan import Plan, PlanScope
-from iosfarm.kernels.cuda import tuning
-from iosfarm.kernels.cuda.plan_cache import PlanCache
+from iosfarm.kernels.cuda.program import tuning
+from iosfarm.kernels.cuda.providers.plan_cache import PlanCache
+from iosfarm.kernels.cuda.providers.trials import Trials
 from iosfarm.kernels.cuda.runtime import CudaRuntime
-from iosfarm.kernels.cuda.trials import Trials
 from iosfarm.workers.evaluating import EvaluationSettings
 from iosfarm.workers.failures import Failure
 from iosfarm.workers.worker import Worker

@@ -23,7 +23,7 @@ from iosfarm.farm.executors.executor import MeasureTask, Turn
 from iosfarm.farm.executors.last_words import ended
 from iosfarm.farm.executors.process_executor import ProcessExecutor
 from iosfarm.ir.errors import IosfarmError, UsageError
-from iosfarm.kernels.cuda.probe import Driver
+from iosfarm.kernels.cuda.device.probe import Driver
 from iosfarm.workers.failures import Failure
 from iosfarm.zoo.load import load
 
@@ -138,7 +138,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     interpreter.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(interpreter))
-    monkeypatch.setattr("iosfarm.kernels.cuda.probe.probe_driver", lambda: Driver((13, 0), ("A", "B", "C")))
+    monkeypatch.setattr("iosfarm.kernels.cuda.device.probe.probe_driver", lambda: Driver((13, 0), ("A", "B", "C")))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return shown
 

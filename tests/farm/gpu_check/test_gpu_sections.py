@@ -30,15 +30,15 @@ pytestmark = needs_compiler
 @pytest.fixture
 def context(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Context]:
     """A check of `cuda`, which opens the stand-ins; it tries one plan of each choice."""
-    import iosfarm.kernels.cuda as package
+    import iosfarm.kernels.cuda.providers as package
     from iosfarm.ir.plan import PlanScope
-    from iosfarm.kernels.cuda.lane import Lanes
-    from iosfarm.kernels.cuda.plan_cache import PlanCache
-    from iosfarm.kernels.cuda.trials import Trials
+    from iosfarm.kernels.cuda.execution.lane import Lanes
+    from iosfarm.kernels.cuda.providers.plan_cache import PlanCache
+    from iosfarm.kernels.cuda.providers.trials import Trials
 
     monkeypatch.setitem(sys.modules, "cudnn", stand_in_cudnn)
     for name in ("cudnn_graph", "cudnn_provider"):
-        monkeypatch.delitem(sys.modules, f"iosfarm.kernels.cuda.{name}", raising=False)
+        monkeypatch.delitem(sys.modules, f"iosfarm.kernels.cuda.providers.{name}", raising=False)
         monkeypatch.delattr(package, name, raising=False)
 
     def parts(text: str) -> tuple[object, ...]:
@@ -50,14 +50,14 @@ def context(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Context
         trials = Trials(gpu, lanes.home, PlanCache(None, PlanScope("")), 1)
         if spec.provider == "iosfarm":
             return gpu, lanes, None, trials, spec
-        from iosfarm.kernels.cuda.cudnn_provider import CudnnProvider
+        from iosfarm.kernels.cuda.providers.cudnn_provider import CudnnProvider
 
         return gpu, lanes, CudnnProvider(gpu, trials, spec.precision), trials, spec
 
     monkeypatch.setattr(opening, "open_parts", parts)
     yield Context("cuda", tmp_path, "", time.monotonic() + 600, Rows(tmp_path / "rows.json"), ("sample",))
     for name in ("cudnn_graph", "cudnn_provider"):
-        sys.modules.pop(f"iosfarm.kernels.cuda.{name}", None)
+        sys.modules.pop(f"iosfarm.kernels.cuda.providers.{name}", None)
 
 
 def test_probes_answer_every_question(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from host_kernels import POISON, Buffer, HostError
 from host_kernels import _library as compiled
 
-from iosfarm.kernels.cuda.gpu import Bytes, Event, GpuFacts, Graph, Kernel, Stream
+from iosfarm.kernels.cuda.device.gpu import Bytes, Event, GpuFacts, Graph, Kernel, Stream
 
 FACTS = GpuFacts("Host", 0, (9, 0), 4, 2**26, 2**20, "00" * 16, "1.2", (13, 0))
 

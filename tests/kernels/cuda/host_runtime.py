@@ -5,11 +5,11 @@ from __future__ import annotations
 from host_gpu import HostGpu
 
 from iosfarm.ir.plan import PlanScope
-from iosfarm.kernels.cuda.lane import Lanes
+from iosfarm.kernels.cuda.execution.lane import Lanes
 from iosfarm.kernels.cuda.options import parse_spec
-from iosfarm.kernels.cuda.plan_cache import PlanCache
+from iosfarm.kernels.cuda.providers.plan_cache import PlanCache
+from iosfarm.kernels.cuda.providers.trials import Trials
 from iosfarm.kernels.cuda.runtime import CudaRuntime
-from iosfarm.kernels.cuda.trials import Trials
 
 
 def host_runtime(gpu: HostGpu, options: str = "", *, plans: PlanCache | None = None, most: int = 1) -> CudaRuntime:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from iosfarm.kernels.cuda.parameters import NONE, Block
-from iosfarm.kernels.cuda.steps import Addresses, Lane, Program, Step, Value
+from iosfarm.kernels.cuda.program.parameters import NONE, Block
+from iosfarm.kernels.cuda.program.steps import Addresses, Lane, Program, Step, Value
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ import pytest
 
 from iosfarm.ir.errors import UsageError
 from iosfarm.kernels import best_device, check_spec, open_runtime
-from iosfarm.kernels.cuda import opening, probe
+from iosfarm.kernels.cuda import opening
+from iosfarm.kernels.cuda.device import probe
+from iosfarm.kernels.cuda.device.probe import Driver, Findings, check
 from iosfarm.kernels.cuda.options import CudaSpec, parse_spec
-from iosfarm.kernels.cuda.probe import Driver, Findings, check
 
 NEW = Driver((13, 0), ("NVIDIA H200 (sm_90)",))
 OLD = Driver((12, 4), ("NVIDIA L4 (sm_89)", "NVIDIA L4 (sm_89)"))

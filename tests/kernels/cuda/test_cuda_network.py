@@ -25,8 +25,8 @@ from iosfarm.farm.jobs.job import Job
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph
 from iosfarm.kernels.cuda import opening
+from iosfarm.kernels.cuda.device.peak import peak_rate
 from iosfarm.kernels.cuda.options import parse_spec
-from iosfarm.kernels.cuda.peak import peak_rate
 from iosfarm.kernels.cuda.runtime import CudaRuntime
 from iosfarm.kernels.network import Span, TakesTensors, TellsUtilisation, Traceable
 from iosfarm.kernels.reference import run_graph
@@ -181,9 +181,9 @@ def test_peak_rates(capability: tuple[int, int], dtype: str, precision: str, mul
 def cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever opens `cuda` opens a GPU on the host."""
     from iosfarm.ir.plan import PlanScope
-    from iosfarm.kernels.cuda.lane import Lanes
-    from iosfarm.kernels.cuda.plan_cache import PlanCache
-    from iosfarm.kernels.cuda.trials import Trials
+    from iosfarm.kernels.cuda.execution.lane import Lanes
+    from iosfarm.kernels.cuda.providers.plan_cache import PlanCache
+    from iosfarm.kernels.cuda.providers.trials import Trials
 
     def parts(text: str) -> tuple[object, ...]:
         gpu = HostGpu(facts=GPU)

@@ -22,11 +22,11 @@ from iosfarm.ir.key import canonical_stage
 from iosfarm.ir.operators import FUSED_ACTIVATIONS
 from iosfarm.ir.plan import Plan, PlanScope
 from iosfarm.ir.stage import Stage
-from iosfarm.kernels.cuda.lane import Lanes
+from iosfarm.kernels.cuda.execution.lane import Lanes
 from iosfarm.kernels.cuda.options import parse_spec
-from iosfarm.kernels.cuda.plan_cache import PlanCache
+from iosfarm.kernels.cuda.providers.plan_cache import PlanCache
+from iosfarm.kernels.cuda.providers.trials import Trials
 from iosfarm.kernels.cuda.runtime import CudaRuntime
-from iosfarm.kernels.cuda.trials import Trials
 from iosfarm.kernels.reference import run_graph, run_stage
 
 pytestmark = needs_compiler
@@ -37,13 +37,13 @@ Open = Callable[..., CudaRuntime]
 @pytest.fixture
 def open_runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     """A runtime whose convolutions are the stand-in's."""
-    import iosfarm.kernels.cuda as package
+    import iosfarm.kernels.cuda.providers as package
 
     monkeypatch.setitem(sys.modules, "cudnn", stand_in_cudnn)
     for name in ("cudnn_graph", "cudnn_provider"):
-        monkeypatch.delitem(sys.modules, f"iosfarm.kernels.cuda.{name}", raising=False)
+        monkeypatch.delitem(sys.modules, f"iosfarm.kernels.cuda.providers.{name}", raising=False)
         monkeypatch.delattr(package, name, raising=False)
-    from iosfarm.kernels.cuda.cudnn_provider import CudnnProvider
+    from iosfarm.kernels.cuda.providers.cudnn_provider import CudnnProvider
 
     opened: list[CudaRuntime] = []
 
@@ -61,7 +61,7 @@ def open_runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     for runtime in opened:
         runtime.close()
     for name in ("cudnn_graph", "cudnn_provider"):
-        sys.modules.pop(f"iosfarm.kernels.cuda.{name}", None)
+        sys.modules.pop(f"iosfarm.kernels.cuda.providers.{name}", None)
 
 
 def error_of(runtime: CudaRuntime, stage: Stage) -> float:
@@ -212,7 +212,7 @@ def test_a_share_that_cudnn_does_not_plan_for_is_planned_for_all(
 
 def test_plans_that_cannot_be_built_are_given_up_in_time(open_runtime: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = open_runtime()
-    from iosfarm.kernels.cuda import cudnn_graph, cudnn_provider
+    from iosfarm.kernels.cuda.providers import cudnn_graph, cudnn_provider
 
     now = 0.0
     built: list[int] = []
@@ -232,7 +232,7 @@ def test_plans_that_cannot_be_built_are_given_up_in_time(open_runtime: Open, mon
 
 def test_a_library_that_can_do_nothing_is_told(open_runtime: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     open_runtime()
-    from iosfarm.kernels.cuda import cudnn_graph
+    from iosfarm.kernels.cuda.providers import cudnn_graph
 
     handle = stand_in_cudnn.create_handle()
     assert cudnn_graph.why_broken(handle) == ""

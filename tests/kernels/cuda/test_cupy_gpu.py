@@ -19,11 +19,11 @@ from numerics_cases import graph_weights, random_inputs, relative_error
 
 from iosfarm.ir.errors import DeviceLost
 from iosfarm.ir.plan import PlanScope
-from iosfarm.kernels.cuda.lane import Lanes
+from iosfarm.kernels.cuda.execution.lane import Lanes
 from iosfarm.kernels.cuda.options import parse_spec
-from iosfarm.kernels.cuda.plan_cache import PlanCache
+from iosfarm.kernels.cuda.providers.plan_cache import PlanCache
+from iosfarm.kernels.cuda.providers.trials import Trials
 from iosfarm.kernels.cuda.runtime import CudaRuntime
-from iosfarm.kernels.cuda.trials import Trials
 from iosfarm.kernels.reference import run_graph
 
 pytestmark = needs_compiler
@@ -32,7 +32,7 @@ pytestmark = needs_compiler
 @pytest.fixture
 def open_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Any]]:
     """`CupyGpu` on the stand-in."""
-    import iosfarm.kernels.cuda as package
+    import iosfarm.kernels.cuda.device as package
 
     stand_in_cupy.reset()
     for name, module in {
@@ -42,10 +42,10 @@ def open_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Any]]:
         "cupy.cuda.driver": stand_in_cupy.driver,
     }.items():
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.delitem(sys.modules, "iosfarm.kernels.cuda.cupy_gpu", raising=False)
+    monkeypatch.delitem(sys.modules, "iosfarm.kernels.cuda.device.cupy_gpu", raising=False)
     monkeypatch.delattr(package, "cupy_gpu", raising=False)
-    yield import_module("iosfarm.kernels.cuda.cupy_gpu").CupyGpu
-    sys.modules.pop("iosfarm.kernels.cuda.cupy_gpu", None)
+    yield import_module("iosfarm.kernels.cuda.device.cupy_gpu").CupyGpu
+    sys.modules.pop("iosfarm.kernels.cuda.device.cupy_gpu", None)
 
 
 def runtime_on(gpu: Any, options: str = "") -> CudaRuntime:

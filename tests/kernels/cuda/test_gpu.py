@@ -13,8 +13,8 @@ from conformance import RuntimeConformance, block, greedy
 from numerics_cases import CASES, Case, graph_weights, random_inputs, relative_error
 
 from iosfarm.ir.errors import UsageError
-from iosfarm.kernels.cuda.forms import FORMS, TUNED
-from iosfarm.kernels.cuda.probe import check, look
+from iosfarm.kernels.cuda.device.probe import check, look
+from iosfarm.kernels.cuda.program.forms import FORMS, TUNED
 from iosfarm.kernels.cuda.runtime import CudaRuntime
 from iosfarm.kernels.reference import run_graph
 

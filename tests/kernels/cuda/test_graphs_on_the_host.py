@@ -21,14 +21,14 @@ from iosfarm.ir.key import canonical_stage
 from iosfarm.ir.plan import PlanScope
 from iosfarm.ir.stage import Stage
 from iosfarm.kernels.cuda import runtime as runtime_module
-from iosfarm.kernels.cuda.dependencies import ancestors
-from iosfarm.kernels.cuda.errors import translated
-from iosfarm.kernels.cuda.form import Form, form_of
-from iosfarm.kernels.cuda.forms import FORMS
-from iosfarm.kernels.cuda.gpu import Graph as CudaGraph
-from iosfarm.kernels.cuda.gpu import Stream
-from iosfarm.kernels.cuda.lanes import Placement
-from iosfarm.kernels.cuda.plan_cache import PlanCache
+from iosfarm.kernels.cuda.device.errors import translated
+from iosfarm.kernels.cuda.device.gpu import Graph as CudaGraph
+from iosfarm.kernels.cuda.device.gpu import Stream
+from iosfarm.kernels.cuda.execution.form import Form, form_of
+from iosfarm.kernels.cuda.program.dependencies import ancestors
+from iosfarm.kernels.cuda.program.forms import FORMS
+from iosfarm.kernels.cuda.program.lanes import Placement
+from iosfarm.kernels.cuda.providers.plan_cache import PlanCache
 from iosfarm.kernels.cuda.runtime import CudaRuntime
 from iosfarm.kernels.reference import run_graph, run_stage
 

@@ -23,11 +23,11 @@ from iosfarm.ir.graph import Graph
 from iosfarm.ir.plan import PlanScope
 from iosfarm.ir.schedule import Schedule
 from iosfarm.kernels.cuda.catalogue.part import Part
-from iosfarm.kernels.cuda.gpu import Kernel
+from iosfarm.kernels.cuda.device.gpu import Kernel
 from iosfarm.kernels.cuda.joining import joined
-from iosfarm.kernels.cuda.plan_cache import PlanCache
+from iosfarm.kernels.cuda.program.steps import Call, Into, Program, Step, Value
+from iosfarm.kernels.cuda.providers.plan_cache import PlanCache
 from iosfarm.kernels.cuda.runtime import CudaRuntime
-from iosfarm.kernels.cuda.steps import Call, Into, Program, Step, Value
 from iosfarm.kernels.reference import run_graph
 from iosfarm.search.baselines import sequential
 from iosfarm.search.parts import cut

@@ -14,7 +14,7 @@ import pytest
 from host_gpu import HostGpu
 from host_kernels import needs_compiler
 
-from iosfarm.kernels.cuda.lane import Lanes
+from iosfarm.kernels.cuda.execution.lane import Lanes
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from iosfarm.kernels.cuda import nvml
+from iosfarm.kernels.cuda.device import nvml
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from program_examples import program, programs, step
 
-from iosfarm.kernels.cuda.dependencies import (
+from iosfarm.kernels.cuda.device.gpu import ALIGNMENT, rounded
+from iosfarm.kernels.cuda.program.dependencies import (
     Dependencies,
     ancestors,
     descendants,
@@ -18,10 +19,9 @@ from iosfarm.kernels.cuda.dependencies import (
     true_only,
     with_barriers,
 )
-from iosfarm.kernels.cuda.gpu import ALIGNMENT, rounded
-from iosfarm.kernels.cuda.lanes import place
-from iosfarm.kernels.cuda.memory import plan_memory
-from iosfarm.kernels.cuda.steps import Program
+from iosfarm.kernels.cuda.program.lanes import place
+from iosfarm.kernels.cuda.program.memory import plan_memory
+from iosfarm.kernels.cuda.program.steps import Program
 
 orders = st.sampled_from([with_barriers, true_only])
 

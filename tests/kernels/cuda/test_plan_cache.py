@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from iosfarm.ir.plan import Plan, PlanScope
-from iosfarm.kernels.cuda.plan_cache import FORMAT, VERSION, PlanCache
+from iosfarm.kernels.cuda.providers.plan_cache import FORMAT, VERSION, PlanCache
 
 NO_TIME = json.dumps(
     {"format": FORMAT, "version": VERSION, "scope": PlanScope("x").text, "plans": {"key": ["all one", -1.0]}}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-
 import numpy as np
 import pytest
 import torch
@@ -13,6 +11,7 @@ from operator_on_host import TOLERANCES, error, operator
 from iosfarm.ir.operators import Attribute, Shape
 from iosfarm.kernels.cuda import catalogue
 from iosfarm.kernels.cuda.catalogue import Launch, Pointer, source_text
+from iosfarm.kernels.cuda.catalogue.sources import SOURCES
 from iosfarm.kernels.cuda.catalogue.tensors import ELEMENTS
 
 pytestmark = needs_compiler
@@ -86,7 +85,7 @@ def converting(source: str, target: str) -> dict[str, str]:
     """A kernel from one element type to another."""
     body = "from_float(to_float(in[blockIdx.x]), out[blockIdx.x]);"
     kernel = f'extern "C" __global__ void test(const {source}* in, {target}* out) {{ {body} }}'
-    return {"test.cu": (files("iosfarm.kernels.cuda") / "element.cuh").read_text().replace("#pragma once", "") + kernel}
+    return {"test.cu": (SOURCES / "element.cuh").read_text().replace("#pragma once", "") + kernel}
 
 
 def test_half_types_round_as_torch_does() -> None:

@@ -20,11 +20,11 @@ from numerics_cases import graph_weights, random_inputs, relative_error
 from iosfarm.farm.schedules.schedule_format import ScheduleFile
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.plan import PlanScope
-from iosfarm.kernels.cuda import tuning
-from iosfarm.kernels.cuda.forms import TUNED
-from iosfarm.kernels.cuda.plan_cache import PlanCache
+from iosfarm.kernels.cuda.program import tuning
+from iosfarm.kernels.cuda.program.forms import TUNED
+from iosfarm.kernels.cuda.program.tuning import Order, parsed, tuned, written
+from iosfarm.kernels.cuda.providers.plan_cache import PlanCache
 from iosfarm.kernels.cuda.runtime import CudaRuntime
-from iosfarm.kernels.cuda.tuning import Order, parsed, tuned, written
 from iosfarm.kernels.reference import run_graph
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from iosfarm.kernels.cuda.dependencies import Dependencies, descendants
-from iosfarm.kernels.cuda.gpu import ALIGNMENT
-from iosfarm.kernels.cuda.steps import Program
+from iosfarm.kernels.cuda.device.gpu import ALIGNMENT
+from iosfarm.kernels.cuda.program.dependencies import Dependencies, descendants
+from iosfarm.kernels.cuda.program.steps import Program
 from iosfarm.kernels.memory import MemoryPlan, plan_values
 
 __all__ = ["MemoryPlan", "plan_memory"]

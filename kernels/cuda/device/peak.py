@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from iosfarm.kernels.cuda.gpu import GpuFacts
+from iosfarm.kernels.cuda.device.gpu import GpuFacts
 
 CORES = {(0, 0): 128, (6, 0): 64, (6, 1): 128, (7, 0): 64, (8, 6): 128, (9, 0): 128}
 """Multiply-adds of float32 in a clock of one multiprocessor, from each compute capability on; (8, 0) has 64, as (7, 0).

@@ -10,8 +10,8 @@ import heapq
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from iosfarm.kernels.cuda.dependencies import Dependencies, reordered, true_only, with_barriers
-from iosfarm.kernels.cuda.steps import Program, Step
+from iosfarm.kernels.cuda.program.dependencies import Dependencies, reordered, true_only, with_barriers
+from iosfarm.kernels.cuda.program.steps import Program, Step
 
 Arranged = tuple[Program, Dependencies]
 

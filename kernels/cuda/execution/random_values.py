@@ -8,9 +8,9 @@ import math
 
 import numpy as np
 
-from iosfarm.kernels.cuda.gpu import Gpu, Stream
-from iosfarm.kernels.cuda.layout import encoded
-from iosfarm.kernels.cuda.parameters import Block
+from iosfarm.kernels.cuda.device.gpu import Gpu, Stream
+from iosfarm.kernels.cuda.device.layout import encoded
+from iosfarm.kernels.cuda.program.parameters import Block
 
 POOL = 1 << 18
 """Values in the pool. Tensors begin where the one before has ended, so that few are equal."""

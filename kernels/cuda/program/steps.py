@@ -8,8 +8,8 @@ from typing import Protocol
 
 from iosfarm.ir.operators import Shape
 from iosfarm.kernels.cuda.catalogue.part import Part
-from iosfarm.kernels.cuda.gpu import Stream
-from iosfarm.kernels.cuda.parameters import Block
+from iosfarm.kernels.cuda.device.gpu import Stream
+from iosfarm.kernels.cuda.program.parameters import Block
 
 Addresses = Sequence[int]
 """Device addresses of a step's values, in the order in which its call expects them."""

@@ -12,9 +12,9 @@ import numpy as np
 from cupy.cuda import driver, runtime
 
 from iosfarm.ir.errors import DeviceLost
-from iosfarm.kernels.cuda.errors import INVALID_DEVICE, translated
-from iosfarm.kernels.cuda.gpu import Bytes, Event, GpuFacts, Graph, Kernel, Stream
-from iosfarm.kernels.cuda.nvml import driver_version, uuid
+from iosfarm.kernels.cuda.device.errors import INVALID_DEVICE, translated
+from iosfarm.kernels.cuda.device.gpu import Bytes, Event, GpuFacts, Graph, Kernel, Stream
+from iosfarm.kernels.cuda.device.nvml import driver_version, uuid
 
 DEFAULT_SHARED = 48 * 1024
 """Bytes of dynamic shared memory that a kernel gets without asking for more."""

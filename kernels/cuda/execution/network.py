@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.key import PlacedStage
-from iosfarm.kernels.cuda.executable import CudaExecutable, Setup
-from iosfarm.kernels.cuda.stamps import Run, stamps
+from iosfarm.kernels.cuda.execution.executable import CudaExecutable, Setup
+from iosfarm.kernels.cuda.execution.stamps import Run, stamps
 from iosfarm.kernels.network import Busy, Span, is_channels_last
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class CudaNetwork(CudaExecutable):
 
     def put(self, inputs: Sequence[Tensor]) -> None:
         """See `StaysOnDevice.put`."""
-        from iosfarm.kernels.cuda.torch_tensors import bytes_of
+        from iosfarm.kernels.cuda.device.torch_tensors import bytes_of
 
         self._check_open()
         for value, tensor in zip(self._bound.form.program.inputs, inputs, strict=True):
@@ -72,7 +72,7 @@ class CudaNetwork(CudaExecutable):
 
     def fetch(self, *, channels_last: bool = False) -> list[Tensor]:
         """See `StaysOnDevice.fetch`."""
-        from iosfarm.kernels.cuda.torch_tensors import tensor_of
+        from iosfarm.kernels.cuda.device.torch_tensors import tensor_of
 
         self._check_open()
         program, found = self._bound.form.program, []

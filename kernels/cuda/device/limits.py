@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from iosfarm.ir.errors import Infeasible
 from iosfarm.ir.graph import DTYPES
 from iosfarm.ir.operators import Shape
-from iosfarm.kernels.cuda.gpu import Gpu
+from iosfarm.kernels.cuda.device.gpu import Gpu
 
 CAPABILITY = {"float32": (0, 0), "float16": (5, 3), "bfloat16": (8, 0)}
 """Compute capability from which devices have a dtype; TF32 comes with bfloat16."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from iosfarm.kernels.cuda.steps import Step
+from iosfarm.kernels.cuda.program.steps import Step
 
 Dependencies = tuple[tuple[int, ...], ...]
 """For each step the steps that it waits for directly, ascending."""

@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import Any
 
 from iosfarm.ir.operators import Shape
-from iosfarm.kernels.cuda.convolution import Convolution
-from iosfarm.kernels.cuda.probe import cupy_major, find_cudart, find_cudnn, find_nvrtc
+from iosfarm.kernels.cuda.device.probe import cupy_major, find_cudart, find_cudnn, find_nvrtc
+from iosfarm.kernels.cuda.providers.convolution import Convolution
 
 _MAJOR = cupy_major() or 13
 # cuDNN compiles some of its engines, and looks for the compiler by its name alone, as that does for a part of itself.

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from iosfarm.ir.operators import Attributes, Shape, spec
 from iosfarm.kernels.cuda import catalogue
 from iosfarm.kernels.cuda.catalogue import Launch, Part
-from iosfarm.kernels.cuda.convolution import Convolution
-from iosfarm.kernels.cuda.gpu import Gpu
-from iosfarm.kernels.cuda.kernel_call import KernelCall, kernel_call
-from iosfarm.kernels.cuda.parameters import Block, block_of
+from iosfarm.kernels.cuda.device.gpu import Gpu
+from iosfarm.kernels.cuda.program.parameters import Block, block_of
+from iosfarm.kernels.cuda.providers.convolution import Convolution
+from iosfarm.kernels.cuda.providers.kernel_call import KernelCall, kernel_call
 
 
 @dataclass(frozen=True)

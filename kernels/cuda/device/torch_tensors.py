@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from iosfarm.ir.operators import Shape
-from iosfarm.kernels.cuda.gpu import Bytes
+from iosfarm.kernels.cuda.device.gpu import Bytes
 
 
 def bytes_of(tensor: Tensor) -> Bytes:

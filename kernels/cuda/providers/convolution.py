@@ -8,7 +8,7 @@ from typing import Protocol
 from iosfarm.ir.device import Fact, canonical_json
 from iosfarm.ir.operators import Attribute, Attributes, Shape
 from iosfarm.kernels.cuda.catalogue.part import Part
-from iosfarm.kernels.cuda.steps import Call
+from iosfarm.kernels.cuda.program.steps import Call
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from iosfarm.ir.graph import DTYPES
 from iosfarm.ir.merge import merged_convolution
 from iosfarm.ir.operators import Attributes, Shape
-from iosfarm.kernels.cuda.gpu import Bytes, rounded
-from iosfarm.kernels.cuda.layout import encoded
+from iosfarm.kernels.cuda.device.gpu import Bytes, rounded
+from iosfarm.kernels.cuda.device.layout import encoded
 from iosfarm.kernels.runtime import Array
 
 

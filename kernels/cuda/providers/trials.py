@@ -10,9 +10,9 @@ from itertools import pairwise
 
 from iosfarm.ir.operators import Shape
 from iosfarm.ir.plan import Plan
-from iosfarm.kernels.cuda.gpu import Gpu, rounded
-from iosfarm.kernels.cuda.plan_cache import PlanCache
-from iosfarm.kernels.cuda.steps import Call, Lane
+from iosfarm.kernels.cuda.device.gpu import Gpu, rounded
+from iosfarm.kernels.cuda.program.steps import Call, Lane
+from iosfarm.kernels.cuda.providers.plan_cache import PlanCache
 
 COPIES = 8
 """Executions of a call in one timed graph."""

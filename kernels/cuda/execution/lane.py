@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from iosfarm.kernels.cuda.gpu import Gpu, Stream
+from iosfarm.kernels.cuda.device.gpu import Gpu, Stream
 
 
 class RuntimeLane:
@@ -24,7 +24,7 @@ class RuntimeLane:
     def cudnn(self) -> int:
         """See `Lane`."""
         if self._handle is None:
-            from iosfarm.kernels.cuda import cudnn_graph
+            from iosfarm.kernels.cuda.providers import cudnn_graph
 
             self._handle = cudnn_graph.create_handle()
             cudnn_graph.set_stream(self._handle, self._gpu.stream_address(self._stream))
@@ -33,7 +33,7 @@ class RuntimeLane:
     def close(self) -> None:
         """Give the handle back."""
         if self._handle is not None:
-            from iosfarm.kernels.cuda import cudnn_graph
+            from iosfarm.kernels.cuda.providers import cudnn_graph
 
             with suppress(Exception):  # after a lost device nothing can be given back
                 cudnn_graph.destroy_handle(self._handle)

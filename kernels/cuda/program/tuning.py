@@ -10,8 +10,8 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
-from iosfarm.kernels.cuda.dependencies import Dependencies
-from iosfarm.kernels.cuda.steps import Step
+from iosfarm.kernels.cuda.program.dependencies import Dependencies
+from iosfarm.kernels.cuda.program.steps import Step
 
 Order = tuple[int, ...]
 """Numbers of a program's steps in the order in which they are launched."""

@@ -9,9 +9,9 @@ import numpy as np
 
 from iosfarm.kernels.cuda.catalogue.launch import Launch, Pointer, Scalar, scratch_bytes
 from iosfarm.kernels.cuda.catalogue.sources import source_text
-from iosfarm.kernels.cuda.gpu import Gpu, Kernel
-from iosfarm.kernels.cuda.parameters import NONE, Block
-from iosfarm.kernels.cuda.steps import Addresses, Lane
+from iosfarm.kernels.cuda.device.gpu import Gpu, Kernel
+from iosfarm.kernels.cuda.program.parameters import NONE, Block
+from iosfarm.kernels.cuda.program.steps import Addresses, Lane
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,24 @@ from dataclasses import dataclass
 from iosfarm.ir.device import Fact
 from iosfarm.ir.graph import DTYPES
 from iosfarm.ir.plan import Plan, plan_key
-from iosfarm.kernels.cuda import cudnn_graph
-from iosfarm.kernels.cuda.convolution import Convolution
-from iosfarm.kernels.cuda.cudnn_graph import BIAS, RESIDUAL, WEIGHT, ConvolutionGraph, NotSupported, X, Y, fusions
-from iosfarm.kernels.cuda.gpu import Gpu, rounded
-from iosfarm.kernels.cuda.kernel_call import KernelCall
-from iosfarm.kernels.cuda.own_kernels import convolution_block, epilogue_call
-from iosfarm.kernels.cuda.parameters import Block
-from iosfarm.kernels.cuda.steps import Addresses, Call, Lane
-from iosfarm.kernels.cuda.trials import Trials, tensor_bytes
+from iosfarm.kernels.cuda.device.gpu import Gpu, rounded
+from iosfarm.kernels.cuda.program.parameters import Block
+from iosfarm.kernels.cuda.program.steps import Addresses, Call, Lane
+from iosfarm.kernels.cuda.providers import cudnn_graph
+from iosfarm.kernels.cuda.providers.convolution import Convolution
+from iosfarm.kernels.cuda.providers.cudnn_graph import (
+    BIAS,
+    RESIDUAL,
+    WEIGHT,
+    ConvolutionGraph,
+    NotSupported,
+    X,
+    Y,
+    fusions,
+)
+from iosfarm.kernels.cuda.providers.kernel_call import KernelCall
+from iosfarm.kernels.cuda.providers.own_kernels import convolution_block, epilogue_call
+from iosfarm.kernels.cuda.providers.trials import Trials, tensor_bytes
 
 BUILDING = 0.5
 """Seconds after which no further plan of a convolution is built: some engines are compiled when they are."""

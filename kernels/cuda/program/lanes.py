@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from iosfarm.kernels.cuda.dependencies import Dependencies, ends
-from iosfarm.kernels.cuda.gpu import Event, Gpu
-from iosfarm.kernels.cuda.steps import Lane
+from iosfarm.kernels.cuda.device.gpu import Event, Gpu
+from iosfarm.kernels.cuda.program.dependencies import Dependencies, ends
+from iosfarm.kernels.cuda.program.steps import Lane
 
 
 @dataclass(frozen=True)

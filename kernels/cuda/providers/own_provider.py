@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from iosfarm.ir.device import Fact
-from iosfarm.kernels.cuda.convolution import Convolution
-from iosfarm.kernels.cuda.gpu import Gpu, GpuFacts
-from iosfarm.kernels.cuda.own_kernels import own_convolutions
-from iosfarm.kernels.cuda.steps import Call
-from iosfarm.kernels.cuda.trials import Trials, tensor_bytes
+from iosfarm.kernels.cuda.device.gpu import Gpu, GpuFacts
+from iosfarm.kernels.cuda.program.steps import Call
+from iosfarm.kernels.cuda.providers.convolution import Convolution
+from iosfarm.kernels.cuda.providers.own_kernels import own_convolutions
+from iosfarm.kernels.cuda.providers.trials import Trials, tensor_bytes
 
 TENSOR_CORES = {"float16": (7, 5), "bfloat16": (8, 0), "float32": (8, 0)}
 """Compute capability from which our kernels multiply a dtype by tensor cores; float32 as TF32."""

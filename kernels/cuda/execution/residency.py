@@ -8,11 +8,11 @@ from contextlib import suppress
 
 from iosfarm.ir.errors import DeviceLost
 from iosfarm.ir.operators import Attributes
-from iosfarm.kernels.cuda.form import Bound, Form
-from iosfarm.kernels.cuda.gpu import Gpu, rounded
-from iosfarm.kernels.cuda.parameters import merged_weights, packed
-from iosfarm.kernels.cuda.random_values import RandomValues
-from iosfarm.kernels.cuda.steps import Lane, Step
+from iosfarm.kernels.cuda.device.gpu import Gpu, rounded
+from iosfarm.kernels.cuda.execution.form import Bound, Form
+from iosfarm.kernels.cuda.execution.random_values import RandomValues
+from iosfarm.kernels.cuda.program.parameters import merged_weights, packed
+from iosfarm.kernels.cuda.program.steps import Lane, Step
 from iosfarm.kernels.runtime import Array
 
 WeightsOf = Callable[[int], tuple[Attributes, Mapping[str, Array]]]

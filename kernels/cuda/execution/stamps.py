@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iosfarm.kernels.cuda.catalogue.sources import source_text
-from iosfarm.kernels.cuda.form import Bound, Form
-from iosfarm.kernels.cuda.gpu import Event, Stream
+from iosfarm.kernels.cuda.device.gpu import Event, Stream
+from iosfarm.kernels.cuda.execution.form import Bound, Form
 
 _BYTES = 8  # of a stamp
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, Self
 
-from iosfarm.kernels.cuda.form import Bound
-from iosfarm.kernels.cuda.gpu import Gpu, Graph, Stream
-from iosfarm.kernels.cuda.layout import from_device, to_device
-from iosfarm.kernels.cuda.residency import Residency
+from iosfarm.kernels.cuda.device.gpu import Gpu, Graph, Stream
+from iosfarm.kernels.cuda.device.layout import from_device, to_device
+from iosfarm.kernels.cuda.execution.form import Bound
+from iosfarm.kernels.cuda.execution.residency import Residency
 from iosfarm.kernels.runtime import Array
 
 SHORTEST = 200e-6

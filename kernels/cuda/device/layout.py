@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iosfarm.ir.operators import Shape
-from iosfarm.kernels.cuda.gpu import Bytes
+from iosfarm.kernels.cuda.device.gpu import Bytes
 from iosfarm.kernels.runtime import Array
 
 

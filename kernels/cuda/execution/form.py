@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from iosfarm.kernels.cuda.dependencies import Dependencies
-from iosfarm.kernels.cuda.gpu import Event, Gpu, Graph, Stream
-from iosfarm.kernels.cuda.lanes import Placement, enqueue, place
-from iosfarm.kernels.cuda.memory import MemoryPlan, plan_memory
-from iosfarm.kernels.cuda.steps import Lane, Program
+from iosfarm.kernels.cuda.device.gpu import Event, Gpu, Graph, Stream
+from iosfarm.kernels.cuda.program.dependencies import Dependencies
+from iosfarm.kernels.cuda.program.lanes import Placement, enqueue, place
+from iosfarm.kernels.cuda.program.memory import MemoryPlan, plan_memory
+from iosfarm.kernels.cuda.program.steps import Lane, Program
 
 Mark = Callable[[int, Stream, bool], None]
 """(step, its stream, whether it begins): called before and after each step is put on its stream."""

@@ -1,0 +1,1 @@
+"""Who can compute an operator: cuDNN or our own kernels; what competes is timed, and what won is remembered."""
