@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from iosfarm.db import tables
 from iosfarm.db.bulk import insert_rows
-from iosfarm.db.connection.dialect import READING, texts
+from iosfarm.db.connection.dialect import KEYS_AT_ONCE, READERS, fetch, texts
 from iosfarm.db.connection.handle import Handle
-from iosfarm.db.encoding import Columns, decode, encode, place_of
+from iosfarm.db.encoding import Answer, Columns, decode, encode, place_of
 from iosfarm.db.errors import MissingRowError
 from iosfarm.db.lease_rows import end_leases
 from iosfarm.db.rows import device_rows, environment_row, stage_rows
@@ -67,14 +67,13 @@ class Measurements(Handle):
                 return usable(connection, some, device, environment, self.name)
 
         found: dict[str, Recorded] = {}
-        connections, at_once = READING[self._location.url.get_backend_name()]
-        parts = [wanted] if self._location.in_memory else _parts(wanted, at_once)
+        parts = [wanted] if self._location.in_memory else _parts(wanted)
         if len(parts) == 1:
             found = part(wanted)
         else:
             # In a large database each key takes some pages from the disk. While some parts wait for theirs, others are
             # made into measurements.
-            with ThreadPoolExecutor(connections, "lookup") as readers:
+            with ThreadPoolExecutor(READERS, "lookup") as readers:
                 for answers in readers.map(part, parts):
                     found.update(answers)
         return {**beneath(self, [key for key in wanted if key not in found], device, environment), **found}
@@ -145,12 +144,12 @@ class Measurements(Handle):
             return [[numbers[columns.uid] for columns in all_columns] for all_columns in encoded]
 
 
-def _parts(keys: Sequence[str], at_once: int) -> list[Sequence[str]]:
+def _parts(keys: Sequence[str]) -> list[Sequence[str]]:
     """Keys to look up side by side."""
-    if len(keys) < 2 * at_once:
+    if len(keys) < 2 * KEYS_AT_ONCE:
         return [keys]
     ordered = sorted(keys)  # as the index has them: readers keep out of each other's pages
-    return [ordered[first : first + at_once] for first in range(0, len(keys), at_once)]
+    return [ordered[first : first + KEYS_AT_ONCE] for first in range(0, len(keys), KEYS_AT_ONCE)]
 
 
 def _end_leases(connection: Connection, batches: Sequence[Batch], owner: str) -> None:
@@ -161,11 +160,6 @@ def _end_leases(connection: Connection, batches: Sequence[Batch], owner: str) ->
     for _, some in sorted(alike.items(), key=lambda item: item[0]):
         keys = {summary.key for batch in some for summary, _ in batch.items}
         end_leases(connection, keys, some[0].device, some[0].environment, owner)
-
-
-_DERIVED = ("uid", "median", "mad", "min", "p90", "n")
-_ANSWER = ("id", "environment_id", "n", *(name for name in Columns._fields if name not in _DERIVED))
-"""Columns that a look-up needs. Statistics follow from the samples."""
 
 
 def usable(
@@ -191,7 +185,7 @@ def usable(
     # measurements of a stage: an expression keeps the index to the stage.
     device_id = measurement.c.device_id if len(devices) == 1 else measurement.c.device_id + 0
     statement = (
-        select(stage.c.key, *(measurement.c[name] for name in _ANSWER))
+        select(stage.c.key, *(measurement.c[name] for name in Answer._fields))
         .join_from(stage, measurement, measurement.c.stage_id == stage.c.id)
         .where(
             stage.c.key == wanted,
@@ -200,11 +194,12 @@ def usable(
             measurement.c.status.in_(USABLE),
         )
     )
-    candidates: dict[str, list[Row[Any]]] = {}
+    candidates: dict[str, list[Answer]] = {}
     # Not ordered by the database: SQLite would walk through all measurements in the order of their times.
-    for row in connection.execute(statement).all():
-        if row.id > after.get(row.key, -1):
-            candidates.setdefault(row.key, []).append(row)
+    for key, *columns in fetch(connection, statement):
+        row = Answer._make(columns)
+        if row.id > after.get(key, -1):
+            candidates.setdefault(key, []).append(row)
     differences = {number: environment.soft_differences(other) for number, other in environments.items()}
     found = {}
     for key, rows in candidates.items():
@@ -222,7 +217,7 @@ def beneath(handle: Handle, keys: Sequence[str], device: Device, environment: En
     return {key: replace(recorded, id=-recorded.id) for key, recorded in found.items()}
 
 
-def _preferred(rows: Sequence[Row[Any]], differences: Mapping[int, Mapping[str, Any]]) -> Row[Any]:
+def _preferred(rows: Sequence[Answer], differences: Mapping[int, Mapping[str, Any]]) -> Answer:
     if len(rows) == 1:
         return rows[0]
     newest = max(rows, key=lambda row: (row.measured_at, row.id))

@@ -18,12 +18,14 @@ from sqlalchemy import (
     Float,
     Insert,
     QueuePool,
+    Select,
     Table,
     Text,
     create_engine,
     event,
     func,
     literal,
+    select,
     text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -41,16 +43,9 @@ _IMPORT_CACHE = 262_144  # KiB: an import among millions of rows changes pages a
 _SCHEMA_LOCK = 0x105FA12  # any number, the same in every iosfarm
 
 
-class Reading(NamedTuple):
-    """How one look-up of many keys is shared out."""
-
-    connections: int
-    keys: int
-
-
-READING = {"sqlite": Reading(4, 1000), "postgresql": Reading(6, 625)}
-"""Connections, as many as an engine keeps open, and keys for each statement. In a large database a key takes some pages
-from the disk, and a server's processes wait for them side by side; SQLite's work is done in this process.
+READERS, KEYS_AT_ONCE = 8, 625
+"""Connections that share one look-up of many keys, as many as an engine keeps open, and keys for each statement. In a
+large database a key takes some pages from the disk, and readers wait for them side by side.
 """
 
 
@@ -93,7 +88,7 @@ def make_engine(location: Location, *, readonly: bool, timeout: float) -> Engine
         return create_engine(
             location.url,
             connect_args=arguments,
-            pool_size=READING["postgresql"].connections,
+            pool_size=READERS,
             pool_pre_ping=True,
             isolation_level="READ COMMITTED",
         )
@@ -127,6 +122,19 @@ def texts(connection: Connection, values: Sequence[str]) -> ColumnElement[str]:
         rows = func.json_each(json.dumps(list(values))).table_valued("value", name="texts")
         return cast("ColumnElement[str]", rows.c.value)
     return func.unnest(literal(array_text(values), ArrayText("TEXT")), type_=Text).column_valued("texts")
+
+
+def fetch(connection: Connection, statement: Select[Any]) -> list[list[Any]]:
+    """All rows of a SELECT of integers, texts and times; SQLite's times as it stores them.
+
+    Python's driver of SQLite takes the interpreter's lock for each row, so that readers wait for one another. There it
+    is one row: a JSON text of all, which is also read in a fraction of the time.
+    """
+    if connection.dialect.name != "sqlite":
+        return [list(row) for row in connection.execute(statement)]
+    rows = func.json_group_array(func.json_array(*statement.subquery().columns))
+    found: list[list[Any]] = json.loads(connection.execute(select(rows)).scalar_one())
+    return found
 
 
 def prepare_import(connection: Connection) -> None:
@@ -219,7 +227,8 @@ def _sqlite_engine(location: Location, *, readonly: bool, timeout: float) -> Eng
 
     # A database in memory lives as long as its only connection; other threads wait for their turn.
     single = {"pool_size": 1, "max_overflow": 0, "pool_timeout": timeout} if location.path is None else {}
-    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, **single)
+    kept: dict[str, Any] = single or {"pool_size": READERS}
+    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, **kept)
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:

@@ -10,9 +10,9 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy import func, select
 
 from iosfarm.db import tables
-from iosfarm.db.connection.dialect import texts
+from iosfarm.db.connection.dialect import fetch, texts
 from iosfarm.db.connection.handle import Handle
-from iosfarm.db.encoding import decode
+from iosfarm.db.encoding import Answer, decode
 from iosfarm.db.errors import DatabaseError
 from iosfarm.db.measurements import Recorded
 from iosfarm.db.query.pairs import device_keys
@@ -81,7 +81,8 @@ class Sampling(Handle):
                 ids = list(connection.scalars(listed))
             chosen = chance.sample(sorted(ids), min(len(ids), 2 * count))  # some are of one stage
             wanted = sql_cast(texts(connection, [str(number) for number in chosen]), tables.BigId)
-            statement = select(tables.measurement, _s.key, _s.canonical).join(tables.stage).where(_m.id == wanted)
-            found = {row.key: row for row in connection.execute(statement)}
+            columns = (_m[name] for name in Answer._fields)
+            statement = select(_s.key, _s.canonical, *columns).join(tables.stage).where(_m.id == wanted)
+            found = {key: (text, Answer._make(row)) for key, text, *row in fetch(connection, statement)}
         order = chance.sample(sorted(found), min(len(found), count))
-        return [(found[k].canonical, Recorded(found[k].id, decode(found[k], k, self.name))) for k in order]
+        return [(text, Recorded(row.id, decode(row, key, self.name))) for key in order for text, row in [found[key]]]

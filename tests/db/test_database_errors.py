@@ -209,12 +209,23 @@ def test_made_by_a_newer_iosfarm(path: Path) -> None:
             LatencyDatabase(str(path), readonly=readonly)
 
 
-def test_damaged_row(path: Path) -> None:
+@pytest.mark.parametrize(
+    ("column", "value", "what"),
+    [
+        ("samples", "[1.0, ", "measurement 1 is damaged: Expecting value"),
+        ("samples", "[1.0] 2", "measurement 1 is damaged: ' 2' after its JSON"),
+        ("samples", b"[1.0]", "JSON cannot hold BLOB values"),
+        ("conditions", 4.5, "measurement 1 is damaged"),
+        ("conditions", "\0{}", "measurement 1 is damaged"),
+        ("measured_at", "yesterday", "measurement 1 is damaged: Invalid isoformat string: 'yesterday'"),
+    ],
+)
+def test_damaged_row(path: Path, column: str, value: object, what: str) -> None:
     other = sqlite3.connect(path)
-    other.execute("UPDATE measurement SET samples = '[1.0, '")
+    other.execute(f"UPDATE measurement SET {column} = ?", [value])
     other.commit()
     other.close()
-    with LatencyDatabase(str(path)) as database, pytest.raises(DatabaseError, match="measurement 1 is damaged"):
+    with LatencyDatabase(str(path)) as database, pytest.raises(DatabaseError, match=what):
         database.lookup([stage(1).key], CPU, ENVIRONMENT)
 
 
