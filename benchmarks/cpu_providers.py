@@ -23,7 +23,7 @@ from cpu_runtime import greedy, load, sequential
 
 from iosfarm.deploy.onnx_export import to_onnx
 from iosfarm.ir.graph import Graph
-from iosfarm.kernels.cpu import convolution
+from iosfarm.kernels.cpu.operators import convolution
 from iosfarm.kernels.cpu.runtime import CpuRuntime
 from iosfarm.kernels.runtime import Array, Weights
 from iosfarm.zoo.weights import random_weights

@@ -21,7 +21,7 @@ from contextlib import closing
 from cpu_runtime import greedy, load, sequential
 
 from iosfarm.kernels.cpu import program
-from iosfarm.kernels.cpu.prepared import Prepared
+from iosfarm.kernels.cpu.operators.prepared import Prepared
 from iosfarm.kernels.cpu.runtime import CpuRuntime
 from iosfarm.zoo.weights import random_weights
 

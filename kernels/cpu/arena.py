@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from iosfarm.ir.operators import Shape
+from iosfarm.kernels.cpu.operators.prepared import Prepared, Source, Step, Values
 from iosfarm.kernels.cpu.parts import Part
-from iosfarm.kernels.cpu.prepared import Prepared, Source, Step, Values
 from iosfarm.kernels.cpu.program import Operation, StageProgram
 from iosfarm.kernels.memory import plan_values
 from iosfarm.kernels.torch_operators import Function

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from iosfarm.kernels.cpu.arena import Arena
-from iosfarm.kernels.cpu.prepared import Values
+from iosfarm.kernels.cpu.operators.prepared import Values
 from iosfarm.kernels.cpu.streams import Streams
 from iosfarm.kernels.cpu.weights import array_of, tensor_of
 from iosfarm.kernels.runtime import Array

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from iosfarm.kernels.cpu.arena import Arena
 from iosfarm.kernels.cpu.executable import CpuExecutable
-from iosfarm.kernels.cpu.prepared import Values
+from iosfarm.kernels.cpu.operators.prepared import Values
 from iosfarm.kernels.cpu.streams import Streams
 from iosfarm.kernels.network import Span, is_channels_last
 

@@ -12,12 +12,12 @@ from iosfarm.ir.merge import merged_convolution
 from iosfarm.ir.operators import Attributes, Shape
 from iosfarm.ir.stage import Stage
 from iosfarm.ir.stage_units import StageOperator, StageUnit
-from iosfarm.kernels.cpu.activations import with_activations
-from iosfarm.kernels.cpu.convolution import prepared_convolution
-from iosfarm.kernels.cpu.out_functions import prepared_elementwise
+from iosfarm.kernels.cpu.operators.activations import with_activations
+from iosfarm.kernels.cpu.operators.convolution import prepared_convolution
+from iosfarm.kernels.cpu.operators.out_functions import prepared_elementwise
+from iosfarm.kernels.cpu.operators.pooling import prepared_pool
+from iosfarm.kernels.cpu.operators.prepared import Prepared
 from iosfarm.kernels.cpu.parts import Part, parts_of
-from iosfarm.kernels.cpu.pooling import prepared_pool
-from iosfarm.kernels.cpu.prepared import Prepared
 from iosfarm.kernels.torch_operators import Function, bind
 
 Bound = Mapping[str, Tensor]

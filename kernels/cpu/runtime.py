@@ -21,7 +21,7 @@ from iosfarm.kernels.cpu.allocator import keep_freed_memory
 from iosfarm.kernels.cpu.arena import place
 from iosfarm.kernels.cpu.executable import CpuExecutable
 from iosfarm.kernels.cpu.network import CpuNetwork
-from iosfarm.kernels.cpu.onednn import onednn
+from iosfarm.kernels.cpu.operators.onednn import onednn
 from iosfarm.kernels.cpu.program import StageProgram, lower, with_liveness
 from iosfarm.kernels.cpu.streams import Streams, intra_op_threads
 from iosfarm.kernels.cpu.weights import RandomTensors, given_tensors

@@ -14,7 +14,7 @@ from iosfarm.ir.builder import GraphBuilder, Value
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.key import canonical_stage
 from iosfarm.ir.operators import FUSED_ACTIVATIONS
-from iosfarm.kernels.cpu.activations import with_activations
+from iosfarm.kernels.cpu.operators.activations import with_activations
 from iosfarm.kernels.cpu.runtime import CpuRuntime
 from iosfarm.kernels.reference import run_stage
 

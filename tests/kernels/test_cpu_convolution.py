@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iosfarm.ir.operators import ACTIVATIONS, FUSED_ACTIVATIONS
-from iosfarm.kernels.cpu import concatenation, convolution, onednn, pooling, sums, torch_convolution
 from iosfarm.kernels.cpu import runtime as cpu_runtime
-from iosfarm.kernels.cpu.convolution import prepared_convolution
-from iosfarm.kernels.cpu.onednn import FUSED, Handle, OneDnn
+from iosfarm.kernels.cpu.operators import concatenation, convolution, onednn, pooling, sums, torch_convolution
+from iosfarm.kernels.cpu.operators.convolution import prepared_convolution
+from iosfarm.kernels.cpu.operators.onednn import FUSED, Handle, OneDnn
 from iosfarm.kernels.cpu.runtime import CpuRuntime
 from iosfarm.kernels.cpu.streams import intra_op_threads
 from iosfarm.kernels.torch_operators import bind

@@ -17,13 +17,13 @@ from torch import Tensor
 from iosfarm.ir.builder import GraphBuilder
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.key import canonical_stage
-from iosfarm.kernels.cpu import concatenation, convolution, pooling, sums
 from iosfarm.kernels.cpu.arena import ALIGNMENT, Arena, place
-from iosfarm.kernels.cpu.concatenation import Concatenation
-from iosfarm.kernels.cpu.onednn import PACKAGE, onednn
-from iosfarm.kernels.cpu.out_functions import ELEMENTWISE, prepared_elementwise
+from iosfarm.kernels.cpu.operators import concatenation, convolution, pooling, sums
+from iosfarm.kernels.cpu.operators.concatenation import Concatenation
+from iosfarm.kernels.cpu.operators.onednn import PACKAGE, onednn
+from iosfarm.kernels.cpu.operators.out_functions import ELEMENTWISE, prepared_elementwise
+from iosfarm.kernels.cpu.operators.prepared import Prepared, Source, Step, Values
 from iosfarm.kernels.cpu.parts import Part
-from iosfarm.kernels.cpu.prepared import Prepared, Source, Step, Values
 from iosfarm.kernels.cpu.program import Operation, StageProgram, with_liveness
 from iosfarm.kernels.cpu.runtime import CpuRuntime
 from iosfarm.kernels.reference import run_graph, run_stage

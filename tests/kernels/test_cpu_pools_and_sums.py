@@ -9,13 +9,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from iosfarm.ir.operators import FUSED_ACTIVATIONS
-from iosfarm.kernels.cpu.concatenation import Concatenation
-from iosfarm.kernels.cpu.convolution import prepared_convolution
-from iosfarm.kernels.cpu.onednn import PACKAGE, onednn
-from iosfarm.kernels.cpu.out_functions import OutFunction, prepared_elementwise
-from iosfarm.kernels.cpu.pooling import prepared_pool
-from iosfarm.kernels.cpu.prepared import Prepared, Source
-from iosfarm.kernels.cpu.primitive import Primitive
+from iosfarm.kernels.cpu.operators.concatenation import Concatenation
+from iosfarm.kernels.cpu.operators.convolution import prepared_convolution
+from iosfarm.kernels.cpu.operators.onednn import PACKAGE, onednn
+from iosfarm.kernels.cpu.operators.out_functions import OutFunction, prepared_elementwise
+from iosfarm.kernels.cpu.operators.pooling import prepared_pool
+from iosfarm.kernels.cpu.operators.prepared import Prepared, Source
+from iosfarm.kernels.cpu.operators.primitive import Primitive
 from iosfarm.kernels.torch_operators import bind
 
 pytestmark = pytest.mark.skipif(onednn() is None, reason=f"{PACKAGE} is not installed")

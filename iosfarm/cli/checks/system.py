@@ -117,7 +117,7 @@ def torch() -> Check:
 
 def convolutions() -> Check:
     """What computes the CPU's convolutions."""
-    from iosfarm.kernels.cpu.onednn import PACKAGE, onednn
+    from iosfarm.kernels.cpu.operators.onednn import PACKAGE, onednn
 
     library = onednn()
     if library is None:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from iosfarm.ir.operators import Shape
-from iosfarm.kernels.cpu import onednn as dnnl
-from iosfarm.kernels.cpu.onednn import OneDnnError, onednn
-from iosfarm.kernels.cpu.prepared import Prepared, Source, Step, Values
-from iosfarm.kernels.cpu.primitive import Primitive
+from iosfarm.kernels.cpu.operators import onednn as dnnl
+from iosfarm.kernels.cpu.operators.onednn import OneDnnError, onednn
+from iosfarm.kernels.cpu.operators.prepared import Prepared, Source, Step, Values
+from iosfarm.kernels.cpu.operators.primitive import Primitive
 
 
 class Concatenation:

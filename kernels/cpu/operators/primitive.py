@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from iosfarm.ir.operators import Shape
-from iosfarm.kernels.cpu import onednn as dnnl
-from iosfarm.kernels.cpu.onednn import Argument, Handle, OneDnn
-from iosfarm.kernels.cpu.prepared import Prepared, Source, Step, Values
+from iosfarm.kernels.cpu.operators import onednn as dnnl
+from iosfarm.kernels.cpu.operators.onednn import Argument, Handle, OneDnn
+from iosfarm.kernels.cpu.operators.prepared import Prepared, Source, Step, Values
 
 
 class Primitive:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from iosfarm.ir.operators import Attributes, Shape
-from iosfarm.kernels.cpu.concatenation import Concatenation
-from iosfarm.kernels.cpu.prepared import Prepared, Source, Step, Values
-from iosfarm.kernels.cpu.sums import prepared_sum
+from iosfarm.kernels.cpu.operators.concatenation import Concatenation
+from iosfarm.kernels.cpu.operators.prepared import Prepared, Source, Step, Values
+from iosfarm.kernels.cpu.operators.sums import prepared_sum
 from iosfarm.kernels.torch_operators import IN_PLACE, Function
 
 Write = Callable[..., object]

@@ -11,10 +11,10 @@ from collections.abc import Callable
 import torch
 
 from iosfarm.ir.operators import Shape
-from iosfarm.kernels.cpu import onednn as dnnl
-from iosfarm.kernels.cpu.onednn import FUSED, OneDnnError, onednn
-from iosfarm.kernels.cpu.prepared import Prepared
-from iosfarm.kernels.cpu.primitive import Primitive
+from iosfarm.kernels.cpu.operators import onednn as dnnl
+from iosfarm.kernels.cpu.operators.onednn import FUSED, OneDnnError, onednn
+from iosfarm.kernels.cpu.operators.prepared import Prepared
+from iosfarm.kernels.cpu.operators.primitive import Primitive
 
 
 def prepared_sum(

@@ -12,9 +12,9 @@ from typing import cast
 from torch import Tensor
 
 from iosfarm.ir.operators import Attributes, Shape
-from iosfarm.kernels.cpu import onednn as dnnl
-from iosfarm.kernels.cpu.onednn import FUSED, OneDnn, OneDnnError
-from iosfarm.kernels.cpu.primitive import Primitive, constant, packed
+from iosfarm.kernels.cpu.operators import onednn as dnnl
+from iosfarm.kernels.cpu.operators.onednn import FUSED, OneDnn, OneDnnError
+from iosfarm.kernels.cpu.operators.primitive import Primitive, constant, packed
 
 
 def pointwise_into_part(

@@ -15,12 +15,12 @@ from typing import cast
 from torch import Tensor
 
 from iosfarm.ir.operators import Attributes, Shape
-from iosfarm.kernels.cpu import onednn as dnnl
-from iosfarm.kernels.cpu.onednn import FUSED, Dims, Handle, OneDnn, OneDnnError, onednn
-from iosfarm.kernels.cpu.pointwise import pointwise_into_part
-from iosfarm.kernels.cpu.prepared import Prepared
-from iosfarm.kernels.cpu.primitive import Primitive, constant, packed
-from iosfarm.kernels.cpu.torch_convolution import packed_convolution
+from iosfarm.kernels.cpu.operators import onednn as dnnl
+from iosfarm.kernels.cpu.operators.onednn import FUSED, Dims, Handle, OneDnn, OneDnnError, onednn
+from iosfarm.kernels.cpu.operators.pointwise import pointwise_into_part
+from iosfarm.kernels.cpu.operators.prepared import Prepared
+from iosfarm.kernels.cpu.operators.primitive import Primitive, constant, packed
+from iosfarm.kernels.cpu.operators.torch_convolution import packed_convolution
 from iosfarm.kernels.torch_operators import IN_PLACE
 
 

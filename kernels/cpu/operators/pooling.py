@@ -12,9 +12,9 @@ from typing import cast
 import torch
 
 from iosfarm.ir.operators import Attributes, Shape
-from iosfarm.kernels.cpu import onednn as dnnl
-from iosfarm.kernels.cpu.onednn import Dims, OneDnnError, onednn
-from iosfarm.kernels.cpu.primitive import Primitive
+from iosfarm.kernels.cpu.operators import onednn as dnnl
+from iosfarm.kernels.cpu.operators.onednn import Dims, OneDnnError, onednn
+from iosfarm.kernels.cpu.operators.primitive import Primitive
 
 
 def prepared_pool(
