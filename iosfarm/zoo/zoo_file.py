@@ -9,16 +9,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import ValidationError
 
 from iosfarm.ir.errors import UsageError
 from iosfarm.ir.graph import Graph
 from iosfarm.search.budget import Budget
 from iosfarm.zoo.load import Network, load_network
-from iosfarm.zoo.registry import NETWORKS, argument_types, check_arguments, nearest
-from iosfarm.zoo.yaml_tree import Mistake, Tree, read_tree
-from iosfarm.zoo.zoo_settings import LIBRARIES, SOURCES, ModelEntry, Settings, ZooFile, is_label
+from iosfarm.zoo.registry import NETWORKS, argument_types
+from iosfarm.zoo.yaml_tree import Mistake, read_tree
+from iosfarm.zoo.zoo_checks import check_entries, label_of
+from iosfarm.zoo.zoo_mistakes import mistake_of
+from iosfarm.zoo.zoo_settings import LIBRARIES, SOURCES, ModelEntry, Settings, ZooFile
 
 
 class ZooError(UsageError):
@@ -137,7 +138,7 @@ class Zoo:
             merged["strategies"] = tuple(merged["strategies"])
         settings = ZooSettings(**merged)
         folder = self.path.parent
-        label = _label_of(entry.model_dump())
+        label = label_of(entry.model_dump())
         model = self._model(entry, label)
         # Weights of a torch module are given to the module; those of other networks are a graph's.
         weights = folder / entry.weights if entry.weights and model.source not in LIBRARIES else None
@@ -187,144 +188,11 @@ def load_zoo(path: str | Path) -> Zoo:
     try:
         file = ZooFile.model_validate(tree.values)
     except ValidationError as error:
-        mistakes += [_mistake(details, tree) for details in error.errors()]
-    mistakes += _check_entries(tree, path.parent)
+        mistakes += [mistake_of(details, tree) for details in error.errors()]
+    mistakes += check_entries(tree, path.parent)
     if mistakes:
         raise ZooError(path, list(dict.fromkeys(mistakes)))
     return Zoo(path, file)
-
-
-def _check_entries(tree: Tree, folder: Path) -> Iterator[Mistake]:
-    """What pydantic does not know: names, arguments, files, labels. Looks at plain values, so that mistakes of either
-    kind are reported together; what has the wrong type is left to pydantic.
-    """
-    assert isinstance(tree.values, dict)
-    models = tree.values.get("models")
-    labels: dict[str, int] = {}
-    for position, entry in enumerate(models if isinstance(models, list) else []):
-        if not isinstance(entry, dict):
-            continue
-        at = ("models", position)
-        yield from _check_model(tree, at, entry, folder)
-        label = _label_of(entry)
-        if "label" not in entry and label and not is_label(label):
-            yield Mistake(tree.line(at), f"{label!r} cannot name a schedule file", "give the model a label")
-        if label in labels:
-            what = f"two models are called {label!r}"
-            yield Mistake(tree.line((*at, "label")), what, f"give one a label; the other is in line {labels[label]}")
-        elif label:
-            labels[label] = tree.line(at)
-
-
-def _check_model(tree: Tree, at: tuple[str | int, ...], entry: dict[str, object], folder: Path) -> Iterator[Mistake]:
-    name, arguments = entry.get("name"), entry.get("arguments")
-    given = [key for key in SOURCES if (*at, key) in tree.key_lines]
-    if len(given) != 1:
-        what = f"{' and '.join(given)} are given" if given else "there is no network"
-        yield Mistake(tree.line(at), what, f"give one of {', '.join(SOURCES)}")
-    for key in ("graph", "onnx", "pt2", "weights"):
-        file = entry.get(key)
-        if isinstance(file, str) and not (folder / file).is_file():
-            yield Mistake(tree.line((*at, key)), f"{key}: there is no file {folder / file}")
-    if isinstance(name, str) and name not in NETWORKS:
-        yield Mistake(tree.line((*at, "name")), f"unknown model {name!r}", nearest(name, NETWORKS))
-    elif isinstance(name, str) and isinstance(arguments, dict):
-        for mistake in check_arguments(NETWORKS[name], arguments):
-            line = tree.line((*at, "arguments", mistake.argument), key=True)
-            yield Mistake(line, mistake.what, _in_our_words(mistake.hint))
-    for key, takers in (("arguments", ("name", *LIBRARIES)), ("inputs", ("pt2", *LIBRARIES)),
-                        ("bindings", ("onnx",)), ("strict", ("onnx", "pt2", *LIBRARIES))):  # fmt: skip
-        if entry.get(key) and given and given[0] not in takers:
-            what = f"only {', '.join(takers)} take{'s' if len(takers) == 1 else ''} {key}"
-            yield Mistake(tree.line((*at, key), key=True), what)
-    if isinstance(entry.get("torch"), str) and ":" not in str(entry["torch"]):
-        yield Mistake(
-            tree.line((*at, "torch")), f"torch: {entry['torch']!r} is no factory", "write package.module:factory"
-        )
-
-
-def _label_of(entry: Mapping[str, Any]) -> str:
-    """The label, or what stands for it; empty where there is none."""
-    label = entry.get("label")
-    if isinstance(label, str) and label:
-        return label
-    source = next((key for key in SOURCES if isinstance(entry.get(key), str)), None)
-    if source is None:
-        return ""
-    text = str(entry[source])
-    if source in ("graph", "onnx", "pt2"):
-        return Path(text).stem
-    return text.rsplit(":", 1)[-1].rsplit(".", 1)[-1] if source == "torch" else text
-
-
-_WORDS = {
-    "greater than or equal to": "at least",
-    "less than or equal to": "at most",
-    "a valid integer": "an integer",
-    "a valid dictionary": "a mapping",
-    "a valid string": "text; put it in quotes",
-    "an instance of Sequence": "a list",
-    "a valid": "a",
-}
-"""pydantic's words and ours."""
-
-
-def _mistake(error: ErrorDetails, tree: Tree) -> Mistake:
-    """One of pydantic's errors in our words."""
-    location = error["loc"]
-    kind, value, last = error["type"], error["input"], location[-1] if location else ""
-    name = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in location).removeprefix(".")
-    if kind == "extra_forbidden":
-        return Mistake(
-            tree.line(location, key=True), f"unknown key {last!r}", nearest(str(last), _model_at(location).model_fields)
-        )
-    line = tree.line(location)
-    if kind == "missing":
-        return Mistake(line, f"{name} is missing", "expected a list of models, such as `- name: squeezenet`")
-    if kind in ("model_type", "model_attributes_type"):
-        hint = "expected a mapping, such as `name: squeezenet`" if location[0] == "models" else "expected a mapping"
-        return Mistake(line, f"{name} is {_short(value)}", hint)
-    if kind == "list_type":
-        return Mistake(line, f"{name} is {_short(value)}", f"expected a list, such as [{_short(value, 20)}]")
-    if kind == "too_short":
-        return Mistake(line, f"{name} is empty", "expected at least one item")
-    if kind == "value_error":  # of zoo_settings.py
-        return Mistake(line, f"{name} is {_short(value)}", error["msg"].removeprefix("Value error, "))
-    expected = _in_our_words(error["msg"].removeprefix("Input should be "))
-    if kind == "literal_error":
-        choices = [str(choice) for choice in typing.get_args(_literal(location))] or [expected]
-        hint = nearest(str(value), choices) if len(choices) > 1 else f"expected {choices[0]}"
-        return Mistake(line, f"{name} is {_short(value)}", hint)
-    return Mistake(line, f"{name} is {_short(value)}", f"expected {expected}")
-
-
-def _in_our_words(text: str) -> str:
-    for theirs, ours in _WORDS.items():
-        text = text.replace(theirs, ours)
-    return text
-
-
-def _short(value: object, most: int = 60) -> str:
-    text = repr(value)
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def _model_at(location: Sequence[str | int]) -> type[BaseModel]:
-    if len(location) == 1:
-        return ZooFile
-    return Settings if location[0] == "defaults" else ModelEntry
-
-
-def _literal(location: Sequence[str | int]) -> object:
-    """The Literal type of the field at a location, from inside of its optional or list."""
-    field = next(str(key) for key in reversed(location) if not isinstance(key, int))
-    pending: list[object] = [ModelEntry.model_fields[field].annotation]
-    while pending:
-        kind = pending.pop()
-        if typing.get_origin(kind) is typing.Literal:
-            return kind
-        pending.extend(a for a in typing.get_args(kind) if not isinstance(a, str))
-    return None
 
 
 def _examples(inputs: Sequence[Sequence[int]] | None) -> dict[str, Any]:
