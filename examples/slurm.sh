@@ -7,7 +7,7 @@
 #SBATCH --time=04:00:00
 #SBATCH --signal=B:TERM@120
 # A farm on an allocation: Ray's head on the first node, a worker on each other, the search beside the head.
-#   sbatch examples/slurm.sh --db postgresql://USER:PASSWORD@HOST/DATABASE
+#   sbatch examples/slurm.sh --db postgresql://USER@HOST/DATABASE    # its password in ~/.pgpass: others see what you type
 # Two minutes before the time is over the search is told to stop: it keeps what was measured, and the same job goes on.
 set -euo pipefail
 folder=${IOSFARM_EXAMPLES:-${SLURM_SUBMIT_DIR:-.}/examples}
@@ -26,7 +26,10 @@ start() { # NODE ARGUMENTS: `ray start` there, until the job ends
 }
 
 start "$head" --head --port="$port" --include-dashboard=false
-until ray status --address "$address" > /dev/null 2>&1; do sleep 1; done
+while ! ray status --address "$address" > /dev/null 2>&1; do
+  kill -0 $! 2> /dev/null || { echo "Ray did not start on $head" >&2; exit 1; }
+  sleep 1
+done
 for node in "${nodes[@]:1}"; do start "$node" --address="$address"; done
 
 iosfarm search --models "$folder/zoo.yaml" --ray-address "$address" --log "search-${SLURM_JOB_ID:-0}.jsonl" "$@" &
