@@ -54,3 +54,7 @@ class Visit:
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(path.as_uri())
         self.page.wait_for_selector("html[data-ready]")
+
+
+Open = Callable[..., Visit]
+"""Opens a page in the browser."""

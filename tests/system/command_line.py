@@ -17,6 +17,9 @@ from typing import Any
 
 TIMEOUT = 120.0
 
+SEARCH = ("search", "--models", "zoo.yaml", "--executor", "inline")
+SIM = (*SEARCH, "--device", "sim:v100")
+
 
 @dataclass(frozen=True)
 class Done:
