@@ -13,6 +13,7 @@ from time import monotonic
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm import progress
+from iosfarm.farm.collector import seldom_collecting
 from iosfarm.farm.dispatch.dispatcher import Answer, Dispatcher, Evaluated, GivenUp, Known, Withdrawn
 from iosfarm.farm.dispatch.policy import Policy
 from iosfarm.farm.dispatch.pool import Pool
@@ -99,6 +100,7 @@ class Driver:
         finally:
             self._dispatcher.close()
 
+    @seldom_collecting()
     def _run(self) -> list[JobResult]:
         for job in self._jobs:
             if not self._stop():
@@ -191,8 +193,7 @@ class Driver:
                 self._failures[id(search)] = too_small(search) or error
 
     def _concluded(self, search: JobSearch) -> bool:
-        evaluating = any(other is search for other in self._evaluating.values())
-        return evaluating or id(search) in self._results or id(search) in self._failures
+        return self._state(search) != "searching"
 
     def _hear(self, answers: Sequence[Answer]) -> None:
         for answer in answers:
@@ -295,5 +296,4 @@ class Driver:
         now = self._clock()
         if message or force or now - self._reported >= REPORT:
             self._reported = now
-            checking = "checking schedules end to end" if self._evaluating else ""
-            self._report(self.progress(message or checking))
+            self._report(self.progress(message or ("checking schedules end to end" if self._evaluating else "")))

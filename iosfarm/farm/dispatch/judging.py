@@ -50,7 +50,10 @@ def sort_out(pool: Pool, member: Member, flight: Flight, outcome: Outcome) -> Ve
             wanted.avoid.add(member.name)
             verdicts.again.append(wanted)
         elif measurement is not None and measurement.ok:
-            verdicts.usable[key] = replace(measurement, attempt=wanted.failures + 1), wanted
+            attempt = wanted.failures + 1
+            # Most are first attempts: a copy of each is what a driver can do without.
+            numbered = measurement if measurement.attempt == attempt else replace(measurement, attempt=attempt)
+            verdicts.usable[key] = numbered, wanted
         else:
             _failed(verdicts, wanted, measurement)
     if drifted:
