@@ -29,7 +29,7 @@ from iosfarm.kernels.cpu.runtime import CpuRuntime
 from iosfarm.kernels.reference import run_graph, run_stage
 from iosfarm.kernels.torch_operators import bind
 
-from conformance import block, greedy, merging, sequential  # isort: skip - beside this file
+from conformance import block, greedy, merging, sequential  # isort: skip - of the folder above
 from numerics_cases import graph_weights, random_inputs, relative_error, stage_weights  # isort: skip
 
 IMAGE = (1, 4, 2, 2)

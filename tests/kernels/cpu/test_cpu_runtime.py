@@ -22,7 +22,7 @@ from iosfarm.kernels.cpu.streams import Streams
 from iosfarm.kernels.cpu.weights import RandomTensors
 from iosfarm.kernels.reference import run_stage
 
-from conformance import STAGES, RuntimeConformance, block, merging, stage_of  # isort: skip - beside this file
+from conformance import STAGES, RuntimeConformance, block, merging, stage_of  # isort: skip - of the folder above
 from numerics_cases import graph_weights, random_inputs, relative_error, stage_weights  # isort: skip
 
 

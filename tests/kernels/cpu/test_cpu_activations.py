@@ -18,7 +18,7 @@ from iosfarm.kernels.cpu.operators.activations import with_activations
 from iosfarm.kernels.cpu.runtime import CpuRuntime
 from iosfarm.kernels.reference import run_stage
 
-from numerics_cases import random_inputs, relative_error, stage_weights  # isort: skip - beside this file
+from numerics_cases import random_inputs, relative_error, stage_weights  # isort: skip - of the folder above
 
 
 def one_unit(build: Callable[[GraphBuilder, Value, Value], Value]) -> Graph:

@@ -21,7 +21,7 @@ from iosfarm.kernels.cpu.runtime import CpuRuntime
 from iosfarm.kernels.cpu.streams import intra_op_threads
 from iosfarm.kernels.torch_operators import bind
 
-from numerics_cases import CASES, Case, graph_weights  # isort: skip - beside this file
+from numerics_cases import CASES, Case, graph_weights  # isort: skip - of the folder above
 
 CONVOLUTIONS = [case for case in CASES if case.kind == "conv2d"]
 TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
