@@ -106,7 +106,7 @@ def command(
         typer.echo(f"wrote {folder}")
     if found.interrupted:
         console.print("interrupted: the rows so far are kept, and marked as partial", soft_wrap=True)
-        raise typer.Exit(130)
+        raise typer.Exit(interrupt.exit_code)
 
 
 def _print(item: NetworkRows) -> None:

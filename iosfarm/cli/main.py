@@ -1,7 +1,7 @@
 """The `iosfarm` command: one file per command group; every failure is one line and an exit code.
 
-Exit codes: 0 success, 1 a failed run, 2 wrong usage, 130 interrupted. Command modules are imported here, at
-start; what is slow to import (torch, ray, SQLAlchemy, …) they import inside their functions.
+Exit codes: 0 success, 1 a failed run, 2 wrong usage, 130 interrupted, 143 ended by SIGTERM. Command modules are
+imported here, at start; what is slow to import (torch, ray, SQLAlchemy, …) they import inside their functions.
 """
 
 from __future__ import annotations
@@ -77,8 +77,9 @@ def run(args: Sequence[str] | None = None) -> int:
         return _fail(str(error), error.exit_code, error)
     except typer.TyperException as error:
         return _wrong_usage(error)
-    except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", INTERRUPTED, prefix="")
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        # A second SIGTERM brings its own.
+        return _fail("interrupted", getattr(stop, "exit_code", INTERRUPTED), prefix="")
     except BrokenPipeError:
         return _reader_left()
     except SystemExit as stop:

@@ -155,10 +155,10 @@ def _run(
         if name == "all":
             _summary(run)
         typer.echo(f"wrote {folder}")
-    if run.interrupted and interrupt.requested:
+    if run.interrupted and interrupt.heeded:
         line = "interrupted: what was measured is in the database; the same command goes on from there"
         console.print(line, soft_wrap=True)
-        raise typer.Exit(130)
+        raise typer.Exit(interrupt.exit_code)
 
 
 def _documents(name: str, run: Run) -> object:

@@ -13,7 +13,9 @@ from iosfarm.cli.output import print_json, print_table
 from iosfarm.ir.errors import UsageError
 
 if TYPE_CHECKING:
-    from iosfarm.db import RunRow
+    from collections.abc import Sequence
+
+    from iosfarm.db import RunRow, SearchRow
 
 SILENT = 120.0
 """Seconds without a word after which a run that is called running is most likely dead."""
@@ -85,6 +87,7 @@ def show(
         ("stages", summary.stages),
         ("found in the database", summary.found),
         ("measured", summary.measured),
+        ("measured again", _again(searches)),
         *((f"failed: {kind}", count) for kind, count in summary.failed.items()),
         ("devices busy", _percent(summary.busy)),
         ("gap", _percent(summary.gap)),
@@ -94,7 +97,7 @@ def show(
     if searches:
         print()
         print_table(
-            ("search", "model", "state", "started (UTC)", "measured", "found"),
+            ("search", "model", "state", "started (UTC)", "measured", "again", "found"),
             [
                 (
                     s.id,
@@ -102,6 +105,7 @@ def show(
                     s.state.value,
                     f"{s.started_at:%H:%M:%S}",
                     s.counts.get("measured"),
+                    s.counts.get("checked"),
                     s.counts.get("found"),
                 )
                 for s in reversed(searches)
@@ -124,6 +128,12 @@ def _cells(row: RunRow) -> tuple[object, ...]:
         _percent(row.summary.gap),
         row.host,
     )
+
+
+def _again(searches: Sequence[SearchRow]) -> int | None:
+    """Stages that were measured a second time because a schedule rested on them; None: no search has ended yet."""
+    counts = [search.counts["checked"] for search in searches if "checked" in search.counts]
+    return sum(counts) if counts else None
 
 
 def _outcome(row: RunRow) -> str:

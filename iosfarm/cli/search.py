@@ -132,14 +132,16 @@ def command(
         raise failure
     order = [job.name for job in jobs]
     saved.sort(key=lambda item: order.index(item.result.job.name))
+    # A signal that comes while the workers are being closed finds everything done.
+    cut_short = interrupt.heeded and (len(saved) < len(jobs) or any(item.result.interrupted for item in saved))
     if as_json:
-        print_json({"interrupted": interrupt.requested, "results": [_document(item) for item in saved]})
+        print_json({"interrupted": cut_short, "results": [_document(item) for item in saved]})
     elif saved:
         _print(saved)
-    if interrupt.requested:
+    if cut_short:
         line = "interrupted: what was measured is in the database; the same command goes on from there"
         console.print(line, soft_wrap=True)
-        raise typer.Exit(130)
+        raise typer.Exit(interrupt.exit_code)
     if failure is not None:
         raise failure
     if any(item.result.wrong_numbers for item in saved):

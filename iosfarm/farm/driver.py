@@ -107,12 +107,12 @@ class Driver:
                 self._prepare(job)
         self._expire()
         self._ask()
-        while len(self._results) + len(self._failures) < len(self._searches) and not self._stop():
+        while self._open() and not self._stop():
             self._tell_progress()
             self._hear(self._dispatcher.step(POLL))
             self._expire()
             self._ask()
-        if self._stop():
+        if (self._open() or len(self._searches) < len(self._jobs)) and self._stop():
             self._hear(self._dispatcher.drain(DRAIN))
         elif self._failures:
             raise next(iter(self._failures.values()))
@@ -122,6 +122,10 @@ class Driver:
                     self._conclude(search, None, interrupted=True)
         self._tell_progress(force=True)
         return [self._results[id(search)] for search in self._searches if id(search) in self._results]
+
+    def _open(self) -> bool:
+        """Whether some search has not come to its end."""
+        return len(self._results) + len(self._failures) < len(self._searches)
 
     # -- stages --------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from fnmatch import fnmatch
 from urllib.parse import parse_qsl, urlencode
 
 from iosfarm.ir.errors import UsageError
+from iosfarm.kernels import KNOWN
 
 MOST = 4096
 """Devices of one selector."""
@@ -36,6 +37,7 @@ class Selector:
             UsageError: no such kind or option, or a value that cannot be.
         """
         kind, _, query = text.partition("?")
+        _check_named(kind, text)
         if "&" in kind and not query:
             raise UsageError("options begin with ?", where=text, hint=f"write {text.replace('&', '?', 1)}")
         try:
@@ -89,6 +91,19 @@ def _count(value: str | None, where: str) -> int | None:
     if not (value.isascii() and value.isdigit() and 1 <= int(value) <= MOST):
         raise UsageError(f"count is {value!r}", where=where, hint=f"use an integer from 1 to {MOST}")
     return int(value)
+
+
+def _check_named(kind: str, text: str) -> None:
+    """What people write where they forgot, or guessed."""
+    if not kind.strip():
+        raise UsageError("no device is named", where=text.strip(), hint=KNOWN)
+    if "," in kind:
+        hint = f"write a list in the zoo, devices: [{', '.join(kind.replace(',', ' ').split())}]"
+        raise UsageError("a selector names one kind of device", where=text, hint=hint)
+    if kind == "auto" and text != kind:
+        raise UsageError("auto takes no options", where=text, hint=f"write {text.replace(kind, 'cpu', 1)}, or cuda")
+    if (meant := kind.strip().lower()) != kind and meant in ("auto", "cpu", "cuda"):
+        raise UsageError(f"unknown device {kind!r}", where=text, hint=f"did you mean {meant}?")
 
 
 def _check(kind: str, worker: str, where: str, options: list[str]) -> None:

@@ -40,7 +40,8 @@ def mistake_of(error: ErrorDetails, tree: Tree) -> Mistake:
         hint = "expected a mapping, such as `name: squeezenet`" if location[0] == "models" else "expected a mapping"
         return Mistake(line, f"{name} is {_short(value)}", hint)
     if kind == "list_type":
-        return Mistake(line, f"{name} is {_short(value)}", f"expected a list, such as [{_short(value, 20)}]")
+        example = "cpu" if last == "devices" and not (isinstance(value, str) and value) else _short(value, 20)
+        return Mistake(line, f"{name} is {_short(value)}", f"expected a list, such as [{example}]")
     if kind == "too_short":
         return Mistake(line, f"{name} is empty", "expected at least one item")
     if kind == "value_error":  # of zoo_settings.py

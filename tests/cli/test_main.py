@@ -14,6 +14,7 @@ import typer
 
 from iosfarm.cli import main
 from iosfarm.cli.output import print_json, print_table, stderr_console
+from iosfarm.farm.interrupt import Stopped
 from iosfarm.ir.errors import IosfarmError, UsageError
 
 Planted = Callable[[Callable[[], None]], None]
@@ -46,6 +47,7 @@ def raising(error: BaseException) -> Callable[[], None]:
          "error: unknown model vgg; see iosfarm models list"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (typer.Abort(), 130, "interrupted"),
+        (Stopped(143), 143, "interrupted"),
         (typer.BadParameter("no such device"), 2,
          "error: Invalid value: no such device; see 'iosfarm planted --help'"),
         (ZeroDivisionError("a\nb"), 1,

@@ -342,7 +342,7 @@ def test_runs(path: str) -> None:
     with LatencyDatabase(path) as database:
         run_id = database.begin_run(["nasnet", "vgg", "resnet"], ["cpu"], settings={"gap": 0.05}, host="box")
         search = database.start_search("nasnet", {}, run_id=run_id)
-        database.finish_search(search, "finished", {"measured": 4, "found": 5})
+        database.finish_search(search, "finished", {"measured": 4, "checked": 3, "found": 5})
         database.finish_run(run_id, "interrupted", RunSummary(9, 4, 5, {"worker died": 2}, 0.975, 0.031), note="Ctrl-C")
         database.begin_run([], [])
     listed = runs_of("list", "--db", path)
@@ -352,9 +352,10 @@ def test_runs(path: str) -> None:
     shown = runs_of("show", str(run_id), "--db", path)
     for text in ("failed: worker died", "Ctrl-C", "nasnet", "gap", "finished"):
         assert text in shown
+    assert [line.split()[-1] for line in shown.splitlines() if "measured again" in line] == ["3"]
     document = json.loads(runs_of("show", str(run_id), "--db", path, "--json"))
     assert document["run"]["summary"]["failed"] == {"worker died": 2}
-    assert document["searches"][0]["counts"] == {"measured": 4, "found": 5}
+    assert document["searches"][0]["counts"] == {"measured": 4, "checked": 3, "found": 5}
     with pytest.raises(DatabaseError, match="there is no run 99; `iosfarm runs list`"):
         runs_of("show", "99", "--db", path)
     with pytest.raises(UsageError, match="no outcome 'good'"):

@@ -11,6 +11,8 @@ from farm_examples import EXHAUSTIVE, SMALL, Recorder, drive, job, recorded
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm.executors.executor import Outcome
+from iosfarm.farm.interrupt import Interrupt
+from iosfarm.farm.jobs.job import JobResult
 from iosfarm.search.budget import Budget
 from iosfarm.search.method import Method
 from iosfarm.search.solver import NoScheduleError
@@ -105,3 +107,15 @@ def test_a_budget_too_small_for_any_schedule_says_so(database: LatencyDatabase, 
         "had been measured; raise the budget; what was measured is kept"
     )
     assert 0 < measured < 6  # what was under way when the budget ended
+
+
+def test_a_signal_after_the_last_answer_interrupts_nothing(database: LatencyDatabase) -> None:
+    interrupt = Interrupt()
+
+    def finished(_: JobResult) -> None:
+        interrupt.requested = True
+
+    (result,) = drive([job()], database, finished=finished, stop=interrupt)
+    assert not result.interrupted
+    assert interrupt.requested
+    assert not interrupt.heeded

@@ -233,10 +233,14 @@ def test_the_first_signal_asks_and_the_second_one_stops(number: signal.Signals) 
     with graceful_interrupt(lambda: notices.append(1)) as interrupt:
         assert not interrupt()
         os.kill(os.getpid(), number)
-        assert interrupt()
         assert interrupt.requested
-        with pytest.raises(KeyboardInterrupt):
+        assert not interrupt.heeded  # nobody has asked since
+        assert interrupt()
+        assert interrupt.heeded
+        assert interrupt.exit_code == 128 + number
+        with pytest.raises(KeyboardInterrupt) as second:
             os.kill(os.getpid(), number)
+    assert getattr(second.value, "exit_code", None) == 128 + number
     assert notices == [1]
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 

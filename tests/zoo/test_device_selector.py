@@ -39,3 +39,21 @@ def test_options_that_begin_with_the_wrong_sign_are_told_so() -> None:
         UsageError, match=r"sim:v100&count=2&noise=0: options begin with \?; write sim:v100\?count=2&noise=0"
     ):
         Selector.parse("sim:v100&count=2&noise=0")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no device is named; use auto, cpu, cuda, "),
+        ("  ", "no device is named; use auto, cpu, cuda, "),
+        ("?count=2", "?count=2: no device is named; use auto, cpu, cuda, "),
+        ("cpu, cuda", "cpu, cuda: a selector names one kind of device; write a list in the zoo, devices: [cpu, cuda]"),
+        ("auto?node=x", "auto?node=x: auto takes no options; write cpu?node=x, or cuda"),
+        ("CPU", "CPU: unknown device 'CPU'; did you mean cpu?"),
+        ("Cuda?count=2", "Cuda?count=2: unknown device 'Cuda'; did you mean cuda?"),
+    ],
+)
+def test_what_is_forgotten_or_guessed_is_told_what_to_write(text: str, said: str) -> None:
+    with pytest.raises(UsageError) as told:
+        Selector.parse(text)
+    assert str(told.value).startswith(said)

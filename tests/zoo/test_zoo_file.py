@@ -148,6 +148,10 @@ NEAR_V100 = f"did you mean sim:v100? known: {', '.join(f'sim:{name}' for name in
         (MODEL + "    dtypes: [float23]\n", ["3: models[0].dtypes[0] is 'float23'; did you mean float32?"]),
         (MODEL + "    devices: [gpu]\n", ["3: models[0].devices[0] is 'gpu'; unknown device 'gpu'; use auto, cpu,"
          " cuda, replay:SOURCE, or a simulated device such as sim:v100"]),
+        (MODEL + "    devices: ''\n", ["3: models[0].devices is ''; expected a list, such as [cpu]"]),
+        (MODEL + "    devices: {cpu: 1}\n", ["3: models[0].devices is {'cpu': 1}; expected a list, such as [cpu]"]),
+        (MODEL + "    devices: ['']\n", ["3: models[0].devices[0] is ''; no device is named; use auto,"
+         " cpu, cuda, replay:SOURCE, or a simulated device such as sim:v100"]),
         (MODEL + "    devices: ['sim:']\n", ["3: models[0].devices[0] is 'sim:'; unknown device 'sim:'; use auto,"
          " cpu, cuda, replay:SOURCE, or a simulated device such as sim:v100"]),
         (MODEL + "    devices: [cpu, 'cuda:x']\n", ["3: models[0].devices[1] is 'cuda:x'; 'cuda:x' is not a CUDA"

@@ -8,7 +8,7 @@ from iosfarm.farm.dispatch.policy import Policy
 from iosfarm.farm.dispatch.pool import Flight, Member, Pool, Purpose
 from iosfarm.farm.dispatch.trust import canaries
 from iosfarm.farm.events import Event, Sink
-from iosfarm.farm.executors.executor import Change, DeviceInfo, Executor, MeasureTask, Outcome, Task, Turn
+from iosfarm.farm.executors.executor import Change, DeviceInfo, Executor, MeasureTask, Outcome, Task, Turn, Unopened
 from iosfarm.ir.errors import IosfarmError
 from iosfarm.workers.failures import Failure
 
@@ -82,7 +82,11 @@ class Fleet:
                     hint="what was measured is kept: mend the devices, and the same command goes on from there",
                 )
 
-    def _changed(self, change: Change) -> None:
+    def _changed(self, change: Change | Unopened) -> None:
+        if isinstance(change, Unopened):
+            self.notes.append(f"{change.name} did not open, and was not used: {change.reason}")
+            self._emit(Event("device_unopened", {"device": change.name, "reason": change.reason}))
+            return
         name = change.info.name
         found = next((p for p in self.pools if name in p.members), None)
         if change.turn is Turn.JOINED:

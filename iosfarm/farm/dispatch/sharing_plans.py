@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from iosfarm.db import DatabaseError, LatencyDatabase
-from iosfarm.farm.executors.executor import Change, DeviceInfo, Executor, Outcome, Task, Turn
+from iosfarm.farm.executors.executor import Change, DeviceInfo, Executor, Outcome, Task, Turn, Unopened
 from iosfarm.ir.plan import Plan, PlanScope
 from iosfarm.workers.failures import Failure
 
@@ -52,10 +52,12 @@ class SharingPlans:
         """See `Executor`."""
         return self._heard(self._executor.wait(timeout))
 
-    def changes(self) -> list[Change]:
+    def changes(self) -> list[Change | Unopened]:
         """See `Executor`."""
         changes = self._executor.changes()
         for change in changes:
+            if isinstance(change, Unopened):
+                continue
             if change.turn is Turn.JOINED:
                 self._meet(change.info)
             self._read.pop(change.info.name, None)

@@ -110,6 +110,14 @@ class Change:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Unopened:
+    """A device that was not opened, beside others of its selector that were."""
+
+    name: str
+    reason: str
+
+
 class Executor(Protocol):
     """Carries tasks to devices, which are known by `DeviceInfo.name`. Used by one thread; closing it leaves nothing
     running.
@@ -119,7 +127,7 @@ class Executor(Protocol):
 
     def open(self, selector: str) -> list[DeviceInfo]:
         """Start a worker on each device that is selected, where none runs, and ask what they are. Opening twice opens
-        once.
+        once. Some that do not open are left out, which `changes` tells.
 
         Raises:
             UsageError: no such device here. IosfarmError: no worker started.
@@ -140,7 +148,7 @@ class Executor(Protocol):
         """
         ...
 
-    def changes(self) -> list[Change]:
+    def changes(self) -> list[Change | Unopened]:
         """What has happened to devices since the last call; to be asked often."""
         ...
 

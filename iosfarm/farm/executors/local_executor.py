@@ -6,7 +6,7 @@ import platform
 from abc import ABC, abstractmethod
 from dataclasses import replace
 
-from iosfarm.farm.executors.executor import Change, DeviceInfo, Turn
+from iosfarm.farm.executors.executor import Change, DeviceInfo, Turn, Unopened
 from iosfarm.ir.errors import IosfarmError, UsageError
 from iosfarm.zoo.device_selector import Selector
 
@@ -19,7 +19,7 @@ class LocalExecutor(ABC):
     def __init__(self) -> None:
         self._infos: dict[str, DeviceInfo] = {}
         self._opened: dict[str, list[str]] = {}
-        self._changes: list[Change] = []
+        self._changes: list[Change | Unopened] = []
 
     @abstractmethod
     def _start(self, name: str, spec: str) -> DeviceInfo:
@@ -50,9 +50,14 @@ class LocalExecutor(ABC):
         names = self._names(chosen)
         taken: list[str] = []
         others: list[str] = []  # models
+        errors: dict[str, IosfarmError] = {}
         for name in names:
             known = self._infos.get(name)
-            info = known or self._start(name, chosen.worker)
+            try:
+                info = known or self._start(name, chosen.worker)
+            except IosfarmError as error:
+                errors[name] = error
+                continue
             if not chosen.takes_model(info.device.model):
                 others.append(info.device.model)
                 if known is None:
@@ -64,12 +69,15 @@ class LocalExecutor(ABC):
             taken.append(name)
             if len(taken) == chosen.count:
                 break
+        if not taken and errors:
+            raise next(iter(errors.values()))
         if not taken:
             hint = f"there is {', '.join(sorted(set(others)))}"
             raise UsageError("no device of that model here", where=selector, hint=hint)
+        self._changes += [Unopened(name, str(error)) for name, error in errors.items()]
         return taken
 
-    def changes(self) -> list[Change]:
+    def changes(self) -> list[Change | Unopened]:
         """See `Executor`."""
         changes, self._changes = self._changes, []
         return changes

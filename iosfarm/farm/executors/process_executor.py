@@ -134,7 +134,7 @@ class ProcessExecutor(LocalExecutor):
             return super()._open(selector, chosen)
         finally:
             for name in new:
-                if name in self._processes and name not in self._infos:  # another one did not open
+                if name in self._processes and name not in self._infos:  # the search ends before it is asked
                     self._stop(name)
 
     def _launch(self, name: str, spec: str) -> None:

@@ -8,11 +8,11 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any
 
-from iosfarm.farm.executors.executor import Change, DeviceInfo, Outcome, Task, Turn
+from iosfarm.farm.executors.executor import Change, DeviceInfo, Outcome, Task, Turn, Unopened
 from iosfarm.farm.executors.ray_address import RayError
 from iosfarm.farm.executors.ray_cluster import alive_nodes, connect
 from iosfarm.farm.executors.ray_host import Host, start
-from iosfarm.farm.executors.ray_places import places
+from iosfarm.farm.executors.ray_places import OtherModelError, Slot, places
 from iosfarm.ir.errors import IosfarmError, UsageError
 from iosfarm.workers.failures import Failure
 from iosfarm.zoo.device_selector import Selector
@@ -42,7 +42,8 @@ class RayExecutor:
         self._opened: dict[str, Selector] = {}
         self._running: dict[str, dict[Any, int]] = {}  # by device: references and task numbers, in order
         self._ended: list[Outcome] = []
-        self._changes: list[Change] = []
+        self._changes: list[Change | Unopened] = []
+        self._unfit: set[Slot] = set()  # devices that said so themselves, and those of another model
         self._submitted = 0
         self._looked = monotonic()
 
@@ -50,12 +51,20 @@ class RayExecutor:
         """See `Executor`."""
         if selector not in self._opened:
             chosen = Selector.parse(selector)
-            hosts = self._start(selector, chosen)
-            references = [reference for host in hosts for reference in host.starting]
-            self._ray.wait(references, num_returns=len(references), timeout=START_TIMEOUT)
-            errors = [error for host in hosts for error in self._describe(host, chosen)]
+            errors: dict[str, IosfarmError] = {}
+            unfit = -1
+            while unfit < len(self._unfit):  # another one may take the place of one that is not fit
+                unfit = len(self._unfit)
+                hosts = self._start(selector, chosen)
+                references = [reference for host in hosts for reference in host.starting]
+                if references:
+                    self._ray.wait(references, num_returns=len(references), timeout=START_TIMEOUT)
+                for host in hosts:
+                    errors.update(self._describe(host, chosen))
             if not self._of(chosen):
-                raise errors[0] if errors else UsageError("no such device in the cluster", where=selector)
+                raise next(iter(errors.values()), UsageError("no such device in the cluster", where=selector))
+            told = [(name, error) for name, error in errors.items() if not isinstance(error, OtherModelError)]
+            self._changes += [Unopened(name, str(error)) for name, error in told]
             self._opened[selector] = chosen
         return self._of(self._opened[selector])
 
@@ -71,15 +80,16 @@ class RayExecutor:
 
     def _start(self, selector: str, chosen: Selector) -> list[Host]:
         """Actors for the devices of a selector that have none."""
-        hosts = places(alive_nodes(self._ray), selector, chosen, self._hosts)
+        hosts = places(alive_nodes(self._ray), selector, chosen, self._hosts, self._unfit)
         for host in hosts:
             start(self._ray, host, os.cpu_count() or 1)
             self._hosts.update(dict.fromkeys(host.specs, host))
         return hosts
 
-    def _describe(self, host: Host, chosen: Selector) -> list[IosfarmError]:
-        """Take the descriptions of an actor that has just started; what is wrong with it ends it."""
-        errors: list[IosfarmError] = []
+    def _describe(self, host: Host, chosen: Selector) -> dict[str, IosfarmError]:
+        """Take the descriptions of an actor that has just started; what is wrong with it ends it, and is told."""
+        errors: dict[str, IosfarmError] = {}
+        slot = host.selector, host.node.id, host.number
         for reference, name in list(host.starting.items()):
             try:
                 info = self._ray.get(reference, timeout=0)
@@ -87,14 +97,17 @@ class RayExecutor:
                 cause = getattr(error, "cause", None)
                 late = isinstance(error, self._ray.exceptions.GetTimeoutError)
                 why = f"no answer for {START_TIMEOUT:.0f} s: is it free?" if late else _reason(error)
-                if not isinstance(cause, IosfarmError):
+                if isinstance(cause, IosfarmError):
+                    self._unfit.add(slot)
+                else:
                     cause = RayError(f"the worker of {name} did not start: {why}")
-                errors.append(cause)
+                errors[name] = cause
                 continue
             if chosen.takes_model(info.device.model):
                 self._infos[name] = info
             else:
-                errors.append(UsageError("no device of that model", where=name, hint=f"it is {info.device.model}"))
+                errors[name] = OtherModelError("no device of that model", where=name, hint=f"it is {info.device.model}")
+                self._unfit.add(slot)
         host.starting.clear()
         for name in [name for name in host.specs if name not in self._infos]:
             self._forget(name)
@@ -163,7 +176,7 @@ class RayExecutor:
 
     # -- devices that come and go --------------------------------------------------------------------------------
 
-    def changes(self) -> list[Change]:
+    def changes(self) -> list[Change | Unopened]:
         """See `Executor`."""
         now = monotonic()
         if now - self._looked >= LOOK:
@@ -206,6 +219,7 @@ class RayExecutor:
                 self._infos[name] = info
                 self._changes.append(Change(Turn.JOINED, info, host.selector))
             else:
+                self._unfit.add((host.selector, host.node.id, host.number))
                 self._forget(name)
         host.starting.clear()
         host.failures = host.failures + 1 if errors else 0

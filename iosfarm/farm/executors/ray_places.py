@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from iosfarm.farm.executors.ray_cluster import Node
 from iosfarm.farm.executors.ray_host import PROCESSES, Host
 from iosfarm.ir.errors import UsageError
 from iosfarm.zoo.device_selector import Selector
 
+Slot = tuple[str, str, int]
+"""A selector, a machine's id, and a number among its devices of that kind."""
 
-def places(nodes: Sequence[Node], selector: str, chosen: Selector, taken: Mapping[str, Host]) -> list[Host]:
-    """Hosts for the devices that are not `taken` yet (by name): one a GPU, one a machine's processor. Simulated devices
-    are spread over the machines, and share processes where they are many.
+
+class OtherModelError(UsageError):
+    """A device that a selector does not mean."""
+
+
+def places(
+    nodes: Sequence[Node], selector: str, chosen: Selector, taken: Mapping[str, Host], unfit: Collection[Slot] = ()
+) -> list[Host]:
+    """Hosts for the devices that are not `taken` yet (by name) and not known to be `unfit` for the selector: one a GPU,
+    one a machine's processor. Simulated devices are spread over the machines, and share processes where they are many.
 
     Raises:
         UsageError: no machine, or no GPU, of that description.
@@ -36,7 +45,8 @@ def places(nodes: Sequence[Node], selector: str, chosen: Selector, taken: Mappin
         slots = [(node, 0) for node in able if node.cores or len(able) == 1]
     hosts = []
     there = {(host.node.id, host.number) for host in taken.values() if chosen.worker in host.specs.values()}
-    for node, number in slots[: chosen.count]:
+    fit = [(node, number) for node, number in slots if (selector, node.id, number) not in unfit]
+    for node, number in fit[: chosen.count]:
         name = _name(chosen.worker, number, sum(1 for other, _ in slots if other is node), node, len(nodes))
         if (node.id, number) not in there and name not in taken:
             gpus = int(chosen.kind == "cuda" and node.gpus > 0)

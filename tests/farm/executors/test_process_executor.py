@@ -19,7 +19,7 @@ from processes import eventually, marked
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm.api import run_jobs
 from iosfarm.farm.dispatch.policy import Policy
-from iosfarm.farm.executors.executor import MeasureTask, Turn
+from iosfarm.farm.executors.executor import MeasureTask, Turn, Unopened
 from iosfarm.farm.executors.last_words import ended
 from iosfarm.farm.executors.process_executor import ProcessExecutor
 from iosfarm.ir.errors import IosfarmError, UsageError
@@ -192,7 +192,42 @@ def test_gpus_are_selected(
     assert own_executor._processes.keys() == set(names)  # what was opened to see what it is has ended
 
 
-def test_a_gpu_that_does_not_open_ends_those_beside_it(
+@pytest.fixture
+def broken(stand_in: Path) -> None:
+    """The second GPU does not open."""
+    interpreter = Path(sys.executable)
+    text = interpreter.read_text()
+    failing = 'case "$CUDA_VISIBLE_DEVICES" in 1) echo it fell off the bus >&2; exit 3 ;; esac\n'
+    interpreter.write_text(text.replace("exec ", f"{failing}exec "))
+
+
+@pytest.mark.parametrize(
+    ("selector", "others"), [("cuda", ["cuda#0", "cuda#2"]), ("cuda?count=2", ["cuda#0", "cuda#2"])]
+)
+def test_a_gpu_that_does_not_open_is_told_and_those_beside_it_are_used(
+    own_executor: ProcessExecutor, broken: None, selector: str, others: list[str]
+) -> None:
+    assert [info.name for info in own_executor.open(selector)] == others
+    (told,) = own_executor.changes()
+    assert isinstance(told, Unopened)
+    assert told.name == "cuda#1"
+    assert told.reason == "cuda: no worker started: exited with 3: it fell off the bus"
+    assert own_executor._processes.keys() == set(others)
+
+
+def test_a_search_goes_on_without_a_gpu_that_does_not_open(
+    own_executor: ProcessExecutor, broken: None, tmp_path: Path
+) -> None:
+    database, log = str(tmp_path / "latency.db"), tmp_path / "log.jsonl"
+    (saved,) = run_jobs([job(device="cuda")], database=database, executor=own_executor, log=log)
+    assert not saved.result.interrupted
+    (note,) = [note for note in saved.result.notes if "did not open" in note]
+    assert note.startswith("cuda#1 did not open, and was not used: cuda: no worker started: exited with 3")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["device"] for line in lines if line["event"] == "device_unopened"] == ["cuda#1"]
+
+
+def test_gpus_that_all_fail_to_open_end_the_search(
     own_executor: ProcessExecutor, stand_in: Path, monkeypatch: pytest.MonkeyPatch, mark: str
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
