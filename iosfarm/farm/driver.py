@@ -22,9 +22,10 @@ from iosfarm.farm.executors.executor import EvaluateTask, Executor
 from iosfarm.farm.jobs.job import Job, JobResult
 from iosfarm.farm.jobs.job_search import JobSearch
 from iosfarm.farm.jobs.verdict import verdict
-from iosfarm.farm.opening import open_search, too_small
+from iosfarm.farm.opening import how_it_ended, open_search, too_late, too_small
 from iosfarm.farm.progress import JobProgress, Progress
 from iosfarm.farm.remembered import remembered
+from iosfarm.search.candidates import EnumerationStoppedError
 from iosfarm.search.compiled import NOTE, compiled_before
 from iosfarm.search.solver import NoScheduleError
 from iosfarm.workers.evaluating import Evaluation, EvaluationSettings
@@ -80,6 +81,7 @@ class Driver:
         self._awaited: dict[int, set[int]] = {}  # of a job whose budget is over: tasks that were under way then
         self._results: dict[int, JobResult] = {}
         self._failures: dict[int, NoScheduleError] = {}
+        self._unready: list[NoScheduleError] = []  # of jobs whose budget ended before they could begin
         self._silent: set[int] = set()  # searches that asked for nothing since they were last told something
         self._began = clock()
         self._reported = -REPORT
@@ -114,8 +116,8 @@ class Driver:
             self._ask()
         if (self._open() or len(self._searches) < len(self._jobs)) and self._stop():
             self._hear(self._dispatcher.drain(DRAIN))
-        elif self._failures:
-            raise next(iter(self._failures.values()))
+        elif failures := [*self._unready, *self._failures.values()]:
+            raise failures[0]
         for search in self._searches:
             if id(search) not in self._results:
                 with suppress(NoScheduleError):
@@ -143,13 +145,27 @@ class Driver:
     def _begin(self, job: Job, pool: Pool) -> None:
         note = "" if self._searches or compiled_before() else f" ({NOTE})"
         self._tell_progress(f"enumerating {job.label}{note}")
-        search = open_search(self._database, job, pool)
+        began = self._clock()
+        try:
+            search = open_search(self._database, job, pool, lambda: self._unwanted(job, began))
+        except EnumerationStoppedError:
+            if not self._stop():
+                self._unready.append(too_late(job))
+            return
         self._searches.append(search)
         self._pools[id(search)] = pool
         self._of.setdefault(id(pool), []).append(search)
         self._started_job(job)
         counts = search.counts()
         self._emit(Event("job_started", {"job": job.name, "stages": counts.stages, "found": counts.found}))
+
+    def _unwanted(self, job: Job, began: float) -> bool:
+        """Whether a job whose stages are enumerated for a while is to be left. One that may measure nothing is not: it
+        asks what the database knows, however long that takes.
+        """
+        now, budget = self._clock(), job.settings.budget
+        over = budget.spent(now - self._began, 0) and not budget.spent(0, 0)
+        return now - began >= POLL and (over or self._stop())
 
     def _withdraw(self, answer: Withdrawn) -> None:
         """What a device has told that lied: searches that rest on it begin anew with all else that is known. Bounds,
@@ -261,10 +277,7 @@ class Driver:
         seconds = self._clock() - self._began
         notes = [*search.job.notices, *search.notes, *self._dispatcher.fleet.notes]
         interrupted |= not search.complete
-        if interrupted and (search.expired or search.out_of_stages):
-            notes.append(f"the budget of {search.job.settings.budget} ended the search")
-        elif search.noisy and (search.gap or 0.0) > search.job.settings.method.gap:
-            notes.append(f"the device is too unsteady to tell the optimum closer than the gap of {search.gap:.1%}")
+        notes += how_it_ended(search, interrupted)
         result = verdict(search, schedules, evaluation, seconds, interrupted, notes)
         self._results[id(search)] = result
         self._finished(result)

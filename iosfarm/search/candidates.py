@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from math import comb
 
 import numpy as np
 
-from iosfarm.ir.errors import UsageError
+from iosfarm.ir.errors import IosfarmError, UsageError
 from iosfarm.ir.merge import merge_class
 from iosfarm.ir.schedule import mergeable
 from iosfarm.search.parts import Part
@@ -22,6 +22,20 @@ MAX_MERGED = 8
 
 class SpaceTooLargeError(UsageError):
     """A part has more groups, merged endings, states or transitions than may be enumerated."""
+
+
+class EnumerationStoppedError(IosfarmError):
+    """Whoever asked for a space wants it no more."""
+
+
+def check(stop: Callable[[], bool]) -> None:
+    """Between two steps of an enumeration.
+
+    Raises:
+        EnumerationStoppedError: it is to stop.
+    """
+    if stop():
+        raise EnumerationStoppedError("the enumeration of stages was stopped")
 
 
 def too_large(units: int, most: int, what: str) -> SpaceTooLargeError:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from iosfarm.search.candidates import check
 from iosfarm.search.ending_tree import expand, place
 from iosfarm.search.states import Reached
 from iosfarm.search.words import Indices, Numbers, Words, with_room
@@ -39,7 +40,9 @@ class _Block(NamedTuple):
         return self.first, self.states, self.left
 
 
-def transitions(reached: Reached, max_groups: int, limit: int) -> Transitions | None:
+def transitions(
+    reached: Reached, max_groups: int, limit: int, stop: Callable[[], bool] = lambda: False
+) -> Transitions | None:
     """Every ending of up to `max_groups` groups in every state; None if there are more than `limit` transitions.
 
     Merged endings come after the others, in every state and in the numbers of the stages.
@@ -66,6 +69,7 @@ def transitions(reached: Reached, max_groups: int, limit: int) -> Transitions | 
     for _ in range(max_groups):
         level_end = nodes[2]
         while nodes[0] < level_end:
+            check(stop)
             while source + 1 < len(blocks) and blocks[source + 1].first_node <= nodes[0]:
                 source += 1
             nodes[1] = min(level_end, blocks[source + 1].first_node) if source + 1 < len(blocks) else level_end
@@ -92,8 +96,8 @@ def transitions(reached: Reached, max_groups: int, limit: int) -> Transitions | 
     cursor = offsets[:-1].copy()
     stage_of, next_of = _places(int(offsets[-1]))
     stops = [block.first_node for block in blocks[2:]] + [count]
-    for block, stop in zip(blocks[1:], stops, strict=True):
-        place(block.first_node, stop, begin, block.pairs, cursor, stage_of, next_of)
+    for block, end in zip(blocks[1:], stops, strict=True):
+        place(block.first_node, end, begin, block.pairs, cursor, stage_of, next_of)
     if len(merged.numbers):
         state = np.repeat(every, np.diff(merged.offsets))
         at = (cursor - merged.offsets[:-1])[state] + np.arange(len(state))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from iosfarm.ir.device import canonical_json
 from iosfarm.ir.graph import Graph
 from iosfarm.ir.key import PlacedStage, StageFactory
+from iosfarm.search.candidates import check
 from iosfarm.search.parts import Part
 from iosfarm.search.space import SpaceSettings, StateSpace, part_space
 
@@ -61,20 +62,24 @@ class PartProblem:
         return stages
 
 
-def problems(parts: Sequence[Part], settings: SpaceSettings, layout: str) -> list[PartProblem]:
-    """A problem for each part, in order; parts that look the same get the same object.
+def problems(
+    parts: Sequence[Part], settings: SpaceSettings, layout: str, stop: Callable[[], bool] = lambda: False
+) -> list[PartProblem]:
+    """A problem for each part, in order; parts that look the same get the same object. stop: see `StateSpace`.
 
     Raises:
-        SpaceTooLargeError: a part has too many states or transitions.
+        SpaceTooLargeError: a part has too many states or transitions. EnumerationStoppedError: `stop` said so.
     """
     signatures = [part_signature(part) for part in parts]
     distinct = {signature: part for part, signature in reversed(list(zip(parts, signatures, strict=True)))}
     factories: dict[Graph, StageFactory] = {}
     with ThreadPoolExecutor(_THREADS) as pool:
-        spaces = dict(zip(distinct, pool.map(lambda part: part_space(part, settings), distinct.values()), strict=True))
+        found = pool.map(lambda part: part_space(part, settings, stop=stop), distinct.values())
+        spaces = dict(zip(distinct, found, strict=True))
     known: dict[str, PartProblem] = {}
     for part, signature in zip(parts, signatures, strict=True):
         if signature not in known:
+            check(stop)
             factory = factories.get(part.graph) or factories.setdefault(part.graph, StageFactory(part.graph, layout))
             known[signature] = PartProblem(part, spaces[signature], factory)
     return [known[signature] for signature in signatures]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -52,8 +52,11 @@ class StateSpace:
     state. endings (N, W), merges (M, W): stage i < N is endings[i] run concurrently, stage N + i is merges[i].
     group_words (G, W): the groups that occur, ascending by their highest unit.
 
+    stop: asked about once a second while they are enumerated.
+
     Raises:
         SpaceTooLargeError: there are more states, or more than `limit` transitions; the line says what to lower.
+        EnumerationStoppedError: `stop` said so.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class StateSpace:
         merges: Sequence[int] = (),
         *,
         limit: int = MAX_TRANSITIONS,
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
         from iosfarm.search.endings import transitions
         from iosfarm.search.states import reachable
@@ -85,8 +89,9 @@ class StateSpace:
             closures=settings.endings == "paper" and concurrent,
             merges=merges,
             limit=limit,
+            stop=stop,
         )
-        found = transitions(reached, max_groups, limit)
+        found = transitions(reached, max_groups, limit, stop)
         if found is None:
             raise too_large(n, limit, "transitions")
         self.states, self.group_words = reached.states, reached.groups
@@ -169,7 +174,13 @@ class StateSpace:
         return float(count_paths(self.order, self.offsets, self.next_of)[0])
 
 
-def part_space(part: Part, settings: SpaceSettings, *, limit: int = MAX_TRANSITIONS) -> StateSpace:
-    """The state space of a part, merge stages included."""
+def part_space(
+    part: Part,
+    settings: SpaceSettings,
+    *,
+    limit: int = MAX_TRANSITIONS,
+    stop: Callable[[], bool] = lambda: False,
+) -> StateSpace:
+    """The state space of a part, merge stages included. limit, stop: see `StateSpace`."""
     merges = merge_endings(part) if "merge" in settings.strategies else []
-    return StateSpace(part.predecessors(), settings, merges, limit=limit)
+    return StateSpace(part.predecessors(), settings, merges, limit=limit, stop=stop)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import comb
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from iosfarm.search.candidates import MAX_GROUPS, bits, closures_of, connected_sets, too_large
+from iosfarm.search.candidates import MAX_GROUPS, bits, check, closures_of, connected_sets, too_large
 from iosfarm.search.enumeration import merge_rows, reach
 from iosfarm.search.words import Indices, Numbers, Words, as_words, room_for_keys, with_room
 
@@ -43,11 +43,12 @@ def reachable(
     closures: bool,
     merges: Sequence[int],
     limit: int,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Reached:
     """The states of a part, given as bit sets of each unit's neighbours.
 
     largest: units of a group. max_groups: groups of an ending. closures: groups are successor closures. merges: bit
-    sets of merged endings, ascending by their highest units. limit: most transitions.
+    sets of merged endings, ascending by their highest units. limit: most transitions. stop: see `StateSpace`.
 
     Raises:
         SpaceTooLargeError: there are too many states or transitions, as far as can be seen from the states.
@@ -69,6 +70,7 @@ def reachable(
     progress = np.array([0, 1, 0, 0])  # next state; how many states, entries, groups
     rest = np.empty((1, width), np.uint64)
     while progress[0] < progress[1]:
+        check(stop)
         _, count, entries, met = (int(number) for number in progress)
         most = n if closures else len(groups)
         states, slots = room_for_keys(states, slots, count, most)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -32,13 +32,21 @@ SMALLEST_PART = 8
 
 
 class JobKnowledge:
-    """A job's parts, stages and schedules, those of the baselines included. model: what is learned on the device."""
+    """A job's parts, stages and schedules, those of the baselines included. model: what is learned on the device.
+    stop: asked while stages are enumerated; EnumerationStoppedError where it says so.
+    """
 
-    def __init__(self, job: Job, device: DeviceInfo, model: LatencyModel | None = None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        device: DeviceInfo,
+        model: LatencyModel | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.job = job
         self.device = device
         self.notes: list[str] = []
-        self.parts, self._problems = self._divide()
+        self.parts, self._problems = self._divide(stop)
         self.search = StageSearch(self._problems, job.settings.method, model, seed=job.seed)
         self.ledger = Ledger()
         factory = self.search.factory
@@ -56,14 +64,14 @@ class JobKnowledge:
         self._refinements: dict[str, Stage] = {}
         self._copies: dict[str, tuple[int, Stage]] = {}
 
-    def _divide(self) -> tuple[list[Part], list[PartProblem]]:
+    def _divide(self, stop: Callable[[], bool]) -> tuple[list[Part], list[PartProblem]]:
         """The parts, smaller than asked for where their spaces could not be held otherwise."""
         settings, graph = self.job.settings, self.job.graph
         size = settings.max_part_size
         while True:
             parts = cut(graph, max_part_size=size)
             try:
-                found = problems(parts, settings.space, self.device.layout)
+                found = problems(parts, settings.space, self.device.layout, stop)
             except SpaceTooLargeError:
                 largest = max(len(part.units) for part in parts)
                 if largest // 2 < SMALLEST_PART:

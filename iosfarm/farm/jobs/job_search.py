@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -39,9 +39,14 @@ class JobSearch(JobKnowledge):
     """
 
     def __init__(
-        self, job: Job, device: DeviceInfo, model: LatencyModel | None = None, memory: Memory | None = None
+        self,
+        job: Job,
+        device: DeviceInfo,
+        model: LatencyModel | None = None,
+        memory: Memory | None = None,
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        super().__init__(job, device, model)
+        super().__init__(job, device, model, stop)
         self._memory = memory
         self._waiting: dict[str, Effort] = {}
         self._spent: set[str] = set()  # of the budget's stages

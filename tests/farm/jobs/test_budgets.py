@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -105,3 +107,26 @@ def test_a_refinement_counts_for_the_budget(database: LatencyDatabase) -> None:
     executor = Recorder()
     drive([job(network, refine=True, budget=Budget(stages=7))], database, executor)
     assert len(set(executor.measured)) == 7
+
+
+def passing() -> Callable[[], float]:
+    """A clock on which every look at it takes a second."""
+    return map(float, count()).__next__
+
+
+def test_a_budget_that_ends_while_stages_are_enumerated(database: LatencyDatabase) -> None:
+    executor = Recorder()
+    with pytest.raises(NoScheduleError) as caught:
+        drive([job(load("squeezenet"), budget=Budget(seconds=2))], database, executor, clock=passing())
+    assert str(caught.value) == (
+        "squeezenet-sim-v100-b1-float32: no schedule yet: the budget of 2 s ended while its stages were enumerated; "
+        "raise the budget; a budget of 0 takes the time, and answers from what is known"
+    )
+    assert executor.measured == []
+
+
+def test_a_stop_while_stages_are_enumerated(database: LatencyDatabase) -> None:
+    asked, begun = count(), []
+    named = {"clock": passing(), "stop": lambda: next(asked) > 1, "started": begun.append}
+    assert drive([job(load("squeezenet"))], database, **named) == []
+    assert begun == []
