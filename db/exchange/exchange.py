@@ -17,6 +17,7 @@ from iosfarm.db.connection.files import replacing
 from iosfarm.db.connection.handle import Handle
 from iosfarm.db.errors import DatabaseError
 from iosfarm.db.query.filters import Conditions
+from iosfarm.ir.collector import seldom_collecting
 from iosfarm.ir.errors import UsageError
 
 _PARQUET = b"PAR1"
@@ -101,6 +102,7 @@ class Exchange(Handle):
                 file.write(_text({"type": "end", "lines": count}))
         return measured
 
+    @seldom_collecting()
     def import_file(self, path: Path, *, report: Callable[[ImportReport], None] = lambda _: None) -> ImportReport:
         """Stores what a file holds that `export` wrote; tells what became of every row.
 
@@ -132,6 +134,7 @@ class Exchange(Handle):
             raise UsageError(f"cannot read: {error.strerror or error}", where=str(path)) from error
         return importer.finish()
 
+    @seldom_collecting()
     def merge(
         self,
         other: Handle,

@@ -13,7 +13,6 @@ from time import monotonic
 
 from iosfarm.db import LatencyDatabase
 from iosfarm.farm import progress
-from iosfarm.farm.collector import seldom_collecting
 from iosfarm.farm.dispatch.dispatcher import Answer, Dispatcher, Evaluated, GivenUp, Known, Withdrawn
 from iosfarm.farm.dispatch.policy import Policy
 from iosfarm.farm.dispatch.pool import Pool
@@ -25,6 +24,7 @@ from iosfarm.farm.jobs.verdict import verdict
 from iosfarm.farm.opening import how_it_ended, open_search, too_late, too_small
 from iosfarm.farm.progress import JobProgress, Progress
 from iosfarm.farm.remembered import remembered
+from iosfarm.ir.collector import seldom_collecting
 from iosfarm.search.candidates import EnumerationStoppedError
 from iosfarm.search.compiled import NOTE, compiled_before
 from iosfarm.search.solver import NoScheduleError

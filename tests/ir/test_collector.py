@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from iosfarm.farm.collector import YOUNG, seldom_collecting
+from iosfarm.ir.collector import YOUNG, seldom_collecting
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Python's garbage collector, asked to look less often while a driver is at work."""
+"""Python's garbage collector, asked to look less often where many objects are made and few of them are garbage."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 YOUNG = 100_000
 """New objects after which the collector looks through them. Python's own 700 are fewer than one answer of a device
-makes: a fifth of a driver's time went to looking through rows and stages that are in use, or that reference counts free
-a moment later. What is in cycles waits a little longer, some tens of MB at most.
+makes: a fifth of a driver's time, and of an import's, went to looking through rows and stages that are in use, or that
+reference counts free a moment later. What is in cycles waits a little longer, some tens of MB at most.
 """
 
 
