@@ -121,23 +121,33 @@ def _progress(report: ImportReport) -> str:
     return f"{report.source}: {report.stored:,} stored, {report.known:,} known, {report.rejected:,} rejected"
 
 
+def _counted(count: int, what: str) -> str:
+    """`1 run`, `2 searches`."""
+    ending = "" if count == 1 else "es" if what.endswith("ch") else "s"
+    return f"{count:,} {what}{ending}"
+
+
 def _tell(name: str, reports: list[ImportReport], as_json: bool) -> None:
     """Exit code 1 where something was left out: a script should know."""
     if as_json:
         print_json({"database": name, "imports": [asdict(report) for report in reports]})
     for report in reports:
         if not as_json:
-            others = [(report.runs, "runs"), (report.searches, "searches"), (report.schedules, "schedules")]
-            others.append((report.plans, "plans"))
-            also = "".join(f", {count:,} {what}" for count, what in others if count)
+            others = [(report.runs, "run"), (report.searches, "search"), (report.schedules, "schedule")]
+            others.append((report.plans, "plan"))
+            also = "".join(f", {_counted(count, what)}" for count, what in others if count)
+            new = _counted(report.stored, "new measurement")
             flagged = f" ({report.quarantined:,} of them quarantined now)" if report.quarantined else ""
-            print(f"{report.source}: {report.stored:,} new measurements{also}; {report.known:,} were known{flagged}")
+            known = f"{report.known:,} {'was' if report.known == 1 else 'were'} known"
+            print(f"{report.source}: {new}{also}; {known}{flagged}")
         console = stderr_console()
         for rejected in report.named[:MOST_SHOWN]:
             console.print(f"{report.source}:{rejected.line}: left out: {rejected.reason}", soft_wrap=True)
         if report.rejected:
             more = f"; the first {MOST_SHOWN} are named, --json names more" if report.rejected > MOST_SHOWN else ""
-            console.print(f"{report.source}: {report.rejected:,} rows were left out{more}", soft_wrap=True)
+            were = "was" if report.rejected == 1 else "were"
+            line = f"{_counted(report.rejected, 'row')} {were} left out{more}"
+            console.print(f"{report.source}: {line}", soft_wrap=True)
         if not report.complete:
             line = "the file ends too early: what was whole is stored; get the rest and import it again"
             console.print(f"{report.source}: {line}", soft_wrap=True)

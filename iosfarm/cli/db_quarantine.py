@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -49,6 +50,9 @@ def show(db: Url = None, as_json: Json = False) -> None:
         )
         for item in found
     ]
+    if not rows:
+        print("every measurement is believed: nothing is quarantined", file=sys.stderr)
+        return
     print_table(("device", "instance", "measurements", "first (UTC)", "last (UTC)", "reason"), rows)
 
 

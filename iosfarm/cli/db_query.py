@@ -128,8 +128,7 @@ def query(
         records = [plain(row) for row in rows]
         columns = _csv_columns()
         _write_csv(columns, [[_csv_cell(record[c]) for c in columns] for record in records], out)
-    if len(rows) == limit:
-        print(f"stopped at {limit} rows: --limit shows more", file=sys.stderr)
+    _tell_rows(len(rows), len(rows) < limit, limit, out)
 
 
 def _own_sql(database: LatencyDatabase, text: str, limit: int, timeout: float, kind: str, out: Path | None) -> None:
@@ -145,7 +144,14 @@ def _own_sql(database: LatencyDatabase, text: str, limit: int, timeout: float, k
         print_table(result.columns, rows)
     else:
         print("no rows", file=sys.stderr)
-    if not result.complete:
+    _tell_rows(len(rows), result.complete, limit, out)
+
+
+def _tell_rows(count: int, complete: bool, limit: int, out: Path | None) -> None:
+    """On stderr: where they went, and whether there may be more."""
+    if out is not None:
+        print(f"wrote {count:,} row{'' if count == 1 else 's'} to {out}", file=sys.stderr)
+    if not complete:
         print(f"stopped at {limit} rows: --limit shows more", file=sys.stderr)
 
 

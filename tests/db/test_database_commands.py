@@ -216,7 +216,8 @@ def test_query_as_csv(path: str, tmp_path: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [row["median"] for row in rows] == ["0.0015", "0.002", ""]
     assert json.loads(rows[0]["operators"])[0]["kind"] == "conv2d"
-    run("query", "--db", path, "--sort", "median", "--ascending", "--out", str(tmp_path / "rows.csv"))
+    told = run("query", "--db", path, "--sort", "median", "--ascending", "--out", str(tmp_path / "rows.csv"))[1]
+    assert told == f"wrote 3 rows to {tmp_path / 'rows.csv'}\n"
     assert (tmp_path / "rows.csv").read_text() == out
 
 
@@ -289,7 +290,7 @@ def test_import_names_what_it_leaves_out(path: str, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "2 new measurements; 0 were known" in result.stdout
     assert f"{file}:{len(lines) - 1}: left out: attempt: Input should be" in result.stderr
-    assert "1 rows were left out" in result.stderr
+    assert "1 row was left out" in result.stderr
     assert "the file ends too early" in result.stderr
 
 
@@ -373,6 +374,7 @@ def test_a_run_that_died_is_doubted(path: str) -> None:
 
 
 def test_quarantine_is_set_listed_and_lifted(path: str) -> None:
+    assert run("quarantine", "list", "--db", path) == ("", "every measurement is believed: nothing is quarantined\n")
     arguments = ("Example CPU", "--reason", "its fan was broken", "--since", "2000-01-01", "--db", path)
     assert run("quarantine", "set", *arguments)[0].endswith("1 measurements are not believed any more\n")
     assert "its fan was broken" in run("quarantine", "list", "--db", path)[0]
