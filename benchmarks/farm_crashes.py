@@ -88,7 +88,11 @@ def driver(folder: Path, arguments: argparse.Namespace) -> dict[str, object]:
 
 
 def drivers(folder: Path, _: argparse.Namespace) -> dict[str, object]:
-    """Four drivers that share a database, against one."""
+    """Four drivers that share a database, against one.
+
+    Two batch sizes: at the end of a search come rounds of a few stages each, those of the best schedules once more and
+    what refining them tries, which more devices do not make shorter. Searches of one small model would measure that.
+    """
     sys.path.insert(0, str(ROOT / "tests"))
     from postgres import PostgresServer, binaries
 
@@ -97,20 +101,23 @@ def drivers(folder: Path, _: argparse.Namespace) -> dict[str, object]:
         return {"skipped": "PostgreSQL is not installed"}
     server = PostgresServer(found)
     try:
-        zoo = _zoo(folder, "inception_v3")
-        rates, middle = {}, {}  # with drivers that start and end, and while all are at work
+        zoo = _zoo(folder, "inception_v3", "[1, 2]")
+        seconds, rates, middle = {}, {}, {}  # with drivers that start and end, and while all are at work
         for count in (1, 4):
             server.execute(f"CREATE DATABASE farm{count}")
             url = server.url(f"farm{count}")
             LatencyDatabase(url).close()
             device = "sim:v100?noise=0&count=4&pace=0.1"
+            began = time.time()
             searches = [_search(folder, zoo, url, device, f"out{n}") for n in range(count)]
             for search in searches:
                 _document(search)
+            ended = time.time()
             with LatencyDatabase(url, readonly=True) as database:
                 quick = [row for row in database.query() if row.n < EFFORTS[Effort.CAREFUL].min_samples]
             times = sorted(row.measured_at.timestamp() for row in quick)
             rates[count] = len(times) / (times[-1] - times[0])
+            seconds[count] = f"{times[0] - began:.1f}, {times[-1] - times[0]:.1f}, {ended - times[-1]:.1f}"
             first, last = times[len(times) // 10], times[9 * len(times) // 10]
             middle[count] = 0.8 * len(times) / (last - first)
             twice = sum(c - 1 for c in Counter(row.stage_key for row in quick).values())
@@ -119,6 +126,8 @@ def drivers(folder: Path, _: argparse.Namespace) -> dict[str, object]:
             "measured twice": twice,
             "stages/s, one driver; the middle 80%": f"{rates[1]:.1f}; {middle[1]:.1f}",
             "stages/s, four; the middle 80%": f"{rates[4]:.1f}; {middle[4]:.1f}",
+            "seconds before, between, after: one": seconds[1],
+            "seconds before, between, after: four": seconds[4],
             "ratio": rates[4] / rates[1],
             "ratio, the middle 80%": middle[4] / middle[1],
         }
@@ -166,9 +175,9 @@ def outage(folder: Path, _: argparse.Namespace) -> dict[str, object]:
 # -- processes and databases ------------------------------------------------------------------------------------------
 
 
-def _zoo(folder: Path, model: str) -> Path:
+def _zoo(folder: Path, model: str, batches: str = "[1]") -> Path:
     path = folder / "zoo.yaml"
-    path.write_text(f"models:\n  - name: {model}\n    method: exhaustive\n")
+    path.write_text(f"models:\n  - name: {model}\n    batch_sizes: {batches}\n    method: exhaustive\n")
     return path
 
 

@@ -70,7 +70,12 @@ class Pace:
         """How many of these stages, the first ones, make a task: at least one."""
         line, most = self._lines.get(effort), min(self.most, len(sizes))
         if line is None:
-            return min(most, max(1, self.most // 4)) if not self.simulated else most
+            most = min(most, max(1, self.most // 4)) if not self.simulated else most
+            # Another effort's is a guess: without one, a driver would claim all that is to be measured carefully in the
+            # end, while the devices of the others have nothing to do.
+            line = next(iter(self._lines.values()), None)
+        if line is None:
+            return most
         a, b = line.solve()
         left = self.policy.simulated_chunk if self.simulated else self.policy.chunk
         for count, size in enumerate(sizes[:most]):

@@ -9,14 +9,15 @@ import signal
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from iosfarm.farm.executors.last_words import last_words
 from iosfarm.farm.executors.ray_address import RayError, check_address, check_cluster
+from iosfarm.kernels.sim.faults import WORKER_PROCESS
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,19 @@ class Node:
         return self.names[0]
 
 
-def connect(address: str | None, metrics_port: int | None = None) -> tuple[Any, bool]:
-    """The `ray` module, connected, and whether it is ours to shut down. None: a local Ray that only this machine hears.
+@dataclass(frozen=True)
+class Connection:
+    """The `ray` module, connected. ours: it is ours to shut down. environment: variables that all its workers have
+    without being told.
+    """
+
+    ray: Any
+    ours: bool
+    environment: Mapping[str, str]
+
+
+def connect(address: str | None, metrics_port: int | None = None) -> Connection:
+    """Ray. None: a local one that only this machine hears.
 
     Raises:
         UsageError: not an address. RayError: no Ray there, one of another version, or it did not start.
@@ -53,8 +65,9 @@ def connect(address: str | None, metrics_port: int | None = None) -> tuple[Any, 
         check_address(address)
     import ray
 
+    threads = {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}
     if ray.is_initialized():
-        return ray, False
+        return Connection(ray, False, threads)
     if address is not None:
         check_cluster(address)
     handler = signal.getsignal(signal.SIGTERM)
@@ -65,15 +78,21 @@ def connect(address: str | None, metrics_port: int | None = None) -> tuple[Any, 
                 "Ray cannot serve metrics here", where="--metrics-port", hint="pip install 'iosfarm[metrics]'"
             )
         local["_metrics_export_port"] = metrics_port
+    # Workers of a Ray of our own inherit what its processes begin with. An environment that is asked for takes Ray's
+    # agent for environments, which starts last of all, and makes no use of the workers that Ray starts beforehand.
+    inherited = {**threads, WORKER_PROCESS: "1"} if address is None else threads
     try:
-        with _secret_token() if address is None else nullcontext(), warnings.catch_warnings(action="ignore"):
+        with ExitStack() as stack:
+            stack.enter_context(warnings.catch_warnings(action="ignore"))
+            if address is None:
+                stack.enter_context(_secret_token())
+                stack.enter_context(_environment(inherited))
             ray.init(
                 address=address or "local",
-                **({} if address else local),
+                **({"runtime_env": {"env_vars": threads}} if address else local),
                 log_to_driver=False,
                 configure_logging=True,
                 logging_level="error",
-                runtime_env={"env_vars": {"OMP_NUM_THREADS": str(os.cpu_count() or 1)}},
             )
     except Exception as error:  # a machine too busy to start in time is told by a plain one
         what = "Ray did not start" if address is None else "this machine cannot join the cluster"
@@ -82,7 +101,22 @@ def connect(address: str | None, metrics_port: int | None = None) -> tuple[Any, 
     _quieten(ray)
     if callable(handler) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)  # Ray has put its own in place of ours
-    return ray, True
+    return Connection(ray, True, inherited)
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """For processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

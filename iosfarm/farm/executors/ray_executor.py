@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from contextlib import suppress
 from time import monotonic
@@ -36,7 +35,8 @@ class RayExecutor:
     """
 
     def __init__(self, address: str | None = None, *, metrics_port: int | None = None) -> None:
-        self._ray, self._ours = connect(address, metrics_port)
+        self._connection = connect(address, metrics_port)
+        self._ray = self._connection.ray
         self._hosts: dict[str, Host] = {}  # by device
         self._infos: dict[str, DeviceInfo] = {}
         self._opened: dict[str, Selector] = {}
@@ -82,7 +82,7 @@ class RayExecutor:
         """Actors for the devices of a selector that have none."""
         hosts = places(alive_nodes(self._ray), selector, chosen, self._hosts, self._unfit)
         for host in hosts:
-            start(self._ray, host, os.cpu_count() or 1)
+            start(self._connection, host)
             self._hosts.update(dict.fromkeys(host.specs, host))
         return hosts
 
@@ -228,7 +228,7 @@ class RayExecutor:
                 self._leave(name, f"the machine {host.node.name} has left the cluster")
         elif errors and host.failures < most:
             self._ray.kill(host.actor)
-            start(self._ray, host, os.cpu_count() or 1)
+            start(self._connection, host)
         elif errors:
             for name in list(host.specs):
                 self._leave(name, f"its worker did not start {host.failures} times: {errors[0]}")
@@ -247,7 +247,7 @@ class RayExecutor:
             for name in list(host.specs):
                 self._leave(name, reason)
         else:
-            start(self._ray, host, os.cpu_count() or 1)
+            start(self._connection, host)
 
     def _gone(self, host: Host) -> bool:
         return host.node.id not in {node.id for node in alive_nodes(self._ray)}
@@ -286,7 +286,7 @@ class RayExecutor:
             self._ray.kill(host.actor)
         for known in (self._hosts, self._infos, self._opened, self._running, self._ended):
             known.clear()
-        if self._ours and self._ray.is_initialized():
+        if self._connection.ours and self._ray.is_initialized():
             self._ray.shutdown()
 
 

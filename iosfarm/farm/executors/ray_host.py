@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from iosfarm.farm.executors.executor import MEASURES_AHEAD, DeviceInfo, Outcome, Task, describe, perform
-from iosfarm.farm.executors.ray_cluster import Node
+from iosfarm.farm.executors.ray_cluster import Connection, Node
+from iosfarm.kernels.sim.faults import WORKER_PROCESS
 
 if TYPE_CHECKING:
     from iosfarm.workers.worker import Worker
@@ -34,12 +35,13 @@ class Host:
     failures: int = 0
 
 
-def start(ray: Any, host: Host, cores: int) -> None:
+def start(connection: Connection, host: Host) -> None:
     """Start the actor; `host.starting` then has a reference for each device's description."""
-    several = len(host.specs) > 1
-    environment = {"IOSFARM_WORKER_PROCESS": "1"}
-    if host.node.cores and int(host.node.cores) != cores:
+    ray, several = connection.ray, len(host.specs) > 1
+    environment = {WORKER_PROCESS: "1"}
+    if host.node.cores:
         environment["OMP_NUM_THREADS"] = str(int(host.node.cores))
+    told = {name: value for name, value in environment.items() if connection.environment.get(name) != value}
     # An actor is not restarted behind our back. It asks Ray for no cores, or devices beyond the number of cores would
     # wait for ever; and it stays on its machine, whose device it stands for.
     affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(host.node.id, soft=False)
@@ -51,7 +53,7 @@ def start(ray: Any, host: Host, cores: int) -> None:
             max_restarts=0,
             max_concurrency=len(host.specs) * MEASURES_AHEAD if several else 1,
             scheduling_strategy=affinity,
-            runtime_env={"env_vars": environment},
+            **({"runtime_env": {"env_vars": told}} if told else {}),
         )
         .remote(host.specs, host.node.name)
     )

@@ -6,6 +6,7 @@ import os
 import pickle
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from executor_examples import SIM, collect, evaluate_task, stages
@@ -176,6 +177,24 @@ def test_draining_gives_up_on_what_takes_too_long(isolated: Executor) -> None:
     isolated.submit(spec, evaluate_task(10**9))
     assert isolated.drain(0.5) == []
     assert isolated.pending(spec) == 0
+
+
+def test_workers_of_a_ray_of_our_own_inherit_what_they_are_to_know(ray_executor: RayExecutor) -> None:
+    """Also one that is started later. It is not asked for: that would take Ray's agent, and seconds."""
+    ray_executor.open(SIM)
+    known = {"IOSFARM_WORKER_PROCESS=1", f"OMP_NUM_THREADS={os.cpu_count()}"}
+    assert known <= environment_of(ray_executor)
+    ray_executor.restart(SIM, Failure.KILLED, "to see another one")
+    turns: list[Turn] = []
+    assert eventually(lambda: bool(turns.extend(c.turn for c in ray_executor.changes())) or Turn.RESTORED in turns)
+    assert known <= environment_of(ray_executor)
+    assert "IOSFARM_WORKER_PROCESS" not in os.environ
+
+
+def environment_of(executor: RayExecutor) -> set[str]:
+    """What the process of a device began with."""
+    process = executor._ray.get(executor._hosts[SIM].actor.process.remote())
+    return set(Path(f"/proc/{process}/environ").read_text().split("\0"))
 
 
 def test_a_worker_that_ray_ends_for_want_of_memory_is_replaced(
