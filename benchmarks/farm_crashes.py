@@ -90,8 +90,9 @@ def driver(folder: Path, arguments: argparse.Namespace) -> dict[str, object]:
 def drivers(folder: Path, _: argparse.Namespace) -> dict[str, object]:
     """Four drivers that share a database, against one.
 
-    Two batch sizes: at the end of a search come rounds of a few stages each, those of the best schedules once more and
-    what refining them tries, which more devices do not make shorter. Searches of one small model would measure that.
+    Four batch sizes: before the first stage, each of four drivers starts a Ray of its own on the cores of one machine,
+    and at the end come rounds of a few stages each, those of the best schedules once more and what refining them tries,
+    which more devices do not make shorter. Searches of one small model would measure that. Both rates are told.
     """
     sys.path.insert(0, str(ROOT / "tests"))
     from postgres import PostgresServer, binaries
@@ -101,7 +102,7 @@ def drivers(folder: Path, _: argparse.Namespace) -> dict[str, object]:
         return {"skipped": "PostgreSQL is not installed"}
     server = PostgresServer(found)
     try:
-        zoo = _zoo(folder, "inception_v3", "[1, 2]")
+        zoo = _zoo(folder, "inception_v3", "[1, 2, 4, 8]")
         seconds, rates, middle = {}, {}, {}  # with drivers that start and end, and while all are at work
         for count in (1, 4):
             server.execute(f"CREATE DATABASE farm{count}")
