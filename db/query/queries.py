@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     import pandas
     import pyarrow
 
-PROBES = 1000
-"""Measurements that are looked at to tell what share of all meets the conditions."""
+PROBES = 500
+"""Measurements that are looked at to tell what share of all meets the conditions. That is half of a query's time: with a
+thousand, PostgreSQL takes 20 ms where it takes 15. Where the share is near the bound, both ways cost about the same.
+"""
 
 
 @dataclass(frozen=True)
