@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import pyarrow
 
 PROBES = 500
-"""Measurements that are looked at to tell what share of all meets the conditions. That is half of a query's time: with a
-thousand, PostgreSQL takes 20 ms where it takes 15. Where the share is near the bound, both ways cost about the same.
+"""Measurements that are looked at to tell what share of all meets the conditions. That is half of a query's time: with
+a thousand, PostgreSQL takes 20 ms where it takes 15. Where the share is near the bound, both ways cost about the same.
 """
 
 
